@@ -1,0 +1,16 @@
+"""Any folder of images, flat or nested, no labels: two random resized crops per image. ``--data-root DIR`` sets it."""
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='EpochSampler', shuffle=True),
+    collate_fn=dict(type='mocox.collate_views'),
+    dataset=dict(
+        type='ImageFiles',
+        data_root='data/custom',
+        crops=dict(type='RandomResizedCrops', size=224, scale=(0.08, 1.0), num_views=2),
+    ),
+)

@@ -1,0 +1,42 @@
+"""ImageNet-1k with labels for linear evaluation: random resized crop and flip; tested on the centre 224 of 256."""
+
+data_preprocessor = dict(
+    type='LabelledPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    views=[dict(flip_prob=0.5)],
+)
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type='EpochSampler', shuffle=True),
+    collate_fn=dict(type='mocox.collate_views'),
+    dataset=dict(
+        type='ImageFiles',
+        data_root='data/imagenet',
+        data_prefix='train',
+        with_labels=True,
+        crops=dict(type='RandomResizedCrops', size=224, scale=(0.08, 1.0), num_views=1),
+    ),
+)
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type='EpochSampler', shuffle=False, round_up=True),
+    collate_fn=dict(type='mocox.collate_views'),
+    dataset=dict(
+        type='ImageFiles',
+        data_root='data/imagenet',
+        data_prefix='val',
+        with_labels=True,
+        crops=dict(type='CenterCrop', size=224, resize=256),
+    ),
+)
+val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, 5))
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

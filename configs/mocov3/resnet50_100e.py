@@ -1,0 +1,18 @@
+"""MoCo v3, ResNet-50, 100 epochs on ImageNet-1k.
+
+Paper: arXiv 2104.02057, appendix A, with the values of the official code for 100 epochs.
+Published: linear top-1 68.9 (official CONFIG.md); not re-run here.
+Hardware: 2 nodes x 8 GPUs x 256 images = 4096 (officially V100 32 GB, mixed precision: --amp).
+Launch, on node R of 2: NNODES=2 NODE_RANK=R MASTER_ADDR=HOST tools/dist_train.sh configs/mocov3/resnet50_100e.py 8
+"""
+
+_base_ = [
+    '../_base_/models/mocov3_resnet50.py',
+    '../_base_/datasets/imagenet.py',
+    '../_base_/views/mocov3.py',
+    '../_base_/schedules/lars.py',
+    '../_base_/default_runtime.py',
+]
+optim_wrapper = dict(optimizer=dict(lr=0.6, weight_decay=1e-6))
+train_cfg = dict(max_epochs=100)
+train_dataloader = dict(batch_size=256, dataset=dict(crops=dict(scale=(0.2, 1.0))))

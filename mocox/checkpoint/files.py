@@ -1,0 +1,166 @@
+"""Files in and out: never unpickles code, names what a wrong file is, writes all or nothing."""
+
+import json
+import os
+import re
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from pickle import UnpicklingError
+
+import mmengine.logging  # noqa: F401  lets mocox.compat allow what MMEngine's checkpoints carry
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+# First bytes of what people pass by mistake.
+_NOT_CHECKPOINTS = (
+    (b'version https://git-lfs', 'a Git LFS pointer: run `git lfs pull` to get the file itself'),
+    (b'\x89PNG', 'a PNG image'),
+    (b'\xff\xd8\xff', 'a JPEG image'),
+    (b'\x1f\x8b', 'a gzip archive: unpack it first'),
+    (b'<', 'an HTML or XML page, often a failed download'),
+)
+# mocox.compat allows log histories and NumPy data; parsed arguments and the paths in them, as in DeiT's files, are data
+# too. Python 3.13 moved the path classes.
+_PATHS = [f'{module}.{kind}' for module in ('pathlib', 'pathlib._local') for kind in ('PosixPath', 'WindowsPath')]
+_PLAIN_DATA = [Namespace, *((PurePosixPath, name) for name in _PATHS)]
+_WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin')
+
+
+def open_file(path: str | Path, map_location: str = 'cpu') -> tuple[dict, dict]:
+    """Read a checkpoint, whatever its suffix.
+
+    Args:
+        path: A PyTorch or safetensors file, or a directory written by ``transformers``.
+        map_location: Device of the tensors.
+
+    Returns:
+        The file's content, and what stands beside the weights: safetensors metadata, ``config.json``.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a checkpoint, damaged, or a pickle that would run code.
+    """
+    path = _weights_file(path)
+    with open(path, 'rb') as file:
+        head = file.read(64)
+    config = path.with_name('config.json')
+    beside = {'config': json.loads(config.read_text())} if path.name in _WEIGHT_FILES and config.is_file() else {}
+    if _is_safetensors(path, head):
+        content, metadata = _open_safetensors(path, map_location)
+        return content, {**beside, **metadata}
+    content = _open_pickle(path, head, map_location)
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{path} holds a {type(content).__name__}, not a dict of tensors: not a checkpoint')
+    return dict(content), beside
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict, **fields) -> None:
+    """Write tensors with mocox's metadata, as safetensors or for ``torch.load``, by suffix.
+
+    Args:
+        path: ``.safetensors``, or anything else for PyTorch.
+        tensors: What to write; every tensor is copied, so that no file carries a larger storage along.
+        metadata: Goes below the key ``mocox``.
+        fields: Further top-level entries of a PyTorch file.
+    """
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    if Path(path).suffix == '.safetensors':
+        header = {'format': 'pt', 'mocox': json.dumps(metadata)}
+        write_atomically(path, lambda temporary: save_file(own, temporary, header))
+    else:
+        write_atomically(
+            path, lambda temporary: torch.save({**fields, 'state_dict': own, 'mocox': metadata}, temporary)
+        )
+
+
+def write_atomically(path: str | Path, write: Callable[[str], object]) -> None:
+    """Call ``write`` with a temporary file's name beside ``path``, then rename: a reader never sees half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + '.', suffix='.tmp')
+    os.close(handle)
+    try:
+        write(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _weights_file(path: str | Path) -> Path:
+    if '://' in str(path):
+        raise ValueError(f'{path}: mocox reads local checkpoints only; download the file first and pass its path')
+    path = Path(path).expanduser()
+    if path.is_dir():
+        found = next((path / name for name in _WEIGHT_FILES if (path / name).is_file()), None)
+        if found is None:
+            raise ValueError(f'{path} is a directory without {" or ".join(_WEIGHT_FILES)}: pass a checkpoint file')
+        return found
+    if not path.is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}')
+    return path
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    return path.suffix == '.safetensors' or (head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 2**32)
+
+
+def _open_safetensors(path: Path, map_location: str) -> tuple[dict, dict]:
+    try:
+        with safe_open(str(path), 'pt', device=str(map_location)) as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, _mocox_metadata(metadata)  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f'{path} is {_what(path)} ({error})') from None
+
+
+def _mocox_metadata(metadata: dict) -> dict:
+    try:
+        return {'mocox': json.loads(metadata['mocox'])}
+    except (KeyError, json.JSONDecodeError):
+        return {}
+
+
+def _open_pickle(path: Path, head: bytes, map_location: str) -> object:
+    try:
+        with torch.serialization.safe_globals(_PLAIN_DATA):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except UnpicklingError as error:
+        if wanted := re.search(r"(?:GLOBAL|instantiate|class|function) '?([\w.]+\.[\w.]+)", str(error)):
+            raise ValueError(
+                f'{path} is refused: loading it would call {wanted[1]}, which weights do not need and which may be '
+                'malicious. If you trust its author, load it with their own program and save the state dict alone'
+            ) from None
+        raise ValueError(f'{path} is {_what(path)}') from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, OSError) as error:
+        raise ValueError(
+            f'{path} is {_what(path)} ({type(error).__name__}: {str(error).partition(chr(10))[0]})'
+        ) from None
+
+
+def _what(path: Path) -> str:
+    """What a file that cannot be read seems to be."""
+    with open(path, 'rb') as file:
+        head = file.read(512)
+    if not head:
+        return 'empty'
+    for magic, what in _NOT_CHECKPOINTS:
+        if head.lstrip().startswith(magic):
+            return f'not a checkpoint but {what}'
+    if head.startswith(b'PK') or head.startswith(b'\x80') or head[8:9] == b'{':
+        return 'a damaged or truncated checkpoint: copy or download it again'
+    return 'not a checkpoint' + (' but a text file' if _is_text(head) else '')
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte >= 32 or byte in b'\t\n\r' for byte in head)

@@ -1,0 +1,260 @@
+"""Load a backbone: all of it, or an error that says why not."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mocox.checkpoint.architecture import describe, module_heads, square_side
+from mocox.checkpoint.names import from_ours, naming_of, to_ours
+from mocox.checkpoint.reading import Checkpoint, read, unwrap
+from mocox.registry import WEIGHT_INITIALIZERS
+
+# Whole parts at the end of a backbone that a module may be built without: no final norm, fewer stages.
+_OPTIONAL_ENDS = ('norm.', 'layer4.', 'layer3.', 'layer2.')
+_KIND_NOTES = {
+    'linear': 'this is a linear-evaluation file; its backbone is the frozen self-supervised one',
+    'fine-tuned': 'this is a fine-tuned file: its backbone has been trained with labels',
+    'classifier': 'the file has a classifier: its backbone may have been trained with labels',
+}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded.
+
+    Args:
+        source: The file, recognised, in one line.
+        encoder: ``query`` or ``momentum``.
+        num_tensors: How many of the module's tensors were loaded: all of them.
+        notes: What the user should know: interpolated positions, heads, channel order, kind of file.
+    """
+
+    source: str
+    encoder: str
+    num_tensors: int
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        head = f'loaded {self.num_tensors} of {self.num_tensors} tensors ({self.encoder} encoder) from {self.source}'
+        return '\n  '.join([head, *self.notes])
+
+
+def load_backbone(
+    module: nn.Module,
+    path: str | Path,
+    encoder: str = 'query',
+    prefix: str | None = None,
+    heads: int | None = None,
+    map_location: str = 'cpu',
+) -> LoadReport:
+    """Load every tensor of a backbone from any recognised checkpoint, or nothing.
+
+    Args:
+        module: A ViT or ResNet of mocox, mmpretrain, mmdet, mmseg, timm or torchvision, without classifier.
+        path: The checkpoint.
+        encoder: ``query`` or ``momentum``.
+        prefix: Take the tensors below this prefix of the file; by default they are found by recognising the file.
+        heads: The number of attention heads the weights were trained with, where the file does not tell.
+        map_location: Where the file's tensors are put first.
+
+    Returns:
+        What was loaded, and what to know about it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is no checkpoint or does not fill the module; lists missing, unexpected and mismatched
+            tensors and says what the file is.
+    """
+    checkpoint = read(path, map_location)
+    target = module.state_dict()
+    _check_is_backbone(module, target)
+    notes = [*_head_notes(checkpoint, module, heads), *_notes(checkpoint)]
+    weights = checkpoint.backbone(encoder, prefix)
+    weights, resized = _fit_positions(weights, target, module)
+    weights = _with_names_of(target, weights)
+    left_out = _check_complete(checkpoint, weights, target, module)
+    module.load_state_dict({key: weights.get(key, tensor) for key, tensor in target.items()})
+    encoder = checkpoint.encoders[0] if len(checkpoint.encoders) == 1 else encoder
+    return LoadReport(f'{path}: {checkpoint.summary}', encoder, len(target), (*resized, *left_out, *notes))
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class Pretrained:
+    """MMEngine initialiser that loads a whole backbone or raises.
+
+    Usable in every OpenMMLab config: ``init_cfg=dict(type='mocox.Pretrained', checkpoint='vit-s-300ep.pth.tar')``.
+    Unlike MMEngine's initialiser of that name it recognises the file's layout, and nothing initialises over what it
+    loaded.
+
+    Args:
+        checkpoint: Path of the file.
+        prefix: See :func:`load_backbone`; rarely needed.
+        encoder: ``query`` or ``momentum``.
+        heads: See :func:`load_backbone`.
+        map_location: Where the file's tensors are put first.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        prefix: str | None = None,
+        encoder: str = 'query',
+        heads: int | None = None,
+        map_location: str = 'cpu',
+    ) -> None:
+        self.checkpoint, self.prefix, self.encoder = checkpoint, prefix, encoder
+        self.heads, self.map_location = heads, map_location
+
+    def __call__(self, module: nn.Module) -> None:
+        """Load, then keep every later initialiser away from the module."""
+        from mmengine.model.weight_init import update_init_info  # brings half of torch.distributed along
+
+        configs = getattr(module, 'init_cfg', None)
+        if isinstance(configs, list | tuple) and not str(configs[-1].get('type')).endswith('Pretrained'):
+            raise ValueError(
+                f'init_cfg of {type(module).__name__} lists {configs[-1].get("type")} after Pretrained and would '
+                'overwrite the loaded weights: put Pretrained last, or alone'
+            )
+        report = load_backbone(module, self.checkpoint, self.encoder, self.prefix, self.heads, self.map_location)
+        print_log(str(report), logger='current')
+        self._protect(module)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=f'mocox.Pretrained: {report.source}')
+
+    def _protect(self, module: nn.Module) -> None:
+        # MMEngine would now run the children's init_weights, and mmpretrain's ViT and ResNet go on with their own
+        # unless the type is exactly 'Pretrained'. Each respects one of these two signs.
+        module.init_cfg = {'type': 'Pretrained', 'checkpoint': self.checkpoint, 'prefix': self.prefix}
+        for child in module.modules():
+            if child is not module and hasattr(child, 'init_weights'):
+                setattr(child, '_is_init' if hasattr(type(child), 'is_init') else 'is_init', True)
+
+
+def _check_is_backbone(module: nn.Module, target: Mapping[str, Tensor]) -> None:
+    if any(key.startswith('backbone.') for key in target):
+        raise ValueError(
+            f'{type(module).__name__} is a whole model: give init_cfg to its backbone (model.backbone.init_cfg), or '
+            'load_from a file of the same model'
+        )
+
+
+def _head_notes(checkpoint: Checkpoint, module: nn.Module, told: int | None) -> list[str]:
+    built = module_heads(module)
+    trained = told or checkpoint.arch.get('num_heads')
+    if built is None or checkpoint.arch['family'] != 'vit':
+        return []
+    if trained is None:
+        return [
+            f'the file does not say its number of attention heads; {type(module).__name__} has {built}. Shapes are the '
+            'same for any number, but features are right for one only (ViT-S: 12 in MoCo v3, 6 in DeiT and timm)'
+        ]
+    if trained != built:
+        raise ValueError(
+            f'{checkpoint.path} was trained with {trained} attention heads, {type(module).__name__} has {built}: the '
+            f'shapes match, the results would not. Build the backbone with num_heads={trained}'
+            + ('' if told else f', or pass heads={built} if you know better')
+        )
+    return []
+
+
+def _notes(checkpoint: Checkpoint) -> list[str]:
+    notes = [_KIND_NOTES[checkpoint.kind]] if checkpoint.kind in _KIND_NOTES else []
+    meta = checkpoint.meta
+    if meta.get('channel_order'):
+        other = 'BGR' if meta['channel_order'] == 'RGB' else 'RGB'
+        notes.append(
+            f'trained on {meta["channel_order"]} images, mean {meta.get("mean")}, std {meta.get("std")}: '
+            f'a data_preprocessor that feeds {other} degrades it'
+        )
+    return notes
+
+
+def _fit_positions(
+    weights: dict[str, Tensor], target: Mapping[str, Tensor], module: nn.Module
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Interpolate position embeddings to the module's grid, class token kept."""
+    from timm.layers import resample_abs_pos_embed  # brings torchvision along
+
+    wanted = to_ours(unwrap(target), naming_of(unwrap(target))).get('pos_embed')
+    given = weights.get('pos_embed')
+    if wanted is None or given is None or given.ndim != 3 or given.shape[2] != wanted.shape[2]:
+        return weights, []
+    new, side = _grid(module, wanted), square_side(given.shape[1] - 1)
+    if new is None or side is None or new == (side, side):
+        return weights, []
+    resized = resample_abs_pos_embed(given, list(new), [side, side], num_prefix_tokens=1)
+    note = f'position embeddings interpolated (bicubic) from {side} x {side} to {new[0]} x {new[1]} patches'
+    return {**weights, 'pos_embed': resized}, [note]
+
+
+def _grid(module: nn.Module, pos_embed: Tensor) -> tuple[int, int] | None:
+    """Rows and columns of patches: timm's attribute, mmcv's, mmseg's, or a square."""
+    module = getattr(module, 'timm_model', module)
+    embed, patches = getattr(module, 'patch_embed', None), pos_embed.shape[1] - 1
+    candidates = [getattr(embed, 'grid_size', None), getattr(embed, 'init_out_size', None)]
+    if isinstance(size := getattr(module, 'img_size', None), tuple) and isinstance(
+        getattr(module, 'patch_size', None), int
+    ):
+        candidates.append(tuple(side // module.patch_size for side in size))
+    if side := square_side(patches):
+        candidates.append((side, side))
+    return next((tuple(grid) for grid in candidates if grid and grid[0] * grid[1] == patches), None)
+
+
+def _with_names_of(target: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    inner = unwrap(target)
+    wrapper = next(iter(target)).removesuffix(next(iter(inner)))
+    return {wrapper + key: tensor for key, tensor in from_ours(weights, naming_of(inner)).items()}
+
+
+def _check_complete(
+    checkpoint: Checkpoint, weights: Mapping[str, Tensor], target: Mapping[str, Tensor], module: nn.Module
+) -> list[str]:
+    # Files older than PyTorch 0.4.1 have no BatchNorm step counters, and nothing here computes with them.
+    missing = [key for key in target if key not in weights and not key.endswith('num_batches_tracked')]
+    extra = [key for key in weights if key not in target]
+    wrong = [key for key in target if key in weights and weights[key].shape != target[key].shape]
+    ends = [end for end in _OPTIONAL_ENDS if not any(_has_end(key, end) for key in target)]
+    surplus = [key for key in extra if any(_has_end(key, end) for end in ends)]
+    unexpected = [key for key in extra if key not in surplus]
+    if not (missing or wrong or unexpected):
+        return [f'not used, the module is built without: {bounded(surplus)}'] if surplus else []
+    fit = sum(key in weights for key in target) - len(wrong)
+    shapes = [f'{key} {tuple(weights[key].shape)} instead of {tuple(target[key].shape)}' for key in wrong]
+    lists = [('missing', missing), ('unexpected', unexpected), ('wrong shape', shapes)]
+    raise ValueError(
+        '\n  '.join(
+            [
+                f'{checkpoint.path} does not fit {type(module).__name__}: {fit} of its {len(target)} tensors match, '
+                'nothing was loaded',
+                *(f'{name} ({len(keys)}): {bounded(keys)}' for name, keys in lists if keys),
+                f'the file: {checkpoint.summary}',
+                f'the module: {_arch_of(target)["name"]}',
+                _advice(missing),
+            ]
+        ).rstrip()
+    )
+
+
+def _has_end(key: str, end: str) -> bool:
+    return key.startswith(end) or (end == 'norm.' and key.startswith(('ln1.', 'layernorm.', 'encoder.ln.')))
+
+
+def _arch_of(target: Mapping[str, Tensor]) -> dict:
+    inner = unwrap(target)
+    return describe(to_ours(inner, naming_of(inner)))
+
+
+def _advice(missing: list[str]) -> str:
+    if missing and all(key.startswith(('head.', 'fc.', 'heads.', 'classifier.')) for key in missing):
+        return 'only the classifier is missing: build the module without one (timm: num_classes=0)'
+    return ''
+
+
+def bounded(items: Iterable[str], limit: int = 6) -> str:
+    """A list for a message, cut after ``limit`` entries."""
+    items = list(items)
+    return ', '.join(items[:limit]) + (f', ... ({len(items) - limit} more)' if len(items) > limit else '')

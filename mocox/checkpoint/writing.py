@@ -1,0 +1,297 @@
+"""Write checkpoints for other libraries."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from mocox.checkpoint import names
+from mocox.checkpoint.files import save_tensors, write_atomically
+from mocox.checkpoint.loading import bounded
+from mocox.checkpoint.provenance import stamp
+from mocox.checkpoint.reading import Checkpoint, read, strip, unwrap
+
+_TIMM_VITS = {192: 'vit_tiny', 384: 'vit_small', 768: 'vit_base', 1024: 'vit_large'}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A format to write.
+
+    Args:
+        vit: Naming of a ViT's tensors, a column of ``names.BACKBONES``; None: the format has no ViT.
+        prefix: Comes before every backbone tensor.
+        classifiers: Prefix of the class weights for a ViT and for a ResNet.
+        conv_stem: Whether it can express the convolutional stem.
+        resnet: Whether it has ResNets.
+        other: Whether it takes architectures we do not know, names unchanged.
+    """
+
+    vit: str
+    prefix: str = ''
+    classifiers: tuple[str, str] | None = ('head', 'fc')
+    conv_stem: bool = False
+    resnet: bool = True
+    other: bool = False
+
+
+TARGETS = {
+    'openmmlab': Target('mmpretrain', 'backbone.', ('head.fc', 'head.fc')),
+    'mmseg': Target('mmseg', 'backbone.', None),
+    'timm': Target('timm', conv_stem=True, other=True),
+    'torchvision': Target('torchvision', classifiers=('heads.head', 'fc')),
+    'transformers': Target('transformers', classifiers=None, resnet=False),
+    'official': Target('timm', 'module.', conv_stem=True),
+    'mocox': Target('timm', 'backbone.', ('head.fc', 'head.fc'), conv_stem=True, other=True),
+}
+
+
+def convert(
+    path_in: str | Path,
+    path_out: str | Path,
+    to: str,
+    encoder: str = 'query',
+    heads: int | None = None,
+    backbone_only: bool = False,
+) -> list[str]:
+    """Rewrite a checkpoint for another library, with metadata that says what it is.
+
+    ``official`` and ``mocox`` keep a whole pre-training state; all others take one encoder's backbone, and the
+    classifier if the file has one.
+
+    Args:
+        path_in: Any file :func:`~mocox.checkpoint.reading.read` understands.
+        path_out: File to write (``.safetensors`` or PyTorch), a directory for ``transformers``.
+        to: One of ``TARGETS``.
+        encoder: ``query`` or ``momentum``.
+        heads: Number of attention heads, where the file does not tell.
+        backbone_only: Leave classifier and pre-training heads out.
+
+    Returns:
+        How to load the result, and what to know about it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a checkpoint, or the format cannot express it.
+    """
+    if to not in TARGETS:
+        raise ValueError(f'to={to!r}: choose one of {", ".join(TARGETS)}')
+    if Path(path_out).resolve() == Path(path_in).resolve():
+        raise ValueError(f'{path_out} is the input: choose another output, the conversion keeps only weights')
+    checkpoint = read(path_in)
+    arch = {**checkpoint.arch, 'num_heads': heads or checkpoint.arch.get('num_heads')}
+    # Checks the encoder too; a file with a single encoder says itself which one that is.
+    backbone = checkpoint.backbone(encoder)
+    encoder = checkpoint.encoders[0] if len(checkpoint.encoders) == 1 else encoder
+    if to in ('official', 'mocox') and not backbone_only and checkpoint.whole:
+        return _write_state(checkpoint, path_out, to, stamp(checkpoint.kind, 'both', arch, checkpoint.meta))
+    metadata = stamp(checkpoint.kind, encoder, arch, checkpoint.meta)
+    classifier = {} if backbone_only else checkpoint.classifier()
+    tensors = _export(to, backbone, classifier, arch)
+    if to == 'official' and not classifier:
+        raise ValueError(
+            f'{path_in} is not a whole pre-training state, as the official format is: {checkpoint.summary}'
+        )
+    arch['num_classes'] = len(classifier['weight']) if classifier and TARGETS[to].classifiers else 0
+    notes = [_USAGE[to](arch, str(path_out))]
+    if arch['family'] == 'vit' and not arch['num_heads']:
+        notes.append('the file does not say its number of attention heads: build the model with the right one')
+    if classifier and TARGETS[to].classifiers is None:
+        notes.append('the classifier was left out')
+    if to == 'transformers':
+        _write_transformers(Path(path_out), tensors, metadata, arch)
+    else:
+        save_tensors(path_out, tensors, metadata, **_fields(to, checkpoint))
+    return notes
+
+
+def official_to_mocox(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Translate a whole official pre-training state (MoCo v1, v2, v3), with or without ``module.``.
+
+    Raises:
+        ValueError: A tensor has no place in the official format.
+    """
+    tensors = unwrap(state_dict)
+    layout = names.recognise(tensors)
+    if layout not in (names.V3_VIT, names.V3_RESNET, names.V1_V2):
+        raise ValueError(f'not an official pre-training state but {layout.name}: {bounded(tensors)}')
+    return _translate_all(tensors, ((theirs, ours) for ours, theirs in layout.pairs), 'the official format')
+
+
+def mocox_to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`official_to_mocox`, with ``module.``, in the official order.
+
+    Raises:
+        ValueError: A tensor has no place in the official format.
+    """
+    unofficial = ('data_preprocessor', 'queue.filled')  # their queue does not count
+    tensors = {k: v for k, v in state_dict.items() if not any(names.has_prefix(k, name) for name in unofficial)}
+    backbone = strip(tensors, 'backbone.')
+    naming = names.naming_of(backbone)
+    if naming != 'timm':
+        raise ValueError(f'the backbone has the names of {naming}: read() translates them first')
+    layout = names.V1_V2 if 'queue.keys' in tensors else names.V3_VIT if 'cls_token' in backbone else names.V3_RESNET
+    pairs = [(ours, theirs) for ours, theirs in layout.pairs if ours is not None]
+    official = _translate_all(tensors, pairs, 'mocox')
+    order = ['queue', 'queue_ptr', 'base_encoder', 'encoder_q', 'momentum_encoder', 'encoder_k', 'predictor']
+    return {'module.' + key: official[key] for key in sorted(official, key=lambda key: order.index(key.split('.')[0]))}
+
+
+def _translate_all(tensors: Mapping[str, Tensor], pairs: Iterable[tuple], source: str) -> dict[str, Tensor]:
+    pairs = list(pairs)
+    renamed = {key: names.translate(key, pairs) for key in tensors}
+    if lost := [key for key, new in renamed.items() if new is None]:
+        raise ValueError(f'{len(lost)} tensors have no place in a MoCo state of {source}: {bounded(lost)}')
+    if len(set(renamed.values())) < len(renamed):
+        raise ValueError('two tensors would get the same name: the state mixes two formats')
+    return {new: tensors[key] for key, new in renamed.items()}
+
+
+def _write_state(checkpoint: Checkpoint, path: str | Path, to: str, metadata: dict) -> list[str]:
+    if checkpoint.unknown:
+        raise ValueError(f'{checkpoint.path} has tensors without a place in its layout: {bounded(checkpoint.unknown)}')
+    if to == 'official':
+        save_tensors(path, mocox_to_official(checkpoint.state_dict), metadata, **_fields(to, checkpoint))
+        return [
+            'the whole state in the official format, without optimizer: for evaluation and warm starts, not --resume'
+        ]
+    save_tensors(path, checkpoint.state_dict, metadata)
+    return [f'the whole state for load_from={str(path)!r} of the same configuration']
+
+
+def _export(
+    to: str, backbone: Mapping[str, Tensor], classifier: Mapping[str, Tensor], arch: Mapping
+) -> dict[str, Tensor]:
+    target, family = TARGETS[to], arch['family']
+    if not {'vit': True, 'resnet': target.resnet, 'unknown': target.other}[family]:
+        raise ValueError(f'{to} cannot express {arch["name"]}: try --to timm')
+    if arch.get('stem') == 'conv' and not target.conv_stem:
+        raise ValueError(
+            f'{to} has no convolutional stem ({arch["name"]}): --to mocox for mocox.MoCoViT(stem="conv"), or --to timm'
+        )
+    naming = target.vit if family == 'vit' else 'timm'
+    if naming != 'timm' and (lost := names.inexpressible(backbone, naming)):
+        raise ValueError(f'{to} has no place for {len(lost)} of the tensors: {bounded(lost)}')
+    tensors = {target.prefix + key: tensor for key, tensor in names.from_ours(backbone, naming).items()}
+    if target.classifiers:
+        head = target.classifiers[family == 'resnet']
+        head = 'module.' + head if to == 'official' else head
+        tensors |= {f'{head}.{leaf}': tensor for leaf, tensor in classifier.items()}
+    return tensors
+
+
+def _fields(to: str, checkpoint: Checkpoint) -> dict:
+    if to != 'official':
+        return {}
+    arch = checkpoint.arch
+    size = {384: 'small', 768: 'base'}.get(arch.get('embed_dims'))
+    stem = 'conv_' if arch.get('stem') == 'conv' else ''
+    known = f'vit_{stem}{size}' if size else f'resnet{arch["depth"]}' if arch.get('depth') else arch['name']
+    return {'epoch': checkpoint.meta.get('epochs') or 0, 'arch': known}
+
+
+def _write_transformers(folder: Path, tensors: Mapping[str, Tensor], metadata: dict, arch: Mapping) -> None:
+    if not arch['num_heads']:
+        raise ValueError(
+            'a transformers model needs its number of attention heads, and the file does not say: pass --heads'
+        )
+    if not arch['grid']:
+        raise ValueError('transformers cannot express position embeddings of a grid that is not square')
+    config = {
+        'architectures': ['ViTModel'],
+        'model_type': 'vit',
+        'hidden_size': arch['embed_dims'],
+        'num_hidden_layers': arch['num_layers'],
+        'num_attention_heads': arch['num_heads'],
+        'intermediate_size': arch['feedforward_channels'],
+        'image_size': arch['grid'] * arch['patch_size'],
+        'patch_size': arch['patch_size'],
+        'num_channels': tensors['embeddings.patch_embeddings.projection.weight'].shape[1],
+        'qkv_bias': 'encoder.layer.0.attention.attention.query.bias' in tensors,
+        'hidden_act': 'gelu',
+        'layer_norm_eps': 1e-6,
+        'hidden_dropout_prob': 0.0,
+        'attention_probs_dropout_prob': 0.0,
+        'mocox': metadata,
+    }
+    save_tensors(folder / 'model.safetensors', tensors, metadata)
+    write_atomically(folder / 'config.json', lambda path: Path(path).write_text(json.dumps(config, indent=2)))
+    if metadata['mean'] and metadata['std']:
+        images = {
+            'image_processor_type': 'ViTImageProcessor',
+            'do_resize': True,
+            'size': {'height': config['image_size'], 'width': config['image_size']},
+            'do_rescale': True,
+            'rescale_factor': 1 / 255,
+            'do_normalize': True,
+            'image_mean': [value / 255 for value in metadata['mean']],
+            'image_std': [value / 255 for value in metadata['std']],
+        }
+        write_atomically(
+            folder / 'preprocessor_config.json', lambda path: Path(path).write_text(json.dumps(images, indent=2))
+        )
+
+
+def timm_arguments(arch: Mapping) -> tuple[str, dict]:
+    """Model name and keyword arguments with which ``timm.create_model`` builds the architecture."""
+    kwargs = {'num_classes': arch.get('num_classes', 0)}
+    if arch['family'] != 'vit':
+        return (f'resnet{arch["depth"]}' if arch.get('depth') else '<the same model>'), kwargs
+    base = _TIMM_VITS.get(arch['embed_dims'], 'vit_base')
+    if arch['num_heads']:
+        kwargs['num_heads'] = arch['num_heads']
+    side = arch['grid'] and arch['grid'] * arch['patch_size']
+    wanted = {
+        'embed_dim': (arch['embed_dims'], {name: width for width, name in _TIMM_VITS.items()}[base]),
+        'depth': (arch['num_layers'], 24 if base == 'vit_large' else 12),
+        'patch_size': (arch['patch_size'], 16),
+        'img_size': (side, 224),
+        'mlp_ratio': (arch['feedforward_channels'] / arch['embed_dims'], 4),
+    }
+    return f'{base}_patch16_224', kwargs | {
+        k: value for k, (value, usual) in wanted.items() if value not in (None, usual)
+    }
+
+
+def _timm_usage(arch: Mapping, path: str) -> str:
+    name, kwargs = timm_arguments(arch)
+    words = [repr(name), *(f'{key}={value!r}' for key, value in kwargs.items()), f'checkpoint_path={path!r}']
+    if arch.get('stem') == 'conv':
+        words.append("embed_layer=functools.partial(mocox.models.backbones.vit.ConvStem, norm_cfg=dict(type='BN'))")
+    return f'timm.create_model({", ".join(words)})'
+
+
+def _mm_usage(vit: str) -> Callable[[Mapping, str], str]:
+    def usage(arch: Mapping, path: str) -> str:
+        sizes = {key: arch.get(key) for key in ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')}
+        side = arch['grid'] * arch['patch_size'] if arch.get('grid') else '...'
+        backbone = f"type='ResNet', depth={arch.get('depth') or '...'}"
+        if arch['family'] == 'vit':
+            backbone = vit.format(**{**arch, 'arch': sizes, 'img_size': side})
+        return f"backbone=dict({backbone}, init_cfg=dict(type='Pretrained', checkpoint={path!r}, prefix='backbone.'))"
+
+    return usage
+
+
+def _torchvision_usage(arch: Mapping, path: str) -> str:
+    head = 'fc' if arch['family'] == 'resnet' else 'heads'
+    without = '' if arch['num_classes'] else f'model.{head} = torch.nn.Identity(); '
+    return f"{without}model.load_state_dict(torch.load({path!r})['state_dict'])"
+
+
+_USAGE: dict[str, Callable[[Mapping, str], str]] = {
+    'openmmlab': _mm_usage(
+        "type='mmpretrain.VisionTransformer', arch={arch}, img_size={img_size}, patch_size={patch_size}"
+    ),
+    'mmseg': _mm_usage(
+        "type='mmseg.VisionTransformer', embed_dims={embed_dims}, num_layers={num_layers}, num_heads={num_heads}, "
+        "img_size={img_size}, patch_size={patch_size}, final_norm=True, norm_cfg=dict(type='LN', eps=1e-6)"
+    ),
+    'timm': _timm_usage,
+    'torchvision': _torchvision_usage,
+    'transformers': lambda arch, path: f'transformers.ViTModel.from_pretrained({path!r}, add_pooling_layer=False)',
+    'official': lambda arch, path: 'a linear-evaluation file in the official format',
+    'mocox': lambda arch, path: f"backbone=dict(..., init_cfg=dict(type='mocox.Pretrained', checkpoint={path!r}))",
+}

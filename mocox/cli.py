@@ -1,0 +1,268 @@
+"""What the command-line tools share: their arguments, the config these change, and errors a person can act on."""
+
+import argparse
+import difflib
+import inspect
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from mocox import dist
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+# What a person can cause and cure. Anything else is a bug, and its traceback is wanted.
+USER_ERRORS = (ValueError, TypeError, KeyError, OSError, ImportError, SyntaxError, UnpicklingError)
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Runs a tool; a user's mistake ends it with one paragraph and exit code 1 instead of a traceback.
+
+    ``MOCOX_DEBUG=1`` keeps the traceback. Of several processes, the first of each machine explains, the others say one
+    line.
+    """
+    warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
+    try:
+        main()
+    except USER_ERRORS as error:
+        if os.environ.get('MOCOX_DEBUG') == '1':
+            raise
+        sys.stdout.flush()
+        rank = int(os.environ.get('LOCAL_RANK', 0))
+        message = explain(error)
+        if rank > 0:
+            message = f'(rank {rank}) {message.splitlines()[0]}'
+        line_start = '\n' if sys.stderr.isatty() else ''  # a progress line may be standing there
+        print(f'{line_start}error: {message}', file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+def explain(error: BaseException) -> str:
+    """The message of an error in words that name the value and, where it can be known, the fix."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    build = next((frame.f_locals for frame in reversed(frames) if frame.f_code.co_name == 'build_from_cfg'), {})
+    message = _unwrap_worker_message(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+    if isinstance(error, UnpicklingError):
+        return _explain_refused_file(message, frames)
+    if isinstance(error, SyntaxError):
+        return f'{_path_in_use(frames)}, line {error.lineno}: {error.msg}'
+    if isinstance(error, KeyError) and ' registry' in message and 'obj_type' in build:
+        return _explain_unknown_component(build['obj_type'], build['registry'])
+    if isinstance(error, TypeError) and 'unexpected keyword argument' in message:
+        return _explain_argument(message, [build.get('obj_cls'), *frames[-1].f_globals.values()])
+    if isinstance(error, FileNotFoundError) and f'{os.sep}.mim{os.sep}' in message:
+        return f'{message}: configs are found by package name once mocox is installed (pip install -e .)'
+    if isinstance(error, KeyError):
+        return f'{message} is missing' if re.fullmatch(r'[\w.-]+', message) else message
+    return message or type(error).__name__
+
+
+def _unwrap_worker_message(message: str) -> str:
+    """The message inside the traceback that a DataLoader worker sends."""
+    if not message.startswith('Caught ') or 'Original Traceback' not in message:
+        return message
+    final = list(re.finditer(r'^[\w.]*(?:Error|Exception|Exit|Interrupt)\w*: ', message, re.MULTILINE))
+    return message[final[-1].end():].strip() if final else message
+
+
+def _path_in_use(frames: list[FrameType]) -> str:
+    names = [frame.f_locals.get(name) for frame in reversed(frames) for name in ('filename', 'path')]
+    return next((str(name) for name in names if isinstance(name, (str, Path)) and str(name) != '<unknown>'), 'the file')
+
+
+def _explain_refused_file(message: str, frames: list[FrameType]) -> str:
+    path = _path_in_use(frames)
+    wanted = re.search(r'(?:GLOBAL|global|class|function)\s+`?([A-Za-z_][\w]*(?:\.\w+)+)', message)
+    if wanted:
+        return (f'{path} was refused: loading it would call {wanted[1]}, which no checkpoint needs. It may be '
+                'malicious; if you trust its author, ask for a file that holds tensors only')
+    return f'{path} is not a checkpoint that torch.load can read: {message.splitlines()[0]}'
+
+
+def _explain_unknown_component(name: str, registry: object) -> str:
+    scope, _, _ = name.rpartition('.')
+    if scope and '.' not in scope and find_spec(scope) is None:
+        return f'{name!r} is not available: the package {scope} is not installed'
+    known = list(registry.module_dict)
+    for child_scope, child in registry._get_root_registry().children.items():
+        known += [f'{child_scope}.{key}' for key in child.module_dict]
+    nearest = difflib.get_close_matches(name, known, n=3)
+    hint = f'did you mean {" or ".join(nearest)}?' if nearest else f'it knows {", ".join(sorted(registry.module_dict))}'
+    return f'there is no {name!r} in the {registry.name} registry of scope {registry.scope}; {hint}'
+
+
+def _explain_argument(message: str, candidates: list[object]) -> str:
+    name, unexpected = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected .* '(\w+)'", message).groups()
+    classes = [candidate for candidate in candidates if inspect.isclass(candidate)]
+    component = next((cls for cls in classes if name in (base.__name__ for base in cls.__mro__)), None)
+    if component is None:
+        return message
+    known = list(dict.fromkeys(_argument_names(component)))
+    nearest = difflib.get_close_matches(unexpected, known, n=3)
+    hint = f'did you mean {" or ".join(nearest)}?' if nearest else f'it takes {", ".join(known)}'
+    return f'{component.__name__} has no argument {unexpected!r}; {hint}'
+
+
+def _argument_names(component: type) -> Iterator[str]:
+    for cls in component.__mro__[:-1]:
+        if '__init__' in vars(cls):
+            parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+            yield from (p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with what training and testing have in common."""
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='a config file, or mocox::FOLDER/NAME.py for one that came with the package')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/CONFIG_NAME)')
+    parser.add_argument('--data-root', help='the folder with the images, instead of the one in the config')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='change the config: train_dataloader.batch_size=64 optim_wrapper.optimizer.lr=1e-4')
+    parser.add_argument('--launcher', choices=dist.LAUNCHERS, default='none', help='who started the processes')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what only training has."""
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='CKPT',
+                        help='continue from this checkpoint, or without one from the latest in the work dir')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate by batch size / base_batch_size')
+    parser.add_argument('--pretrained', metavar='CKPT', help='initialise the backbone from this checkpoint')
+
+
+def prepare_config(path: str, args: argparse.Namespace) -> 'Config':
+    """Reads a config and applies the command line to it; options that ``args`` lacks are left alone.
+
+    Args:
+        path: A file, or ``mocox::FOLDER/NAME.py``.
+
+    Raises:
+        FileNotFoundError: The config, ``--data-root``, ``--resume`` or ``--pretrained`` does not exist.
+        ValueError: An option that does not fit the config.
+    """
+    from mmengine.config import Config
+    from mmengine.hub import get_config
+
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if '::' not in path and not Path(path).is_file():
+        raise FileNotFoundError(f'there is no config file {path}')
+    config = get_config(path) if '::' in path else Config.fromfile(path)
+    if args.cfg_options:
+        _check_new_keys(config, args.cfg_options)
+        config.merge_from_dict(args.cfg_options)
+    config.launcher = args.launcher
+    config.work_dir = args.work_dir or config.get('work_dir') or str(Path('work_dirs', Path(path).stem))
+    if args.data_root:
+        _set_data_root(config, args.data_root)
+    if getattr(args, 'pretrained', None):
+        _require_file(args.pretrained, '--pretrained')
+        config.model.backbone.init_cfg = dict(type='mocox.Pretrained', checkpoint=args.pretrained)
+    if getattr(args, 'amp', False):
+        _use_mixed_precision(config)
+    if getattr(args, 'auto_scale_lr', False):
+        if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+            raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch '
+                             'size that its learning rate is for')
+        config.auto_scale_lr.enable = True
+    if getattr(args, 'resume', None):
+        _set_resume(config, args.resume)
+    return config
+
+
+def build_runner(config: 'Config') -> 'Runner':
+    """Joins the processes of the run and builds its ``Runner``."""
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    dist.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800))
+    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+
+
+def load_for_test(runner: 'Runner', path: str) -> None:
+    """Loads a checkpoint into the runner's model, all of it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The checkpoint and the model do not hold the same tensors.
+    """
+    _require_file(path, 'CHECKPOINT')
+    try:
+        runner.load_checkpoint(path, strict=True)
+    except RuntimeError as error:
+        if 'do not match exactly' not in str(error):
+            raise ValueError(f'{path} is not a checkpoint: {str(error).splitlines()[0]}') from error
+        lines = [line if len(line) < 300 else f'{line[:300]}...' for line in str(error).splitlines() if line.strip()]
+        raise ValueError('\n  '.join([f'{path} does not fit the model of this config:', *lines[:6]])) from error
+
+
+def _require_file(path: str, option: str) -> None:
+    if '://' not in path and not Path(path).is_file():
+        raise FileNotFoundError(f'{option}: there is no file {path}')
+
+
+def _check_new_keys(config: 'Config', options: dict) -> None:
+    """A key that neither the config has nor the Runner knows would be stored and never read."""
+    from mmengine.runner import Runner
+
+    known = {*config, *inspect.signature(Runner.__init__).parameters}
+    for key in {option.split('.')[0] for option in options} - known:
+        nearest = difflib.get_close_matches(key, known, n=1)
+        hint = f'; did you mean {nearest[0]}?' if nearest else ''
+        raise ValueError(f'--cfg-options: nothing reads {key!r}{hint}')
+
+
+def _set_data_root(config: 'Config', data_root: str) -> None:
+    if not Path(data_root).is_dir():
+        raise FileNotFoundError(f'--data-root: there is no folder {data_root}')
+    holders = list(_dicts_with(config._cfg_dict, 'data_root'))
+    if not holders:
+        raise ValueError('--data-root: no dataset of this config has a data_root')
+    for holder in holders:
+        holder['data_root'] = data_root
+
+
+def _dicts_with(node: object, key: str) -> Iterator[dict]:
+    if isinstance(node, dict):
+        if key in node:
+            yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from _dicts_with(item, key)
+
+
+def _use_mixed_precision(config: 'Config') -> None:
+    import torch
+
+    kind = config.optim_wrapper.get('type', 'OptimWrapper')
+    if kind.rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(f'--amp replaces an OptimWrapper, but the config has optim_wrapper.type={kind!r}')
+    lacks_bfloat16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
+    config.optim_wrapper.update(type='mocox.AmpOptimWrapper', dtype='float16' if lacks_bfloat16 else 'bfloat16')
+
+
+def _set_resume(config: 'Config', resume: str) -> None:
+    config.resume = True
+    if resume != 'auto':
+        _require_file(resume, '--resume')
+        config.load_from = resume
+    elif not Path(config.work_dir, 'last_checkpoint').is_file():
+        config.resume = False
+        print(f'--resume: {config.work_dir} holds no checkpoint yet, so training starts from the beginning', flush=True)
+    else:
+        config.load_from = None  # the Runner then takes the latest of the work dir

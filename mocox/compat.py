@@ -1,0 +1,109 @@
+"""Every repair of a third-party library, in one place; each says which versions it is for and when it can be deleted.
+
+``import mocox`` must not import MMEngine, and a repair must be in place before the repaired module is used, whichever
+of the two is imported first. So each repair belongs to a module and runs as soon as that module has been imported.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+Repair = Callable[[ModuleType], None]
+
+
+def find_configs_of_mocox(module: ModuleType) -> None:
+    """Lets ``_base_ = ['mocox::mocov3/vit-small.py']`` and ``mmengine.hub.get_config`` find the configs of mocox.
+
+    For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12); the libraries that may be named are a fixed table.
+    Delete when: MMEngine looks up any installed package.
+    """
+    # The value is looked up as an installed distribution first, whose folder is wrong for an editable installation, and
+    # then as a module, whose folder is right for every kind of installation: so this names a module of ours.
+    module.MODULE2PACKAGE['mocox'] = 'mocox.version'
+
+
+def allow_log_history(module: ModuleType) -> None:
+    """Lets ``torch.load(weights_only=True)`` read the log history that MMEngine stores in every checkpoint.
+
+    For: MMEngine 0.10.7, which cannot resume on torch >= 2.6 without it. numpy arrays and scalars are plain data;
+    ``getattr``, which pickle uses to name the four statistics of a history, is allowed for exactly those.
+    Delete when: MMEngine allows its own classes, or stores plain numbers.
+    """
+    import numpy as np
+    import torch
+
+    history = module.HistoryBuffer
+
+    def get_statistic(owner: Any, name: str) -> Callable:
+        if owner is not history or name not in ('mean', 'min', 'max', 'current'):
+            raise pickle.UnpicklingError(f'refused to read the attribute {name!r} of {owner!r} for a checkpoint')
+        return getattr(owner, name)
+
+    reconstruct = np.ndarray(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    # numpy 2 moved its internals from numpy.core to numpy._core: a checkpoint of either must load under either.
+    moved = [(function, f'numpy.{core}.multiarray.{function.__name__}')
+             for core in ('core', '_core') for function in (reconstruct, scalar)]
+    dtypes = sorted({type(np.dtype(code)) for code in '?bhilqBHILQefd'}, key=str)
+    statistics = (get_statistic, 'builtins.getattr')
+    torch.serialization.add_safe_globals([history, statistics, np.ndarray, np.dtype, *moved, *dtypes])
+
+
+def never_load_unsafely(module: ModuleType) -> None:
+    """Takes away the fallback that runs whatever code a checkpoint brings when loading it safely has failed.
+
+    For: onedl-mmengine 0.10.12. MMEngine 0.10.7 leaves the choice to torch, whose default is safe since 2.6.
+    Delete when: onedl-mmengine no longer falls back to ``weights_only=False``.
+    """
+    if hasattr(module, '_safe_torch_load'):
+        import torch
+
+        def load(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+            return torch.load(file, map_location=map_location, weights_only=True)
+
+        module._safe_torch_load = load
+
+
+REPAIRS: dict[str, Repair] = {
+    'mmengine.config.utils': find_configs_of_mocox,
+    'mmengine.logging.history_buffer': allow_log_history,
+    'mmengine.runner.checkpoint': never_load_unsafely,
+}
+
+
+def apply() -> None:
+    """Repairs the modules that are imported already, and arranges for the others to be repaired when they are."""
+    waiting = {}
+    for name, repair in REPAIRS.items():
+        if name in sys.modules:
+            repair(sys.modules[name])
+        else:
+            waiting[name] = repair
+    sys.meta_path.insert(0, _RepairAfterImport(waiting))
+
+
+class _RepairAfterImport(importlib.abc.MetaPathFinder):
+    """Finds a module as Python would and calls its repair after it has run."""
+
+    def __init__(self, repairs: dict[str, Repair]) -> None:
+        self.repairs = repairs
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
+                  target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+        repair = self.repairs.pop(fullname, None)
+        if repair is None:
+            return None
+        spec = importlib.util.find_spec(fullname)  # asks every finder again; this one no longer answers
+        run_module = spec.loader.exec_module
+
+        def run_and_repair(module: ModuleType) -> None:
+            run_module(module)
+            repair(module)
+
+        spec.loader.exec_module = run_and_repair
+        return spec

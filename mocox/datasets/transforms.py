@@ -1,0 +1,201 @@
+"""Cutting views out of one decoded image: what can only be done per image, on the CPU, in uint8.
+
+A transform is called as ``crops(image, rng)`` with an (H, W, 3) uint8 array and the sample's own random generator, and
+returns ``num_views`` tensors (3, S, S) uint8.
+"""
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mocox.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrops:
+    """Random resized crops, ``num_views`` of them from one decoded image.
+
+    The law of torchvision's RandomResizedCrop: area and logarithm of the aspect ratio uniform, ten tries, then the
+    largest centred crop. The crop is cut out before it is resized, with antialiasing, so that no pixel outside of it
+    takes part (equal to Pillow's ``crop().resize()`` up to one level).
+
+    Args:
+        size: Side of the result in pixels.
+        scale: Smallest and largest area, as fractions of the image.
+        ratio: Smallest and largest width / height.
+        num_views: Crops per image.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        num_views: int = 2,
+    ) -> None:
+        self.size = _positive_int('size', size)
+        self.scale = _range('scale', scale, 1.0)
+        self.ratio = _range('ratio', ratio, math.inf)
+        self.num_views = _positive_int('num_views', num_views)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
+        """Cuts the views out of one image."""
+        pixels = _to_tensor(image)
+        views = []
+        for _ in range(self.num_views):
+            top, left, height, width = self.sample_box(image.shape[0], image.shape[1], rng)
+            views.append(_resize(pixels[:, top : top + height, left : left + width], (self.size, self.size)))
+        return views
+
+    def sample_box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """Draws one crop of an image of the given size.
+
+        Returns:
+            Top, left, height, width in pixels.
+        """
+        log_ratio = np.log(self.ratio)
+        for _ in range(10):
+            area = height * width * rng.uniform(*self.scale)
+            aspect = math.exp(rng.uniform(*log_ratio))
+            crop_width = round(math.sqrt(area * aspect))
+            crop_height = round(math.sqrt(area / aspect))
+            if 0 < crop_width <= width and 0 < crop_height <= height:
+                top = int(rng.integers(height - crop_height + 1))
+                left = int(rng.integers(width - crop_width + 1))
+                return top, left, crop_height, crop_width
+        return self._central_box(height, width)
+
+    def _central_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        crop_height, crop_width = height, width
+        if width / height < self.ratio[0]:
+            crop_height = max(1, round(width / self.ratio[0]))
+        elif width / height > self.ratio[1]:
+            crop_width = max(1, round(height * self.ratio[1]))
+        return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+@TRANSFORMS.register_module()
+class CenterCrop:
+    """The view for evaluation: the shorter side resized to ``resize`` with antialiasing, then the central square.
+
+    Args:
+        size: Side of the result in pixels.
+        resize: Length of the shorter side before the crop, at least ``size``.
+    """
+
+    num_views = 1
+
+    def __init__(self, size: int = 224, resize: int = 256) -> None:
+        self.size = _positive_int('size', size)
+        self.resize = _positive_int('resize', resize)
+        if resize < size:
+            raise ValueError(f'resize={resize} is smaller than size={size}: nothing would fill the border of the crop')
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
+        """Resizes and cuts; nothing is random."""
+        height, width = image.shape[:2]
+        short = min(height, width)
+        new_height, new_width = self.resize * height // short, self.resize * width // short
+        resized = _resize(_to_tensor(image), (new_height, new_width))
+        top, left = round((new_height - self.size) / 2), round((new_width - self.size) / 2)
+        return [resized[:, top : top + self.size, left : left + self.size].contiguous()]
+
+
+@TRANSFORMS.register_module()
+class RandomAffineCrops:
+    """Small random rotations, shifts, zooms and shears of the whole image, for images that a crop would destroy.
+
+    Handwritten digits, say: part of an 8 is a 0. The law is that of torchvision's RandomAffine, without its rounding of
+    shifts to whole pixels. The image is first resized with antialiasing and cut to the central square, then warped
+    once, bilinearly.
+
+    Args:
+        size: Side of the result in pixels.
+        degrees: Largest rotation, to either side.
+        translate: Largest shift along x and y, to either side, as fractions of ``size``.
+        scale: Smallest and largest zoom.
+        shear: Largest shear along x in degrees, to either side.
+        num_views: Views per image.
+        fill: Level (0 to 255) outside of the image.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        degrees: float = 0.0,
+        translate: tuple[float, float] = (0.0, 0.0),
+        scale: tuple[float, float] = (1.0, 1.0),
+        shear: float = 0.0,
+        num_views: int = 2,
+        fill: int = 0,
+    ) -> None:
+        self.size = _positive_int('size', size)
+        for name, value, bound in (('degrees', degrees, 180), ('shear', shear, 89), ('fill', fill, 255)):
+            if not 0 <= value <= bound:
+                raise ValueError(f'{name} must lie between 0 and {bound}, got {value!r}')
+        if not all(0 <= value <= 1 for value in translate):
+            raise ValueError(f'translate must be fractions between 0 and 1, got {translate!r}')
+        self.degrees = degrees
+        self.translate = np.array(translate)
+        self.scale = _range('scale', scale, math.inf)
+        self.shear = shear
+        self.num_views = _positive_int('num_views', num_views)
+        self.fill = fill
+        self._fit = CenterCrop(size, size)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
+        """Warps one image into the views."""
+        if image.shape[:2] != (self.size, self.size):
+            image = self._fit(image, rng)[0].permute(1, 2, 0).contiguous().numpy()
+        return [self._warp(image, self.sample_matrix(rng)) for _ in range(self.num_views)]
+
+    def sample_matrix(self, rng: np.random.Generator) -> np.ndarray:
+        """Draws one map (2, 3) from positions (x, y) in the image to those in the view, pixel centres at integers."""
+        angle = rng.uniform(-self.degrees, self.degrees)
+        shift = rng.uniform(-1, 1, 2) * self.translate * self.size
+        zoom = rng.uniform(*self.scale)
+        shear = rng.uniform(-self.shear, self.shear)
+        return affine_matrix(self.size, angle, shift, zoom, shear)
+
+    def _warp(self, image: np.ndarray, matrix: np.ndarray) -> Tensor:
+        warped = cv2.warpAffine(
+            image, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=(self.fill,) * 3
+        )
+        return _to_tensor(warped).contiguous()
+
+
+def affine_matrix(size: int, angle: float, shift: np.ndarray, zoom: float, shear: float) -> np.ndarray:
+    """Shears along x, rotates clockwise (both in degrees) and zooms about the centre, then shifts (pixels)."""
+    angle, shear = math.radians(angle), math.radians(shear)
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    linear = zoom * rotation @ np.array([[1.0, -math.tan(shear)], [0.0, 1.0]])
+    centre = np.full(2, (size - 1) / 2)
+    return np.column_stack([linear, centre + shift - linear @ centre])
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)  # (3, H, W), a view
+
+
+def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Antialiased bilinear resize of a (3, H, W) uint8 image, in integers."""
+    if image.shape[1:] == size:
+        return image.contiguous()
+    return F.interpolate(image[None], size=size, mode='bilinear', antialias=True)[0].contiguous()
+
+
+def _positive_int(name: str, value: int) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f'{name} must be a positive integer, got {value!r}')
+    return value
+
+
+def _range(name: str, value: tuple[float, float], largest: float) -> tuple[float, float]:
+    low, high = value
+    if not 0 < low <= high <= largest:
+        raise ValueError(f'{name} must be (low, high) with 0 < low <= high <= {largest}, got {value!r}')
+    return low, high

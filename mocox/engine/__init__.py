@@ -1,0 +1,9 @@
+"""What drives training: hooks, optimizers, learning-rate schedules."""
+
+from mocox.engine.lars import LARS
+from mocox.engine.lr_schedule import WarmupCosineLR
+from mocox.engine.momentum_hook import MomentumUpdateHook
+from mocox.engine.optim_wrapper import AmpOptimWrapper
+from mocox.engine.progress_hook import ProgressHook
+
+__all__ = ['LARS', 'AmpOptimWrapper', 'MomentumUpdateHook', 'ProgressHook', 'WarmupCosineLR']

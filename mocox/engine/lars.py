@@ -1,0 +1,84 @@
+"""LARS as MoCo v3 uses it."""
+
+import torch
+from torch.optim import Optimizer
+
+from mocox.registry import OPTIMIZERS
+
+
+@OPTIMIZERS.register_module()
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling.
+
+    For a parameter p of two or more dimensions with gradient g::
+
+        g <- g + weight_decay * p
+        g <- trust_coefficient * |p| / |g| * g      (left alone where either norm is 0)
+        mu <- momentum * mu + g
+        p <- p - lr * mu
+
+    Parameters of one dimension (biases, normalisation) skip the first two lines. Source: arXiv 1708.03888 with the
+    choices of arXiv 2104.02057 (ResNet): the decay is inside the norm, the learning rate outside the momentum. Runs on
+    whole lists of tensors and never reads a value back to the host.
+
+    Args:
+        params: Parameters or groups of them.
+        lr: Learning rate, not negative.
+        momentum: Weight of the old momentum buffer, in [0, 1).
+        weight_decay: L2 coefficient, not negative.
+        trust_coefficient: Factor of the layer-wise rate.
+
+    Raises:
+        ValueError: A value out of its range.
+    """
+
+    def __init__(
+        self, params, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, trust_coefficient: float = 0.001
+    ) -> None:
+        if lr < 0 or weight_decay < 0 or trust_coefficient <= 0 or not 0 <= momentum < 1:
+            raise ValueError(
+                f'lr={lr}, momentum={momentum}, weight_decay={weight_decay}, trust_coefficient={trust_coefficient}: '
+                'need lr >= 0, 0 <= momentum < 1, weight_decay >= 0, trust_coefficient > 0'
+            )
+        super().__init__(
+            params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, trust_coefficient=trust_coefficient)
+        )
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Update all parameters that have a gradient; a closure, if given, recomputes the loss first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group['params'] if p.grad is not None]
+            matrices = [p for p in params if p.ndim > 1]
+            vectors = [p for p in params if p.ndim <= 1]
+            updates = _scaled_gradients(matrices, group['weight_decay'], group['trust_coefficient'])
+            updates += [p.grad for p in vectors]
+            if params:
+                buffers = [self._buffer(p) for p in matrices + vectors]
+                torch._foreach_mul_(buffers, group['momentum'])
+                torch._foreach_add_(buffers, updates)
+                torch._foreach_add_(matrices + vectors, buffers, alpha=-group['lr'])
+        return loss
+
+    def _buffer(self, p: torch.Tensor) -> torch.Tensor:
+        state = self.state[p]
+        if 'mu' not in state:
+            state['mu'] = torch.zeros_like(p)
+        return state['mu']
+
+
+def _scaled_gradients(params: list[torch.Tensor], weight_decay: float, trust: float) -> list[torch.Tensor]:
+    """Decayed gradients times ``trust * |p| / |g|``, as new tensors."""
+    if not params:
+        return []
+    updates = torch._foreach_add([p.grad for p in params], params, alpha=weight_decay)
+    param_norms = torch.stack(torch._foreach_norm(params))
+    update_norms = torch.stack(torch._foreach_norm(updates))
+    defined = (param_norms > 0) & (update_norms > 0)
+    ratios = torch.where(defined, trust * param_norms / update_norms, 1.0)
+    torch._foreach_mul_(updates, list(ratios.unbind()))
+    return list(updates)

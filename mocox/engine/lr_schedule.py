@@ -1,0 +1,71 @@
+"""The learning-rate schedule of the papers, exact at every step."""
+
+from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
+
+from mocox.registry import PARAM_SCHEDULERS
+from mocox.schedules import warmup_cosine
+
+
+@PARAM_SCHEDULERS.register_module()
+class WarmupCosineLR(_ParamScheduler):
+    """Linear warm-up from zero, then half a cosine, in closed form.
+
+    Source: arXiv 2104.02057, section 5. The first step's learning rate is exactly 0 when there is a warm-up. With
+    ``convert_to_iter_based=True`` in the config the schedule advances every iteration, else every epoch (the cosine of
+    MoCo v2 and of linear evaluation). Under gradient accumulation all micro-batches of an optimizer step share the
+    value of its first one. Only the position is saved in checkpoints: the shape always follows the config.
+
+    Args:
+        optimizer: Optimizer or wrapper; MMEngine passes it.
+        warmup_epochs: Epochs of linear warm-up.
+        warmup_start_ratio: Where the warm-up starts, as a fraction of the peak.
+        eta_min: Learning rate at the end.
+        begin: First epoch of the schedule.
+        end: Epoch at which it ends; MMEngine fills in ``max_epochs``.
+        last_step: Position to continue from; -1 starts anew.
+        by_epoch: Count epochs (else iterations: then all durations are iterations).
+        verbose: Print every change.
+    """
+
+    def __init__(
+        self,
+        optimizer,
+        warmup_epochs: float = 0,
+        warmup_start_ratio: float = 0.0,
+        eta_min: float = 0.0,
+        begin: int = 0,
+        end: int = INF,
+        last_step: int = -1,
+        by_epoch: bool = True,
+        verbose: bool = False,
+    ) -> None:
+        self.warmup = warmup_epochs
+        self.warmup_start_ratio = warmup_start_ratio
+        self.eta_min = eta_min
+        super().__init__(optimizer, 'lr', begin, end, last_step, by_epoch, verbose)
+
+    @classmethod
+    def build_iter_from_epoch(
+        cls, *args, epoch_length: int, warmup_epochs: float = 0, begin: int = 0, end: int = INF, by_epoch=True, **kwargs
+    ) -> 'WarmupCosineLR':
+        """MMEngine's entry for ``convert_to_iter_based``: the same schedule with durations in iterations."""
+        return cls(
+            *args,
+            warmup_epochs=warmup_epochs * epoch_length,
+            begin=int(begin * epoch_length),
+            end=INF if end == INF else int(end * epoch_length),
+            by_epoch=False,
+            **kwargs,
+        )
+
+    def state_dict(self) -> dict:
+        """The position and the base values."""
+        return {key: getattr(self, key) for key in ('last_step', '_global_step', '_last_value', 'base_values')}
+
+    def _get_value(self) -> list[float]:
+        step = self.last_step
+        if not self.by_epoch:
+            step -= step % getattr(self.optimizer, '_accumulative_counts', 1)
+        total = self.end - self.begin
+        shape = (self.warmup, total, self.eta_min, self.warmup_start_ratio)
+        return [warmup_cosine(step, base, *shape) for base in self.base_values]

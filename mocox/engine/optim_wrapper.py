@@ -1,0 +1,74 @@
+"""Mixed precision that works on a CPU as well, and that has no gradient scaler where none is needed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from mocox.registry import OPTIM_WRAPPERS
+
+DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(OptimWrapper):
+    """Runs the forward pass under autocast.
+
+    bfloat16 has the exponent of float32 and needs nothing else. The small exponent of float16 needs the loss scaled,
+    which is done here as in MMEngine's class of the same name, and it is for GPUs only.
+
+    Args:
+        dtype: ``'bfloat16'`` or ``'float16'``.
+        kwargs: See ``mmengine.optim.OptimWrapper``.
+
+    Raises:
+        ValueError: Another dtype, or float16 without a GPU.
+    """
+
+    def __init__(self, dtype: str = 'bfloat16', **kwargs: Any) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"optim_wrapper.dtype is {dtype!r}, but must be 'bfloat16' or 'float16'")
+        self.device_type = get_device().split(':')[0]
+        if dtype == 'float16' and self.device_type == 'cpu':
+            raise ValueError("optim_wrapper.dtype='float16' needs a GPU: use 'bfloat16' on the CPU")
+        super().__init__(**kwargs)
+        self.dtype = DTYPES[dtype]
+        # Disabled, it passes everything through and has an empty state.
+        self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == 'float16')
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast, in addition to what the parent does for gradient accumulation."""
+        with super().optim_context(model), torch.autocast(self.device_type, dtype=self.dtype):
+            yield
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Back-propagates the scaled loss."""
+        super().backward(self.loss_scaler.scale(loss), **kwargs)
+
+    def step(self, **kwargs: Any) -> None:
+        """Updates the parameters, unless a float16 gradient overflowed."""
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update()
+
+    def state_dict(self) -> dict:
+        """The optimizer's state, and the scaler's where there is one."""
+        state = super().state_dict()
+        if self.loss_scaler.is_enabled():
+            state['loss_scaler'] = self.loss_scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Loads what :meth:`state_dict` returned, of a run with or without a scaler."""
+        state_dict = dict(state_dict)
+        scaler_state = state_dict.pop('loss_scaler', None)
+        if scaler_state and self.loss_scaler.is_enabled():
+            self.loss_scaler.load_state_dict(scaler_state)
+        super().load_state_dict(state_dict)

@@ -1,0 +1,106 @@
+"""One line that tells a person how training goes; the files keep MMEngine's full log."""
+
+import datetime
+import logging
+import math
+import sys
+import time
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mocox.registry import HOOKS
+
+CLEAR_LINE = '\r\x1b[K'
+
+
+class _ConsoleFilter(logging.Filter):
+    """Keeps ``LoggerHook``'s lines off the console, and the progress line out of the way of all others."""
+
+    def __init__(self, live: bool) -> None:
+        super().__init__()
+        self.live = live
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.module == 'logger_hook' and any(mark in record.getMessage() for mark in ('(train)', 'Exp name')):
+            return False
+        if self.live:
+            print(CLEAR_LINE, end='', flush=True)
+        return True
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Shows progress on the console: a line that renews itself in a terminal, a line now and then elsewhere.
+
+    The loss stands beside its chance level, what a model that knows nothing scores, where the model has a method
+    ``chance_level(batch_size)`` that takes the images of one step in one process and answers in the unit of the loss.
+
+    Args:
+        seconds: The least time between two lines where the output is no terminal.
+    """
+
+    priority = 'VERY_LOW'  # after the hooks that measure
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self.seconds = seconds
+
+    def before_train(self, runner: Runner) -> None:
+        """Takes the console over from ``LoggerHook``, on the rank that logs."""
+        self.live = sys.stdout.isatty()
+        self.start_iter, self.start_time = runner.iter, time.monotonic()
+        self.last_iter, self.last_time = runner.iter, -math.inf
+        self.line = ''
+        self.filter = _ConsoleFilter(self.live)
+        for handler in self._console_handlers(runner):
+            handler.addFilter(self.filter)
+
+    def after_train(self, runner: Runner) -> None:
+        """Gives the console back."""
+        if self.live and runner.rank == 0:
+            print(f'{CLEAR_LINE}{self.line}', flush=True)  # once more: the last log lines have wiped it out
+        for handler in self._console_handlers(runner):
+            handler.removeFilter(self.filter)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: dict | None = None) -> None:
+        """Prints when enough time has passed, and after the first and the last iteration."""
+        if runner.rank != 0:
+            return
+        now = time.monotonic()
+        wait = 0.2 if self.live else self.seconds
+        if now - self.last_time < wait and runner.iter + 1 < runner.max_iters:
+            return
+        self.line = self._describe(runner, now)
+        print(f'{CLEAR_LINE}{self.line}' if self.live else self.line, end='' if self.live else '\n', flush=True)
+        self.last_iter, self.last_time = runner.iter + 1, now
+
+    def _describe(self, runner: Runner, now: float) -> str:
+        done, total = runner.iter + 1, runner.max_iters
+        batch_size = _batch_size(runner)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        chance = f' (chance {model.chance_level(batch_size):.3f})' if hasattr(model, 'chance_level') else ''
+        loss = runner.message_hub.get_scalar('train/loss').mean(max(done - self.last_iter, 1))
+        lr = runner.message_hub.get_scalar('train/lr').current()  # of this step; the scheduler has moved on already
+        since = now - (self.last_time if self.last_iter > self.start_iter else self.start_time)
+        images_per_s = (done - self.last_iter) * batch_size * runner.world_size / max(since, 1e-9)
+        remaining = (now - self.start_time) / (done - self.start_iter) * (total - done)
+        return (f'{_bar(done / total)} {done / total:4.0%} | epoch {runner.epoch + 1}/{runner.max_epochs} '
+                f'| loss {loss:.3f}{chance} | lr {lr:.2e} '
+                f'| {images_per_s:.0f} images/s | {datetime.timedelta(seconds=round(remaining))} left')
+
+    def _console_handlers(self, runner: Runner) -> list[logging.Handler]:
+        return [handler for handler in runner.logger.handlers if type(handler) is logging.StreamHandler]
+
+
+def _batch_size(runner: Runner) -> int:
+    """Images of one step in this process."""
+    loader = runner.train_dataloader
+    return loader.batch_size if loader.batch_size is not None else loader.batch_sampler.batch_size
+
+
+def _bar(fraction: float, width: int = 20) -> str:
+    filled = int(fraction * width)
+    return '#' * filled + '.' * (width - filled)

@@ -1,0 +1,25 @@
+"""Everything that is registered as a model, a layer, a loss or a data preprocessor."""
+
+from mocox.models.algorithms import FastMoCo, LinearProbe, MoBY, MoCo, MoCoV3
+from mocox.models.backbones import MoCoViT
+from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
+from mocox.models.data_preprocessor import LabelledPreprocessor, ViewsPreprocessor
+from mocox.models.heads import ContrastiveHead
+from mocox.models.losses import InfoNCELoss
+from mocox.models.necks import NonLinearNeck
+
+__all__ = [
+    'ContrastiveHead',
+    'FastMoCo',
+    'InfoNCELoss',
+    'LabelledPreprocessor',
+    'LinearProbe',
+    'MoBY',
+    'MoCo',
+    'MoCoV3',
+    'MoCoViT',
+    'NonLinearNeck',
+    'SplitBatchNorm',
+    'SyncBatchNorm',
+    'ViewsPreprocessor',
+]

@@ -1,0 +1,92 @@
+"""Fast-MoCo: more queries from one pass, by combining patches."""
+
+from itertools import combinations
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+from mocox import dist
+from mocox.models.algorithms.base import MomentumContrast
+from mocox.registry import MODELS
+
+
+@MODELS.register_module()
+class FastMoCo(MomentumContrast):
+    """Each view is cut into a grid of patches that are encoded apart; every combination of them is a query.
+
+    The keys are those of whole views, as in MoCo v3, and the momentum encoder starts as a copy of the query encoder.
+    Source: arXiv 2207.08220, section 3.
+
+    Args:
+        backbone: Config of the query backbone; sees patches of side S / ``num_splits``.
+        neck: Config of the projector; gets the mean of a combination's features.
+        head: Config of the contrastive head, with predictor and temperature.
+        num_splits: Patches per side of a view.
+        num_combined: Patches per combination.
+        base_momentum: Weight of the old key encoder.
+        data_preprocessor: Config of the batched augmentation.
+        init_cfg: Initialiser config.
+
+    Raises:
+        ValueError: More patches to combine than there are, or fewer than 1.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        num_splits: int = 2,
+        num_combined: int = 2,
+        base_momentum: float = 0.99,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(backbone, neck, head, base_momentum, None, data_preprocessor, init_cfg)
+        if not 1 <= num_combined <= num_splits**2:
+            raise ValueError(
+                f'num_combined={num_combined}: a {num_splits} x {num_splits} grid has {num_splits**2} patches'
+            )
+        self.num_splits = num_splits
+        self.num_combined = num_combined
+
+    def loss(self, inputs: list[Tensor], data_samples: list | None = None) -> dict[str, Tensor]:
+        """Mean InfoNCE over combinations and both directions.
+
+        Args:
+            inputs: The two views x1, x2, each (N, 3, S, S).
+            data_samples: Unused: the method has no labels.
+
+        Returns:
+            ``{'loss': scalar in nats}``.
+        """
+        x1, x2 = inputs
+        k1, k2 = self.encode_keys([x1, x2])
+        z1, z2 = self.encode_combinations(x1), self.encode_combinations(x2)
+        return {'loss': (self.head.loss(z1, k2) + self.head.loss(z2, k1)) / 2}
+
+    def encode_combinations(self, x: Tensor) -> Tensor:
+        """Projections (R * N, D) of the R combinations of patches of (N, 3, S, S), block after block."""
+        features = self.backbone(split_grid(x, self.num_splits))[-1]
+        features = features.mean(dim=(2, 3)) if features.ndim == 4 else features
+        patches = features.chunk(self.num_splits**2)
+        means = [sum(chosen) / self.num_combined for chosen in combinations(patches, self.num_combined)]
+        return self.neck((torch.cat(means),))[-1]
+
+    def chance_level(self, batch_size: int) -> float:
+        """Loss of a model that has learned nothing, for ``batch_size`` images on each process."""
+        return log(batch_size * dist.world_size())
+
+
+def split_grid(x: Tensor, num_splits: int) -> Tensor:
+    """Cut (N, C, H, W) into a grid: (num_splits ** 2 * N, C, H / num_splits, W / num_splits), patch after patch.
+
+    Raises:
+        ValueError: A side is not divisible by ``num_splits``.
+    """
+    height, width = x.shape[2:]
+    if height % num_splits or width % num_splits:
+        raise ValueError(f'views of {height} x {width} px cannot be cut into {num_splits} x {num_splits} equal patches')
+    rows = x.chunk(num_splits, dim=2)
+    return torch.cat([patch for row in rows for patch in row.chunk(num_splits, dim=3)])

@@ -1,0 +1,57 @@
+"""Linear evaluation: a classifier on frozen features."""
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from mocox.models.algorithms.base import build_preprocessor
+from mocox.registry import MODELS
+
+
+@MODELS.register_module()
+class LinearProbe(BaseModel):
+    """A linear classifier on a frozen backbone, the protocol of the MoCo papers.
+
+    The backbone stays in evaluation mode while the head trains, so that neither its weights nor its BatchNorm
+    statistics move, and it gets no gradient. No normalisation stands between features and classifier. Source:
+    arXiv 1911.05722, section 4.1; arXiv 2104.02057, appendix A.
+
+    Args:
+        backbone: Config of the backbone; its last output is used, averaged over positions if it has any.
+        head: Config of a classification head, e.g. mmpretrain's ``LinearClsHead`` with ``_scope_='mmpretrain'``.
+        data_preprocessor: Config; must give images and labelled data samples.
+        init_cfg: Initialiser config.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        head: dict,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(build_preprocessor(data_preprocessor), init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.backbone.requires_grad_(False)
+        self.head = MODELS.build(head)
+
+    def train(self, mode: bool = True) -> 'LinearProbe':
+        """Switch the head's mode; the backbone stays in evaluation mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
+        """Frozen features of images (B, 3, S, S), as a one-element tuple with (B, C)."""
+        features = self.backbone(inputs)[-1]
+        return (features.mean(dim=(2, 3)) if features.ndim == 4 else features,)
+
+    def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
+        """MMEngine's entry: ``loss`` gives losses, ``predict`` data samples with scores, ``tensor`` class scores."""
+        features = self.extract_feat(inputs)
+        if mode == 'loss':
+            return self.head.loss(features, data_samples)
+        if mode == 'predict':
+            return self.head.predict(features, data_samples)
+        return self.head(features)

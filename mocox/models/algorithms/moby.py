@@ -1,0 +1,53 @@
+"""MoBY: MoCo's queues with a predictor and asymmetric regularisation, for Swin and DeiT."""
+
+from torch import Tensor, nn
+
+from mocox.models.algorithms.moco import MoCo
+from mocox.registry import MODELS
+
+
+@MODELS.register_module()
+class MoBY(MoCo):
+    """Two queues, a predictor in the head, stochastic depth in the query encoder only.
+
+    Source: arXiv 2105.04553, section 2. Give the backbone a drop path rate and the head a predictor, and raise the
+    momentum with ``MomentumUpdateHook``.
+
+    Args:
+        backbone: Config of the query backbone, with its drop path rate.
+        neck: Config of the projector.
+        head: Config of the contrastive head, with predictor and temperature.
+        queue_len: Keys in each of the two queues.
+        feat_dim: Width of a key.
+        base_momentum: Weight of the old key encoder at the start.
+        chunk_size: Images per backbone pass.
+        data_preprocessor: Config of the batched augmentation.
+        init_cfg: Initialiser config.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        queue_len: int = 4096,
+        feat_dim: int = 256,
+        base_momentum: float = 0.99,
+        chunk_size: int | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            backbone, neck, head, queue_len, feat_dim, base_momentum, True, chunk_size, data_preprocessor, init_cfg
+        )
+        for module in self.momentum_encoder.modules():
+            if hasattr(module, 'drop_prob'):  # DropPath of timm, mmcv, mmengine, mmpretrain
+                module.drop_prob = 0.0
+
+    def loss(self, inputs: list[Tensor], data_samples: list | None = None) -> dict[str, Tensor]:
+        """The sum, not the mean, of both directions' InfoNCE, in nats."""
+        return {'loss': 2 * super().loss(inputs)['loss']}
+
+    def chance_level(self, batch_size: int) -> float:
+        """Loss of a model that has learned nothing, given the keys that the queues hold so far."""
+        return 2 * super().chance_level(batch_size)

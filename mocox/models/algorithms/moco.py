@@ -1,0 +1,112 @@
+"""MoCo v1 and v2."""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from mocox import dist
+from mocox.models.algorithms.base import MomentumContrast, has_batch_norm
+from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
+from mocox.models.heads import l2_normalize
+from mocox.models.key_queue import KeyQueue
+from mocox.models.shuffle_bn import draw_permutation, shuffle_rows, unshuffle_rows
+from mocox.registry import MODELS
+from mocox.schedules import queue_chance_level
+
+
+@MODELS.register_module()
+class MoCo(MomentumContrast):
+    """Momentum Contrast with a queue of keys (v1: arXiv 1911.05722, v2: arXiv 2003.04297).
+
+    The queries of one view are contrasted with the momentum encoder's keys of the other and with the queue's older
+    keys. v1 and v2 are the same algorithm with other projectors, temperatures and augmentations.
+
+    Args:
+        backbone: Config of the query backbone.
+        neck: Config of the projector.
+        head: Config of the contrastive head, with its temperature.
+        queue_len: Keys in the queue.
+        feat_dim: Width of a key, the projector's output.
+        base_momentum: Weight of the old key encoder.
+        symmetric: Contrast both views with each other's keys, the mean of both losses, with a queue for each view's
+            keys ("v2+").
+        chunk_size: Images per backbone pass, for backbones without BatchNorm.
+        data_preprocessor: Config of the batched augmentation.
+        init_cfg: Initialiser config.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        queue_len: int = 65536,
+        feat_dim: int = 128,
+        base_momentum: float = 0.999,
+        symmetric: bool = False,
+        chunk_size: int | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(backbone, neck, head, base_momentum, chunk_size, data_preprocessor, init_cfg)
+        self.queue = KeyQueue(queue_len, feat_dim)
+        self.queue_x1 = KeyQueue(queue_len, feat_dim) if symmetric else None
+        self.draw_permutation = draw_permutation  # a trace puts its recorded permutations here
+
+    def init_weights(self) -> None:
+        """As every algorithm; then warn where BatchNorm would let the model cheat."""
+        super().init_weights()
+        warn_of_leaking_statistics(self)
+
+    def loss(self, inputs: list[Tensor], data_samples: list | None = None) -> dict[str, Tensor]:
+        """InfoNCE of the first view's queries against the second view's keys and the queue, or of both directions.
+
+        Args:
+            inputs: The two views x1, x2, each (N, 3, S, S).
+            data_samples: Unused: the method has no labels.
+
+        Returns:
+            ``{'loss': scalar in nats}``.
+        """
+        x1, x2 = inputs
+        directions = [(x2, self.queue)] if self.queue_x1 is None else [(x2, self.queue), (x1, self.queue_x1)]
+        losses = []
+        for z, (x, queue) in zip(self.encode_queries([x1, x2][: len(directions)]), directions, strict=True):
+            negatives = queue.keys.T.clone()  # (K, D), before this batch; the backward pass needs them unchanged
+            k = self.encode_shuffled(x)  # (M, D), of all processes
+            losses.append(self.head.loss(z, k[dist.rank_offset(len(z)) :][: len(z)], negatives))
+            queue.enqueue(k)
+        return {'loss': sum(losses) / len(losses)}
+
+    @torch.no_grad()
+    def encode_shuffled(self, x: Tensor) -> Tensor:
+        """Unit-length keys (world size * N, D) of all processes, in rank order, normalised in shuffled batches."""
+        if not has_batch_norm(self.momentum_encoder):
+            return dist.gather_rows(l2_normalize(self.encode_keys([x])[0]))
+        order = self.draw_permutation(len(x) * dist.world_size(), self.iteration)
+        (k,) = self.encode_keys([shuffle_rows(x, order)])
+        return unshuffle_rows(l2_normalize(k), order)
+
+    def chance_level(self, batch_size: int) -> float:
+        """Loss of a model that has learned nothing, given the keys that the queue holds so far."""
+        return queue_chance_level(int(self.queue.filled))
+
+
+def warn_of_leaking_statistics(model: MomentumContrast) -> None:
+    """Warn if a query and its key would share BatchNorm statistics (arXiv 1911.05722, section 3.3)."""
+    layers = list(model.momentum_encoder.modules())
+    if not has_batch_norm(model.momentum_encoder) or any(isinstance(m, SplitBatchNorm) for m in layers):
+        return
+    if dist.world_size() == 1:
+        cause = 'one process normalises the whole batch at once'
+    elif any(isinstance(m, SyncBatchNorm | nn.SyncBatchNorm) for m in layers):
+        cause = 'SyncBN normalises the batches of all processes at once'
+    else:
+        return
+    warnings.warn(
+        f'Shuffling BatchNorm has no effect here: {cause}, so that queries and keys share their statistics and the '
+        "model may solve the task by those. Use norm_cfg=dict(type='mocox.SplitBN') in the backbone: it normalises "
+        'groups of 32 images on any number of processes.',
+        stacklevel=2,
+    )

@@ -1,0 +1,61 @@
+"""MoCo v3."""
+
+from torch import Tensor, nn
+
+from mocox import dist
+from mocox.models.algorithms.base import MomentumContrast
+from mocox.registry import MODELS
+from mocox.schedules import in_batch_chance_level
+
+
+@MODELS.register_module()
+class MoCoV3(MomentumContrast):
+    """Momentum Contrast for vision transformers and ConvNets, without a queue.
+
+    Each view's queries are contrasted with the momentum encoder's keys of the other view; the keys of the whole batch
+    are the negatives. Source: arXiv 2104.02057, algorithm 1.
+
+    Args:
+        backbone: Config of the query backbone.
+        neck: Config of the projector.
+        head: Config of the contrastive head, with its predictor and temperature.
+        base_momentum: Weight of the old key encoder at the start; ``MomentumUpdateHook`` raises it to 1.
+        chunk_size: Images per backbone pass: trains a large batch in little memory with the same result.
+        data_preprocessor: Config of the batched augmentation.
+        init_cfg: Initialiser config.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        base_momentum: float = 0.99,
+        chunk_size: int | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(backbone, neck, head, base_momentum, chunk_size, data_preprocessor, init_cfg)
+
+    def loss(self, inputs: list[Tensor], data_samples: list | None = None) -> dict[str, Tensor]:
+        """Symmetrised InfoNCE.
+
+        The factor ``2 * temperature`` keeps the gradient's size independent of the temperature, so that learning rates
+        carry over between temperatures.
+
+        Args:
+            inputs: The two views x1, x2, each (N, 3, S, S).
+            data_samples: Unused: the method has no labels.
+
+        Returns:
+            ``{'loss': scalar in nats}``, the sum over both directions times ``2 * temperature``.
+        """
+        x1, x2 = inputs
+        k1, k2 = self.encode_keys([x1, x2])
+        z1, z2 = self.encode_queries([x1, x2])
+        loss = self.head.loss(z1, k2) + self.head.loss(z2, k1)
+        return {'loss': 2 * self.head.temperature * loss}
+
+    def chance_level(self, batch_size: int) -> float:
+        """Loss of a model that has learned nothing, for ``batch_size`` images on each process."""
+        return in_batch_chance_level(batch_size * dist.world_size(), self.head.temperature)

@@ -1,0 +1,86 @@
+"""Installs mocox, with its configs and tools where MIM and ``_base_ = ['mocox::...']`` look for them.
+
+They lie outside the package in a clone and inside it, in ``mocox/.mim``, once installed: copied into a wheel, linked in
+an editable installation, so that an edited config is the one that runs.
+"""
+
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+MIM = ('configs', 'tools', 'model-index.yml')
+
+
+class BuildWithMim(build_py):
+    """``build_py`` that also fills ``mocox/.mim``."""
+
+    def run(self) -> None:
+        """Copies into the build folder, or links in the source folder."""
+        super().run()
+        folder = ROOT / 'mocox' / '.mim' if self.editable_mode else Path(self.build_lib, 'mocox', '.mim')
+        shutil.rmtree(folder, ignore_errors=True)  # a config that was deleted must not survive in an old build folder
+        folder.mkdir(parents=True)
+        for name in MIM:
+            self._place(ROOT / name, folder / name)
+
+    def _place(self, source: Path, target: Path) -> None:
+        if self.editable_mode:
+            try:
+                target.symlink_to(Path('..', '..', source.name), target_is_directory=source.is_dir())
+                return
+            except OSError:  # Windows without the right to make links
+                self.warn(f'cannot link {target}: copied, so run the installation again after editing {source.name}')
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '.*'))
+        else:
+            shutil.copy(source, target)
+
+
+def read_version() -> str:
+    """The version without importing the package, whose requirements may not be installed yet."""
+    scope: dict = {}
+    exec((ROOT / 'mocox' / 'version.py').read_text(), scope)
+    return scope['__version__']
+
+
+setup(
+    name='mocox',
+    version=read_version(),
+    description='Momentum Contrast (MoCo v1, v2, v3) self-supervised pre-training in the OpenMMLab style',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    keywords='self-supervised learning, contrastive learning, MoCo, vision transformer, OpenMMLab',
+    license_expression='Apache-2.0',
+    license_files=['LICENSE'],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Programming Language :: Python :: 3',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 14)),
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    packages=find_packages(include=['mocox', 'mocox.*']),
+    cmdclass={'build_py': BuildWithMim},
+    python_requires='>=3.10',
+    install_requires=[
+        # torch and torchvision are released as a pair: naming both lets the installer find one that fits.
+        'torch>=2.6',  # 2.6: torch.load reads weights only, and its allow-list takes names
+        'torchvision>=0.21',
+        'timm>=1.0.9',
+        'mmengine>=0.10.7',
+        'mmcv-lite>=2.1',  # the `mmcv` module without compiled operators, none of which is used
+        'mmpretrain>=1.2',
+        # mmengine imports pkg_resources, which setuptools 82 dropped. Delete when mmengine no longer does.
+        'setuptools>=77,<82',
+        'numpy>=1.26',
+        'pillow>=10',
+        'matplotlib>=3.8',
+        'safetensors>=0.4',
+        'scikit-learn>=1.4',
+    ],
+    extras_require={'test': ['pytest>=8', 'ruff>=0.9']},
+    zip_safe=False,
+)

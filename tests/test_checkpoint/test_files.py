@@ -1,0 +1,130 @@
+"""Opening and writing files."""
+
+import argparse
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
+
+from mocox.checkpoint import read
+from mocox.checkpoint.files import open_file, save_tensors, write_atomically
+
+PNG = b'\x89PNG\r\n\x1a\n' + bytes(100)
+
+
+class Bomb:
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.proof),)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, legacy):
+    path, proof = tmp_path / 'bomb.pth', tmp_path / 'ran'
+    torch.save({'state_dict': {'w': torch.ones(1)}, 'x': Bomb(proof)}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match=r'refused: loading it would call \w+\.mkdir'):
+        read(path)
+    assert not proof.exists()
+
+
+def test_a_bare_pickle_bomb_is_refused(tmp_path):
+    path, proof = tmp_path / 'bomb.pkl', tmp_path / 'ran'
+    path.write_bytes(pickle.dumps(Bomb(proof)))
+    with pytest.raises(ValueError, match='bomb.pkl is'):
+        read(path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'', 'empty'),
+        (b'epoch,loss\n1,2.0\n', 'not a checkpoint but a text file'),
+        (b'<!DOCTYPE html><html></html>', 'HTML'),
+        (b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
+        (PNG, 'PNG'),
+        (b'\xff\xd8\xff' + bytes(100), 'JPEG'),
+        (bytes(range(256)), 'not a checkpoint'),
+    ],
+)
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_what_is_not_a_checkpoint_is_named(tmp_path, content, message, suffix):
+    path = tmp_path / f'file{suffix}'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+@pytest.mark.parametrize('kept', [0.2, 0.9])
+def test_a_truncated_file_says_so(tmp_path, suffix, kept):
+    path = tmp_path / f'file{suffix}'
+    save_tensors(path, {'conv1.weight': torch.randn(64, 64)}, {})
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(ValueError, match='damaged or truncated'):
+        read(path)
+
+
+def test_missing_file_remote_file_and_directory(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        read(tmp_path / 'nowhere.pth')
+    with pytest.raises(ValueError, match='download the file first'):
+        read('https://example.org/vit.pth')
+    with pytest.raises(ValueError, match='directory without model.safetensors'):
+        read(tmp_path)
+
+
+def test_no_tensors(tmp_path):
+    torch.save([torch.ones(1)], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match='holds a list'):
+        read(tmp_path / 'list.pth')
+    torch.save({'epoch': 3, 'state_dict': {}}, tmp_path / 'none.pth')
+    with pytest.raises(ValueError, match='no tensors'):
+        read(tmp_path / 'none.pth')
+
+
+def test_harmless_types_beside_the_weights_are_read(tmp_path):
+    """Log histories (MMEngine), parsed arguments (DeiT), NumPy arrays and scalars."""
+    history = HistoryBuffer()
+    history.update(1.5)
+    beside = dict(history=history, args=argparse.Namespace(out=tmp_path), scalar=np.float64(2), array=np.arange(3))
+    torch.save({'state_dict': {'conv1.weight': torch.ones(1)}, **beside}, tmp_path / 'file.pth')
+    assert open_file(tmp_path / 'file.pth')[0]['array'].tolist() == [0, 1, 2]
+
+
+def test_other_classes_are_refused_by_name(tmp_path):
+    torch.save({'state_dict': {'w': torch.ones(1)}, 'x': np.str_('a')}, tmp_path / 'file.pth')
+    with pytest.raises(ValueError, match='refused: loading it would call numpy'):
+        read(tmp_path / 'file.pth')
+
+
+def test_content_decides_not_the_suffix(tmp_path):
+    save_file({'conv1.weight': torch.ones(2)}, tmp_path / 'weights.pth')
+    assert read(tmp_path / 'weights.pth').state_dict['backbone.conv1.weight'].tolist() == [1, 1]
+
+
+def test_a_file_does_not_carry_larger_storages_along(tmp_path):
+    large = torch.randn(1000, 1000)
+    save_tensors(tmp_path / 'small.pth', {'conv1.weight': large[:2], 'alias': large[:1].T}, {})
+    assert (tmp_path / 'small.pth').stat().st_size < 30_000
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'file.pth'
+    path.write_text('old')
+
+    def fail(temporary: str) -> None:
+        Path(temporary).write_text('half')
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, fail)
+    assert path.read_text() == 'old'
+    assert os.listdir(tmp_path) == ['file.pth']

@@ -1,0 +1,209 @@
+"""What a person's mistakes look like: one paragraph that names the value and the fix, exit code 1."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mocox import cli
+from tests.tiny_run import ROOT, run_tool, write_run
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The config of a tiny run; the working directory is that of the test."""
+    monkeypatch.chdir(tmp_path)
+    return write_run(tmp_path)
+
+
+class RunsCode:
+    def __reduce__(self):
+        return os.system, ('touch it_ran',)
+
+
+def write_files() -> None:
+    """Files of the kinds that people pass by mistake, and one that somebody else means badly."""
+    os.makedirs('empty')
+    os.makedirs('corrupt')
+    for name in ('corrupt/1.png', 'corrupt/2.jpg', 'text.pth'):
+        with open(name, 'w') as file:
+            file.write('not an image, nor a checkpoint')
+    torch.save(dict(state_dict=dict(x=RunsCode())), 'malicious.pth')
+    torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(4, 3, 7, 7)}), 'other.pth')
+
+
+MISTAKES = {
+    'missing data folder': (['--data-root', 'nowhere'], '--data-root.*nowhere'),
+    'empty data folder': (['--data-root', 'empty'], 'empty'),
+    'no readable image': (['--data-root', 'corrupt'], 'corrupt'),
+    'unknown key': (['--cfg-options', 'model.backbone.ptch_size=8'], "MoCoViT has no argument 'ptch_size'.*patch_size"),
+    'unknown key of a parent class': (['--cfg-options', 'model.chunk_sise=8'], "MoCoV3 .*'chunk_sise'.*chunk_size"),
+    'unknown key of a torch class': (['--cfg-options', 'optim_wrapper.optimizer.lrr=1'], "AdamW .*'lrr'.*lr"),
+    'unknown key of the loop': (['--cfg-options', 'train_cfg.max_epoch=2'], "has no argument 'max_epoch'.*max_epochs"),
+    'unknown key of the loader': (['--cfg-options', 'train_dataloader.bach_size=2'],
+                                  "DataLoader has no argument 'bach_size'.*batch_size"),
+    'unknown section': (['--cfg-options', 'train_dataloadr.batch_size=2'], "'train_dataloadr'.*train_dataloader"),
+    'unknown component': (['--cfg-options', 'model.backbone.type=MoCoVit'],
+                          "no 'MoCoVit' in the model registry of scope mocox.*MoCoViT"),
+    'unknown foreign component': (['--cfg-options', 'model.backbone.type=mmpretrain.ResNett'],
+                                  "'mmpretrain.ResNett'.*mmpretrain.ResNet"),
+    'package that is not installed': (['--cfg-options', 'model.backbone.type=mmfoo.ResNet'], 'mmfoo is not installed'),
+    'batch of one': (['--cfg-options', 'train_dataloader.batch_size=1'], 'batch size 1.*train_dataloader.batch_size'),
+    'momentum out of range': (['--cfg-options', 'model.base_momentum=1.5'], r'momentum.*1\.5'),
+    'temperature out of range': (['--cfg-options', 'model.head.temperature=0.0'], r'temperature.*0\.0'),
+    'image and patch': (['--cfg-options', 'model.backbone.img_size=36'], '36.*8'),
+    'pretrained is missing': (['--pretrained', 'nowhere.pth'], '--pretrained.*nowhere.pth'),
+    'pretrained is text': (['--pretrained', 'text.pth'], 'text.pth'),
+    'pretrained is malicious': (['--pretrained', 'malicious.pth'], 'malicious.pth'),
+    'pretrained is for another network': (['--pretrained', 'other.pth'], 'other.pth.*'),
+    'resume is missing': (['--resume', 'nowhere.pth'], '--resume.*nowhere.pth'),
+    'resume is text': (['--resume', 'text.pth'], 'text.pth is not a checkpoint'),
+    'resume is malicious': (['--resume', 'malicious.pth'], 'malicious.pth was refused.*system'),
+    'float16 on the CPU': (['--cfg-options', 'optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.dtype=float16'],
+                           "'float16' needs a GPU"),
+}
+
+
+@pytest.mark.parametrize('mistake', MISTAKES)
+def test_mistakes_end_training_with_an_explanation(tiny, capfd, mistake):
+    arguments, explanation = MISTAKES[mistake]
+    write_files()
+    with pytest.raises(SystemExit) as end:
+        run_tool('train.py', tiny, *arguments)
+    assert end.value.code == 1
+    message = capfd.readouterr().err
+    message = message[message.index('error: '):]
+    assert re.search(explanation, message, re.DOTALL), message
+    assert 'Traceback' not in message
+    assert len(message) < 1500
+    assert not os.path.exists('it_ran')
+
+
+@pytest.mark.parametrize('arguments', [['nowhere.py'], ['mocox::mocov3/nowhere.py'], ['broken.py'], ['inherits.py']])
+def test_mistakes_in_the_config_file(tmp_path, monkeypatch, capfd, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'broken.py').write_text('model = dict(\ntrain = 1')
+    (tmp_path / 'inherits.py').write_text("_base_ = ['nowhere.py']")
+    with pytest.raises(SystemExit) as end:
+        run_tool('train.py', *arguments)
+    message = capfd.readouterr().err
+    assert end.value.code == 1
+    assert re.search(r'error: .*(nowhere\.py|broken\.py|pip install)', message), message
+    assert 'Traceback' not in message
+
+
+class Failing(Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise ValueError('data/x.png has no pixels:\nremove it')
+
+
+def test_errors_of_workers_are_unwrapped():
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        list(DataLoader(Failing(), num_workers=1))
+    assert cli.explain(caught.value) == 'data/x.png has no pixels:\nremove it'
+
+
+@pytest.mark.parametrize('error', [RuntimeError('a bug'), AssertionError(), ZeroDivisionError()])
+def test_bugs_keep_their_traceback(error):
+    def main():
+        raise error
+
+    with pytest.raises(type(error)):
+        cli.run_tool(main)
+
+
+def test_debug_keeps_the_traceback(monkeypatch):
+    monkeypatch.setenv('MOCOX_DEBUG', '1')
+    with pytest.raises(ValueError, match='wrong'):
+        cli.run_tool(lambda: int('wrong'))
+
+
+def test_later_ranks_say_one_line(monkeypatch, capsys):
+    def main():
+        raise ValueError('first line\nsecond line')
+
+    monkeypatch.setenv('LOCAL_RANK', '3')
+    with pytest.raises(SystemExit):
+        cli.run_tool(main)
+    assert capsys.readouterr().err == 'error: (rank 3) first line\n'
+
+
+def prepare(path, *arguments):
+    parser = cli.make_parser('')
+    cli.add_training_arguments(parser)
+    return cli.prepare_config(str(path), parser.parse_args([str(path), *map(str, arguments)]))
+
+
+def test_options_change_the_config(tiny, tmp_path):
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'start.pth').touch()
+    config = prepare(tiny, '--data-root', 'other', '--pretrained', 'start.pth', '--amp', '--auto-scale-lr',
+                     '--launcher', 'pytorch', '--cfg-options', 'optim_wrapper.optimizer.lr=0.5',
+                     'auto_scale_lr.enable=False')
+    assert config.train_dataloader.dataset.data_root == 'other'
+    assert config.model.backbone.init_cfg == dict(type='mocox.Pretrained', checkpoint='start.pth')
+    assert config.optim_wrapper.type == 'mocox.AmpOptimWrapper'
+    assert config.optim_wrapper.optimizer.lr == 0.5
+    assert config.auto_scale_lr == dict(enable=True, base_batch_size=256)
+    assert config.launcher == 'pytorch'
+    assert config.work_dir == os.path.join('work_dirs', 'tiny')
+    assert prepare(tiny, '--work-dir', 'here').work_dir == 'here'
+
+
+def test_data_root_reaches_every_data_set(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text("train_dataloader = dict(dataset=dict(datasets=[dict(data_root='a'), dict(data_root='b')]))\n"
+                    "val_dataloader = dict(dataset=dict(dataset=dict(data_root='c')))\ntest_dataloader = None\n")
+    config = prepare(path, '--data-root', tmp_path)
+    assert [part.data_root for part in config.train_dataloader.dataset.datasets] == [str(tmp_path)] * 2
+    assert config.val_dataloader.dataset.dataset.data_root == str(tmp_path)
+
+
+@pytest.mark.parametrize(('text', 'option', 'explanation'), [
+    ('model = dict()', ['--data-root', '.'], 'no dataset of this config has a data_root'),
+    ('optim_wrapper = dict(type="Other")', ['--amp'], "optim_wrapper.type='Other'"),
+    ('model = dict()', ['--auto-scale-lr'], 'base_batch_size'),
+])
+def test_options_that_do_not_fit_the_config(tmp_path, text, option, explanation):
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=explanation):
+        prepare(path, *option)
+
+
+def test_resume(tiny, tmp_path, capsys):
+    config = prepare(tiny, '--resume')
+    assert (config.resume, config.load_from) == (False, None)
+    assert 'holds no checkpoint yet' in capsys.readouterr().out
+
+    (tmp_path / 'work_dirs' / 'tiny').mkdir(parents=True)
+    (tmp_path / 'work_dirs' / 'tiny' / 'last_checkpoint').write_text('x.pth')
+    config = prepare(tiny, '--resume', '--cfg-options', 'load_from=start.pth')
+    assert (config.resume, config.load_from) == (True, None)
+
+    (tmp_path / 'mine.pth').touch()
+    config = prepare(tiny, '--resume', 'mine.pth')
+    assert (config.resume, config.load_from) == (True, 'mine.pth')
+
+
+@pytest.mark.parametrize(('num_gpus', 'has_bfloat16', 'dtype'), [(0, False, 'bfloat16'), (1, True, 'bfloat16'),
+                                                               (1, False, 'float16')])
+def test_amp_chooses_what_the_device_can(tiny, monkeypatch, num_gpus, has_bfloat16, dtype):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: num_gpus > 0)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: has_bfloat16)
+    assert prepare(tiny, '--amp').optim_wrapper.dtype == dtype
+
+
+def test_a_tool_in_its_own_process(tmp_path):
+    """The exit code and the streams as a shell sees them."""
+    result = subprocess.run([sys.executable, ROOT / 'tools' / 'train.py', 'nowhere.py'], cwd=tmp_path, text=True,
+                            capture_output=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert (result.returncode, result.stdout) == (1, '')
+    assert result.stderr.splitlines()[-1] == 'error: there is no config file nowhere.py'

@@ -1,0 +1,83 @@
+import collections
+import os
+import pickle
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as mmengine_checkpoint
+
+import mocox  # noqa: F401  (the repairs)
+
+
+def test_log_history_is_loaded_safely(tmp_path):
+    history = HistoryBuffer()
+    for value in (3.0, 1.0, 2.0):
+        history.update(value)
+    numbers = dict(scalar=np.float64(0.5), count=np.int64(3), flag=np.bool_(True), array=np.arange(3, dtype=np.int32))
+    torch.save(dict(message_hub={'train/loss': history}, numbers=numbers), tmp_path / 'epoch_1.pth')
+
+    loaded = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+
+    restored = loaded['message_hub']['train/loss']
+    assert (restored.mean(), restored.min(), restored.max(), restored.current()) == (2, 1, 3, 2)
+    assert loaded['numbers']['array'].tolist() == [0, 1, 2]
+    assert (loaded['numbers']['scalar'], loaded['numbers']['count'], loaded['numbers']['flag']) == (0.5, 3, True)
+
+
+@pytest.mark.parametrize('core', [b'numpy.core', b'numpy._core'])
+def test_checkpoints_of_both_numpy_generations_are_loaded(tmp_path, core):
+    """What differs is the name of one module, which the older file format holds as plain text."""
+    path = tmp_path / 'x.pth'
+    torch.save([np.float64(1.5), np.arange(2)], path, _use_new_zipfile_serialization=False)
+    path.write_bytes(re.sub(rb'numpy\._?core', core, path.read_bytes()))
+    scalar, array = torch.load(path, weights_only=True)
+    assert (scalar, array.tolist()) == (1.5, [0, 1])
+
+
+class Reads:
+    """Pickles as ``getattr(owner, name)``."""
+
+    def __init__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __reduce__(self):
+        return getattr, (self.owner, self.name)
+
+
+class Runs:
+    """Pickles as a shell command."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize('attribute', [(HistoryBuffer, '__init__'), (HistoryBuffer, '__subclasses__'),
+                                       (collections.OrderedDict, 'mean')])
+def test_getattr_is_allowed_for_the_statistics_only(tmp_path, attribute):
+    torch.save(Reads(*attribute), tmp_path / 'x.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'x.pth', weights_only=True)
+
+
+def test_mmengine_never_runs_code_of_a_checkpoint(tmp_path):
+    torch.save(dict(state_dict=Runs(f'touch {tmp_path}/ran')), tmp_path / 'x.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        mmengine_checkpoint._load_checkpoint(str(tmp_path / 'x.pth'))
+    assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('imports', ['mocox, mmengine.runner', 'mmengine.runner, mocox'])
+def test_repairs_take_effect_in_either_order(imports):
+    code = (f'import {imports}, torch; from mmengine.config.utils import MODULE2PACKAGE; '
+            "assert 'mocox' in MODULE2PACKAGE; print(len(torch.serialization.get_safe_globals()))")
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 10

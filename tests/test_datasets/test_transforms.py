@@ -1,0 +1,174 @@
+"""Crops against torchvision and Pillow."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms import functional as tvf
+
+from mocox.datasets import CenterCrop, RandomAffineCrops, RandomResizedCrops
+from mocox.datasets.transforms import affine_matrix
+from mocox.registry import TRANSFORMS
+
+
+@pytest.fixture(scope='module')
+def photo() -> np.ndarray:
+    return load_sample_image('china.jpg').copy()  # (427, 640, 3), writable
+
+
+class Recorded(RandomResizedCrops):
+    """Notes the boxes that it draws."""
+
+    def sample_box(self, *arguments) -> tuple[int, int, int, int]:
+        self.boxes.append(super().sample_box(*arguments))
+        return self.boxes[-1]
+
+
+def test_random_resized_crops_equal_pillow(photo):
+    crops = Recorded(64, scale=(0.02, 1.0), num_views=20)
+    crops.boxes = []
+    views = crops(photo, np.random.default_rng(0))
+    differences = []
+    for view, (top, left, height, width) in zip(views, crops.boxes, strict=True):
+        box = (left, top, left + width, top + height)
+        expected = Image.fromarray(photo).crop(box).resize((64, 64), Image.Resampling.BILINEAR)
+        assert view.is_contiguous()
+        differences.append(np.abs(view.permute(1, 2, 0).numpy().astype(int) - np.asarray(expected)))
+    assert max(difference.max() for difference in differences) <= 1
+    assert np.mean(differences) < 0.1
+
+
+def test_law_of_random_resized_crops(photo):
+    """Same law as torchvision's: moments of 2000 boxes each, within four standard errors."""
+    scale, ratio = (0.08, 1.0), (3 / 4, 4 / 3)
+    crops, rng = RandomResizedCrops(8, scale, ratio), np.random.default_rng(0)
+    ours = np.array([crops.sample_box(427, 640, rng) for _ in range(2000)], float)
+    image = torch.empty(3, 427, 640)
+    theirs = np.array([RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(2000)], float)
+    for moment in (
+        lambda boxes: boxes,
+        lambda boxes: boxes[:, 2:3] * boxes[:, 3:],
+        lambda boxes: (boxes[:, 2:3] * boxes[:, 3:]) ** 2 / 1e6,
+        lambda boxes: np.log(boxes[:, 3:] / boxes[:, 2:3]),
+        lambda boxes: np.log(boxes[:, 3:] / boxes[:, 2:3]) ** 2,
+    ):
+        a, b = moment(ours), moment(theirs)
+        error = np.sqrt((a.var(0) + b.var(0)) / 2000)
+        assert (np.abs(a.mean(0) - b.mean(0)) < 4 * error).all()
+    tops, lefts, heights, widths = ours.T
+    assert ((tops >= 0) & (lefts >= 0) & (tops + heights <= 427) & (lefts + widths <= 640)).all()
+    assert (heights * widths).min() >= 0.075 * 427 * 640  # sides are rounded
+
+
+def test_every_position_can_occur():
+    crops, rng = RandomResizedCrops(8, scale=(0.4, 0.5), ratio=(1.0, 1.0)), np.random.default_rng(0)
+    boxes = {crops.sample_box(3, 3, rng) for _ in range(200)}  # 2 x 2 pixels of 3 x 3
+    assert boxes == {(0, 0, 2, 2), (0, 1, 2, 2), (1, 0, 2, 2), (1, 1, 2, 2)}
+
+
+@pytest.mark.parametrize(
+    ('height', 'width', 'box'),
+    [(10, 100, (0, 43, 10, 13)), (100, 10, (43, 0, 13, 10)), (1, 1000, (0, 499, 1, 1)), (1, 1, (0, 0, 1, 1))],
+)
+def test_fallback_for_extreme_shapes(height, width, box):
+    """No crop of the whole area fits after ten tries: the largest central one within 3/4 to 4/3."""
+    crops = RandomResizedCrops(4, scale=(1.0, 1.0))
+    assert crops.sample_box(height, width, np.random.default_rng(0)) == box
+    views = crops(np.full((height, width, 3), 9, np.uint8), np.random.default_rng(0))
+    assert all((view == 9).all() and view.shape == (3, 4, 4) for view in views)
+
+
+def test_images_smaller_than_the_crop(photo):
+    views = RandomResizedCrops(32)(photo[:5, :7], np.random.default_rng(0))
+    assert [view.shape for view in views] == [(3, 32, 32)] * 2
+
+
+@pytest.mark.parametrize(('height', 'width'), [(427, 640), (333, 251), (64, 64), (20, 31)])
+def test_center_crop_equals_pillow(photo, height, width):
+    image = photo[:height, :width]
+    (view,) = CenterCrop(56, 64)(image, np.random.default_rng(0))
+    expected = tvf.center_crop(tvf.resize(Image.fromarray(image), 64, InterpolationMode.BILINEAR), [56, 56])
+    assert np.abs(view.permute(1, 2, 0).numpy().astype(int) - np.asarray(expected)).max() <= 1
+
+
+def test_center_crop_of_the_right_size_changes_nothing(photo):
+    image = photo[:32, :32]
+    (view,) = CenterCrop(32, 32)(image, np.random.default_rng(0))
+    np.testing.assert_array_equal(view.permute(1, 2, 0).numpy(), image)
+
+
+@pytest.mark.parametrize(
+    ('angle', 'shift', 'zoom', 'shear'),
+    [
+        (0, (0, 0), 1, 0),
+        (15, (0, 0), 1, 0),
+        (0, (3, -2), 1, 0),
+        (0, (0, 0), 1.3, 0),
+        (0, (0, 0), 1, 9),
+        (-12, (2, 1), 0.9, 5),
+    ],
+)
+def test_affine_warp_equals_torchvision(photo, angle, shift, zoom, shear):
+    image = np.asarray(Image.fromarray(photo).resize((48, 48)))
+    view = RandomAffineCrops(48)._warp(image, affine_matrix(48, angle, np.array(shift), zoom, shear))
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1).float()
+    expected = tvf.affine(pixels, angle, list(shift), zoom, [shear, 0.0], InterpolationMode.BILINEAR)
+    inner = (view.float() - expected).abs()[:, 12:-12, 12:-12]  # the blend with the fill differs
+    assert inner.mean() < 0.5
+    assert inner.max() < 6  # OpenCV 4 rounds positions to 1/32 pixel
+
+
+def test_affine_parameters_stay_in_range():
+    crops = RandomAffineCrops(20, degrees=10, translate=(0.1, 0.2), scale=(0.8, 1.25))
+    rng = np.random.default_rng(0)
+    matrices = np.array([crops.sample_matrix(rng) for _ in range(1000)])
+    zooms = np.sqrt(np.linalg.det(matrices[:, :, :2]))
+    angles = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+    shifts = matrices @ np.array([9.5, 9.5, 1]) - 9.5  # where the centre goes
+    for values, low, high in ((zooms, 0.8, 1.25), (angles, -10, 10), (shifts[:, 0], -2, 2), (shifts[:, 1], -4, 4)):
+        assert low <= values.min() < low + 0.02 * (high - low)
+        assert high >= values.max() > high - 0.02 * (high - low)
+
+
+def test_affine_views_of_a_digit():
+    """The first step brings any size to ``size``; outside of the image there is ``fill``."""
+    crops = TRANSFORMS.build(dict(type='RandomAffineCrops', size=16, translate=(1.0, 1.0), num_views=3, fill=7))
+    views = crops(np.full((40, 30, 3), 255, np.uint8), np.random.default_rng(0))
+    assert len(views) == 3
+    for view in views:
+        assert view.shape == (3, 16, 16)
+        assert view.is_contiguous()
+        assert view.min() == 7
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (dict(type='RandomResizedCrops', size=0), 'size.*0'),
+        (dict(type='RandomResizedCrops', size=8.5), r'size.*8\.5'),
+        (dict(type='RandomResizedCrops', size=8, scale=(0.5, 0.2)), r'scale.*\(0\.5, 0\.2\)'),
+        (dict(type='RandomResizedCrops', size=8, scale=(0.0, 1.0)), 'scale'),
+        (dict(type='RandomResizedCrops', size=8, scale=(0.5, 1.2)), 'scale'),
+        (dict(type='RandomResizedCrops', size=8, ratio=(2.0, 1.0)), 'ratio'),
+        (dict(type='RandomResizedCrops', size=8, num_views=0), 'num_views'),
+        (dict(type='CenterCrop', size=8, resize=7), 'resize=7 is smaller than size=8'),
+        (dict(type='RandomAffineCrops', size=8, degrees=-1), 'degrees.*-1'),
+        (dict(type='RandomAffineCrops', size=8, shear=90), 'shear.*90'),
+        (dict(type='RandomAffineCrops', size=8, fill=300), 'fill.*300'),
+        (dict(type='RandomAffineCrops', size=8, translate=(0.1, 2)), 'translate'),
+        (dict(type='RandomAffineCrops', size=8, scale=(0, 1)), 'scale'),
+    ],
+)
+def test_bad_arguments(config, message):
+    with pytest.raises(ValueError, match=message):
+        TRANSFORMS.build(config)
+
+
+def test_box_is_independent_of_the_size_of_the_result():
+    boxes = [RandomResizedCrops(size).sample_box(50, 70, np.random.default_rng(1)) for size in (8, 224)]
+    assert boxes[0] == boxes[1]
+    assert math.prod(boxes[0][2:]) <= 50 * 70

@@ -1,0 +1,97 @@
+import os
+
+import pytest
+import torch
+
+from mocox import dist
+from tests.processes import run_processes
+
+
+def use_collectives(num_rows: int) -> dict:
+    x = torch.arange(num_rows * 2.0).view(num_rows, 2) + 100 * dist.rank()
+    y = torch.tensor([1.0 + dist.rank()], requires_grad=True)
+    (dist.all_reduce_sum(y) * (dist.rank() + 1)).backward()
+    parameter = x.clone().requires_grad_()
+    return dict(rows=dist.gather_rows(parameter), transposed=dist.gather_rows(x.t()), offset=dist.rank_offset(num_rows),
+                size=dist.world_size(), total=dist.all_reduce_sum(y).detach(), y=y.detach(), grad=y.grad,
+                half=dist.gather_rows(x.bfloat16()), integers=dist.gather_rows(x.long()))
+
+
+@pytest.mark.dist
+def test_collectives_of_two_processes():
+    results = run_processes(use_collectives, 2, 3)
+    mine = torch.arange(6.0).view(3, 2)
+    rows = torch.cat([mine, mine + 100])
+    for rank, result in enumerate(results):
+        assert torch.equal(result['rows'], rows)
+        assert not result['rows'].requires_grad
+        assert torch.equal(result['transposed'], torch.cat([mine.t(), mine.t() + 100]))
+        assert torch.equal(result['half'], rows.bfloat16())
+        assert torch.equal(result['integers'], rows.long())
+        assert result['offset'] == rank * 3
+        assert result['size'] == 2
+        assert result['total'] == 3  # 1 + 2
+        assert result['y'] == 1 + rank  # the input is left alone
+        assert result['grad'] == 3  # the losses are 1 x total and 2 x total
+
+
+def test_one_process_needs_no_group():
+    x = torch.randn(3, 2, requires_grad=True)
+    assert torch.equal(dist.gather_rows(x), x)
+    assert not dist.gather_rows(x).requires_grad
+    assert dist.all_reduce_sum(x) is x
+    assert (dist.world_size(), dist.rank(), dist.rank_offset(3)) == (1, 0, 0)
+    dist.start('none')
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """An environment without any launcher's variables, and a way to set some."""
+    for name in list(os.environ):
+        if name.startswith(('SLURM_', 'OMPI_', 'MASTER_')) or name.endswith(('RANK', 'WORLD_SIZE')):
+            monkeypatch.delenv(name)
+    return lambda **values: [monkeypatch.setenv(name, str(value)) for name, value in values.items()]
+
+
+@pytest.mark.parametrize(('launcher', 'missing'), [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NODELIST'),
+                                                   ('mpi', 'OMPI_COMM_WORLD_RANK')])
+def test_not_started_by_the_launcher(environment, launcher, missing):
+    with pytest.raises(ValueError, match=f'{missing} is not set.*dist_train.sh'):
+        dist.start(launcher)
+
+
+def test_unknown_launcher():
+    with pytest.raises(ValueError, match="'torchrun'.*none, pytorch, slurm, mpi"):
+        dist.start('torchrun')
+
+
+STARTED_BY = {
+    'pytorch': dict(RANK=3, LOCAL_RANK=3, WORLD_SIZE=4, LOCAL_WORLD_SIZE=4, MASTER_ADDR='localhost'),
+    'slurm': dict(SLURM_NODELIST='n1', SLURM_PROCID=3, SLURM_NTASKS=8, SLURM_LOCALID=3, SLURM_TASKS_PER_NODE='4(x2)',
+                  MASTER_ADDR='n1'),
+    'mpi': dict(OMPI_COMM_WORLD_RANK=3, OMPI_COMM_WORLD_SIZE=4, OMPI_COMM_WORLD_LOCAL_RANK=3,
+                OMPI_COMM_WORLD_LOCAL_SIZE=4),
+}
+
+
+@pytest.mark.parametrize('launcher', STARTED_BY)
+def test_more_processes_than_gpus(environment, monkeypatch, launcher):
+    environment(**STARTED_BY[launcher])
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    with pytest.raises(ValueError, match=r'4 processes .* 2 GPU\(s\).*dist_train.sh CONFIG 2'):
+        dist.start(launcher)
+
+
+@pytest.mark.parametrize('launcher', STARTED_BY)
+@pytest.mark.parametrize(('num_gpus', 'backend'), [(4, 'nccl'), (0, 'gloo')])
+def test_backend_and_device(environment, monkeypatch, launcher, num_gpus, backend):
+    environment(**STARTED_BY[launcher])
+    calls = []
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: num_gpus)
+    monkeypatch.setattr(torch.cuda, 'set_device', lambda device: calls.append(device))
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend, timeout: calls.append(backend))
+    dist.start(launcher)
+    assert calls == ([3, 'nccl'] if num_gpus else ['gloo'])
+    assert (os.environ['RANK'], os.environ['LOCAL_RANK'], os.environ['MASTER_PORT']) == ('3', '3', '29500')
+    assert os.environ['WORLD_SIZE'] == ('8' if launcher == 'slurm' else '4')

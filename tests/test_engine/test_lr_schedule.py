@@ -1,0 +1,68 @@
+"""The learning-rate schedule against the papers' formulas, as MMEngine builds and steps it."""
+
+from math import cos, pi
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mocox.registry import PARAM_SCHEDULERS
+
+
+def sequence(steps: int, epoch_length: int = 1, accumulation: int = 1, base: float = 2.4e-3, **cfg) -> list[float]:
+    """Learning rate in each of ``steps`` updates of the schedule."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=base)
+    wrapper = OptimWrapper(optimizer, accumulative_counts=accumulation)
+    cfg = dict(type='mocox.WarmupCosineLR', **cfg)
+    scheduler = PARAM_SCHEDULERS.build(cfg, default_args=dict(optimizer=wrapper, epoch_length=epoch_length))
+    values = []
+    for _ in range(steps):
+        values.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        scheduler.step()
+    return values
+
+
+def test_per_iteration_with_warm_up():
+    epochs, warmup, length = 10, 4, 7
+    ours = sequence(epochs * length, length, warmup_epochs=warmup, end=epochs, convert_to_iter_based=True)
+    for i, value in enumerate(ours):
+        e = i / length
+        scale = e / warmup if e < warmup else (1 + cos(pi * (e - warmup) / (epochs - warmup))) / 2
+        assert value == pytest.approx(2.4e-3 * scale, rel=1e-12, abs=1e-18)
+    assert ours[0] == 0.0
+    assert ours[warmup * length] == 2.4e-3  # the peak, once
+    assert ours[warmup * length + 1] < 2.4e-3
+
+
+def test_per_epoch_without_warm_up():
+    ours = sequence(90, base=30.0, end=90)
+    assert ours == pytest.approx([30.0 * (1 + cos(pi * e / 90)) / 2 for e in range(90)], rel=1e-14)
+
+
+def test_micro_batches_share_the_value_of_their_step():
+    straight = sequence(12, 3, warmup_epochs=1, end=4, convert_to_iter_based=True)
+    accumulated = sequence(24, 6, accumulation=2, warmup_epochs=1, end=4, convert_to_iter_based=True)
+    assert accumulated[0::2] == pytest.approx(straight, rel=1e-14)
+    assert accumulated[0::2] == accumulated[1::2]
+
+
+def test_warm_up_longer_than_the_run():
+    assert sequence(2, base=1.0, warmup_epochs=40, end=2) == [0.0, 1 / 40]
+
+
+def test_end_value():
+    assert sequence(3, base=1.0, end=2, eta_min=0.1)[2] == pytest.approx(0.55)  # past the end it stays
+
+
+def test_position_is_saved_and_the_shape_follows_the_config():
+    wrapper = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0))
+    first, longer = (PARAM_SCHEDULERS.build(dict(type='mocox.WarmupCosineLR', optimizer=wrapper, end=end))
+                     for end in (4, 8))  # fmt: skip
+    wrapper.optimizer.step()
+    first.step()
+    longer.load_state_dict(first.state_dict())
+    wrapper.optimizer.step()
+    longer.step()
+    assert wrapper.param_groups[0]['lr'] == pytest.approx((1 + cos(pi * 2 / 8)) / 2, rel=1e-14)

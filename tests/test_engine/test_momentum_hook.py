@@ -1,0 +1,119 @@
+"""The momentum hook in real runs."""
+
+from math import cos, pi
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+
+import mocox.engine  # noqa: F401
+from mocox.engine.momentum_hook import MomentumUpdateHook
+from tests.test_models.test_mocov3 import VIT, config
+
+
+class Images(torch.utils.data.Dataset):
+    """Sixteen pairs of random views."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, index: int) -> dict:
+        generator = torch.Generator().manual_seed(index)
+        return dict(inputs=list(torch.randn(2, 3, 8, 8, generator=generator)))
+
+
+class Record(Hook):
+    """Coefficient and one key weight, at each micro-batch, after the update."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self) -> None:
+        self.momentum, self.keys, self.queries = [], [], []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.momentum.append(runner.model.momentum)
+        self.keys.append(runner.model.momentum_encoder.backbone.blocks[0].mlp.fc1.weight.clone())
+        self.queries.append(runner.model.backbone.blocks[0].mlp.fc1.weight.detach().clone())
+
+
+def train(tmp_path, epochs=2, accumulation=1, hook=None, model=None, **kwargs) -> tuple[Runner, Record]:
+    record = Record()
+    runner = Runner(
+        model=model or config(VIT, base_momentum=0.9),
+        work_dir=str(tmp_path),
+        train_dataloader=dict(
+            dataset=Images(), batch_size=4, sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5), accumulative_counts=accumulation),
+        custom_hooks=[hook or dict(type='MomentumUpdateHook'), record],
+        default_scope='mocox', log_level='ERROR', randomness=dict(seed=0), experiment_name=str(tmp_path.name),
+        **kwargs,
+    )  # fmt: skip
+    runner.train()
+    return runner, record
+
+
+def cosine(step: int, total: int, base: float = 0.9) -> float:
+    return 1 - (1 - base) * (1 + cos(pi * step / total)) / 2
+
+
+def test_cosine_and_average_in_a_run(tmp_path):
+    _, record = train(tmp_path)
+    assert record.momentum == pytest.approx([cosine(i, 8) for i in range(8)], rel=1e-14)
+    for i in range(1, 8):
+        expected = record.momentum[i] * record.keys[i - 1] + (1 - record.momentum[i]) * record.queries[i]
+        torch.testing.assert_close(record.keys[i], expected, rtol=1e-5, atol=1e-7)
+    assert not torch.equal(record.queries[0], record.queries[-1])
+
+
+def test_once_per_optimizer_step_under_accumulation(tmp_path):
+    _, record = train(tmp_path, accumulation=2)
+    assert record.momentum == pytest.approx([cosine(i - i % 2, 8) for i in range(8)], rel=1e-14)
+    for i in range(1, 8, 2):
+        assert torch.equal(record.keys[i], record.keys[i - 1])
+
+
+def test_constant(tmp_path):
+    _, record = train(tmp_path, hook=dict(type='MomentumUpdateHook', schedule='constant'))
+    assert record.momentum == [0.9] * 8
+
+
+def test_resume_continues_the_schedule(tmp_path):
+    _, straight = train(tmp_path / 'straight', epochs=2)
+    train(tmp_path / 'stopped', epochs=2, default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)))
+    _, resumed = train(tmp_path / 'resumed', load_from=str(tmp_path / 'stopped' / 'epoch_1.pth'), resume=True)
+    assert resumed.momentum == straight.momentum[4:]
+    assert torch.equal(resumed.keys[-1], straight.keys[-1])
+
+
+def test_load_from_starts_the_schedule_anew_and_keeps_the_loaded_keys(tmp_path):
+    first, _ = train(tmp_path / 'first', default_hooks=dict(checkpoint=dict(type='CheckpointHook')))
+    keys = first.model.momentum_encoder.backbone.blocks[0].mlp.fc1.weight
+    _, record = train(tmp_path / 'second', load_from=str(tmp_path / 'first' / 'epoch_2.pth'))
+    assert record.momentum[0] == 0.9
+    expected = 0.9 * keys + 0.1 * record.queries[0]
+    torch.testing.assert_close(record.keys[0], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_checkpoint_without_keys_starts_them_as_a_copy(tmp_path):
+    model = train(tmp_path / 'first')[0].model
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith('momentum_encoder.')}
+    torch.save(dict(state_dict=state), tmp_path / 'backbone.pth')
+    _, record = train(tmp_path / 'second', load_from=str(tmp_path / 'backbone.pth'))
+    torch.testing.assert_close(record.keys[0], model.backbone.blocks[0].mlp.fc1.weight.detach())
+
+
+@pytest.mark.parametrize('bad', [dict(schedule='linear'), dict(end_momentum=1.5)])
+def test_bad_arguments(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        MomentumUpdateHook(**bad)
+
+
+def test_a_model_without_momentum_encoder_is_refused():
+    runner = type('R', (), dict(model=nn.Linear(1, 1)))()
+    with pytest.raises(TypeError, match='got Linear'):
+        MomentumUpdateHook().before_run(runner)

@@ -1,0 +1,103 @@
+import json
+import logging
+import re
+import sys
+
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mocox.engine.progress_hook import CLEAR_LINE, ProgressHook
+
+
+class Model(BaseModel):
+    """Its loss counts 1, 2, 3, ... whatever it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.steps = 0
+
+    def forward(self, inputs, mode='tensor'):
+        self.steps += 1
+        return dict(loss=self.weight * 0 + self.steps)
+
+
+class ModelWithChance(Model):
+    def chance_level(self, batch_size: int) -> float:
+        return 100 + batch_size
+
+
+def run(tmp_path, hook: ProgressHook, model: BaseModel, epochs: int = 3) -> Runner:
+    """Twelve images, four a step: three steps an epoch."""
+    data = [dict(inputs=torch.zeros(1)) for _ in range(12)]
+    runner = Runner(
+        model,
+        str(tmp_path),
+        custom_hooks=[hook],
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        train_dataloader=DataLoader(data, batch_size=4, sampler=DefaultSampler(data)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.25)),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+    )
+    runner.train()
+    return runner
+
+
+def progress_lines(text: str) -> list[str]:
+    return [line for line in re.split(f'\n|{re.escape(CLEAR_LINE)}', text) if ' left' in line]
+
+
+def test_lines_tell_where_training_is(tmp_path, capsys):
+    run(tmp_path, ProgressHook(seconds=0), ModelWithChance())
+    lines = progress_lines(capsys.readouterr().out)
+    assert len(lines) == 9
+    # Step 5 of 9 is the second of epoch 2. A chance level of 100 + 4 images says which batch size was passed on.
+    assert re.fullmatch(
+        r'#{11}\.{9}  56% \| epoch 2/3 \| loss 5\.000 \(chance 104\.000\) \| lr 2\.50e-01 '
+        r'\| \d+ images/s \| 0:00:0\d left',
+        lines[4],
+    )
+    assert lines[-1].startswith('#' * 20 + ' 100% | epoch 3/3')
+
+
+def test_few_lines_where_the_output_is_no_terminal(tmp_path, capsys):
+    run(tmp_path, ProgressHook(seconds=100), Model())
+    out = capsys.readouterr().out
+    first, last = progress_lines(out)
+    assert 'loss 1.000 |' in first
+    assert 'loss 5.500 |' in last  # the mean of 2 to 9, all steps since the line before
+    assert '\x1b' not in out.replace('\x1b[37mINFO\x1b[0m', '')
+
+
+def test_one_renewed_line_in_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+    run(tmp_path, ProgressHook(), Model())
+    out = capsys.readouterr().out
+    assert f'{CLEAR_LINE}#####' in out
+    assert 'left\n' in out  # after training the line is left standing
+    assert len(progress_lines(out)) >= 2
+
+
+def test_the_console_has_no_second_log_but_the_file_has(tmp_path, capsys):
+    runner = run(tmp_path, ProgressHook(seconds=0), Model())
+    assert 'Epoch(train)' not in capsys.readouterr().out
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert log.count('Epoch(train)') == 9
+    scalars = [json.loads(line) for line in next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    assert [entry['loss'] for entry in scalars][-1] == 5.0  # the mean of 1 to 9
+    runner.logger.handlers[0].handle(
+        logging.makeLogRecord(dict(levelno=20, levelname='INFO', module='logger_hook', msg='Epoch(train) 10'))
+    )
+    assert 'Epoch(train) 10' in capsys.readouterr().out  # the hook has let go of the console
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_only_the_first_process_speaks(tmp_path, capsys, monkeypatch, rank):
+    monkeypatch.setattr(Runner, 'rank', rank)
+    run(tmp_path, ProgressHook(seconds=0), Model(), epochs=1)
+    assert len(progress_lines(capsys.readouterr().out)) == (3 if rank == 0 else 0)

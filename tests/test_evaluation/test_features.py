@@ -1,0 +1,74 @@
+"""Features of a folder of images: in order, with labels, from a model in evaluation mode that stays as it was."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mocox.datasets import ImageFiles, collate_views
+from mocox.evaluation import extract_features
+from mocox.registry import MODELS
+
+MEAN, STD = [100.0, 110.0, 120.0], [50.0, 55.0, 60.0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    for number, image in enumerate(levels):
+        path = tmp_path / 'ab'[number % 2] / f'{number}.png'
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    return tmp_path
+
+
+def make_loader(folder, with_labels):
+    dataset = ImageFiles(str(folder), dict(type='CenterCrop', size=8, resize=8), with_labels=with_labels)
+    return DataLoader(dataset, batch_size=2, collate_fn=collate_views)
+
+
+def build(kind):
+    arch = dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=16)
+    backbone = dict(type='MoCoViT', arch=arch, img_size=8, patch_size=4, stem='conv', drop_path_rate=0.5)
+    mlp = dict(type='NonLinearNeck', hid_channels=8, out_channels=8, with_avg_pool=False)
+    parts = dict(
+        MoCoV3=dict(
+            neck=dict(mlp, in_channels=8),
+            head=dict(type='ContrastiveHead', predictor=dict(mlp, in_channels=8)),
+            data_preprocessor=dict(type='ViewsPreprocessor', mean=MEAN, std=STD, views=[{}, {}]),
+        ),
+        LinearProbe=dict(
+            head=dict(type='LinearClsHead', _scope_='mmpretrain', num_classes=2, in_channels=8),
+            data_preprocessor=dict(type='LabelledPreprocessor', mean=MEAN, std=STD),
+        ),
+    )
+    with DefaultScope.overwrite_default_scope('mocox'):
+        return MODELS.build(dict(type=kind, backbone=backbone, **parts[kind]))
+
+
+@pytest.mark.parametrize('kind', ['MoCoV3', 'LinearProbe'])
+def test_features_are_those_of_the_backbone_in_evaluation_mode(folder, kind):
+    model = build(kind)
+    features, labels = extract_features(model, make_loader(folder, with_labels=True))
+
+    paths = sorted(folder.rglob('*.png'))  # the order of ImageFiles
+    images = np.stack([np.asarray(Image.open(path)) for path in paths]).astype(np.float32)
+    inputs = torch.from_numpy((images - np.float32(MEAN)) / np.float32(STD)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = model.backbone.eval()(inputs)[-1]
+    torch.testing.assert_close(features, expected)
+    assert labels.tolist() == ['ab'.index(path.parent.name) for path in paths]
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_model_stays_as_it_was(folder, training):
+    model = build('MoCoV3').train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    features, labels = extract_features(model, make_loader(folder, with_labels=False))
+    assert labels is None
+    assert not features.requires_grad
+    assert model.training is training
+    assert model.backbone.training is training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

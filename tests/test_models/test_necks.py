@@ -1,0 +1,54 @@
+"""NonLinearNeck against mmpretrain's class and its own formula."""
+
+import pytest
+import torch
+from torch import nn
+
+from mocox.models.necks import NonLinearNeck
+
+BN = dict(type='BN1d')
+
+
+def layers(neck: NonLinearNeck) -> list[str]:
+    return [name for name, _ in neck.named_children()]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'),
+    [
+        (dict(num_layers=1, with_last_bn=False), ['fc0']),
+        (dict(num_layers=1), ['fc0', 'bn0']),
+        (dict(num_layers=2, with_last_bn=False), ['fc0', 'bn0', 'fc1']),
+        (dict(num_layers=3), ['fc0', 'bn0', 'fc1', 'bn1', 'fc2', 'bn2']),
+    ],
+)
+def test_layers(arguments, expected):
+    assert layers(NonLinearNeck(4, 6, 3, norm_cfg=BN, **arguments)) == expected
+
+
+def test_one_layer_has_the_output_width():
+    neck = NonLinearNeck(4, 6, 3, num_layers=1, with_last_bn=False, with_last_bias=True, norm_cfg=BN)
+    x = torch.randn(5, 4)
+    assert torch.equal(neck((x,))[0], nn.functional.linear(x, neck.fc0.weight, neck.fc0.bias))
+
+
+def test_equals_mmpretrain_with_the_same_weights():
+    from mmpretrain.models.necks import NonLinearNeck as Reference
+
+    arguments = dict(
+        in_channels=4, hid_channels=6, out_channels=3, num_layers=3, with_last_bn_affine=False, norm_cfg=BN
+    )
+    ours, reference = NonLinearNeck(**arguments).double(), Reference(**arguments).double()
+    reference.load_state_dict(ours.state_dict())  # same names, all of them
+    x = torch.randn(5, 4, 2, 2, dtype=torch.float64)
+    torch.testing.assert_close(ours((x,))[0], reference((x,))[0], rtol=1e-14, atol=1e-14)
+
+
+def test_last_norm_has_no_affine_parameters():
+    neck = NonLinearNeck(4, 6, 3, with_last_bn_affine=False, norm_cfg=BN)
+    assert neck.bn0.affine and not neck.bn1.affine
+
+
+def test_no_layers_is_an_error():
+    with pytest.raises(ValueError, match='num_layers=0'):
+        NonLinearNeck(4, 6, 3, num_layers=0)

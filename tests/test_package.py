@@ -1,0 +1,114 @@
+"""What is in a wheel, an editable installation and a source distribution, and that configs are found from each."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+BUILD = """
+import setuptools.build_meta as backend
+for build in (backend.build_sdist, backend.build_wheel, backend.build_editable):
+    print('BUILT', build('dist'))
+"""
+
+# The user's file lies anywhere; both libraries are imported in either order.
+USE = """
+import {first}, {second}
+from mmengine import Config, hub
+path = {path!r}
+own = Config.fromfile(path)
+assert own.model.type == 'MoCoV3' and own.train_cfg.max_epochs == 7, own
+assert hub.get_config('mocox::mocov3/vit-small.py').model.type == 'MoCoV3'
+print('FOUND', mocox.__file__)
+"""
+
+
+def run(code: str, cwd: Path, path: Path | None = None) -> str:
+    """Runs code in a new interpreter that has nothing of this checkout on its path but ``path``."""
+    env = {'PATH': '/usr/bin:/bin', 'HOME': str(cwd), **({'PYTHONPATH': str(path)} if path else {})}
+    result = subprocess.run([sys.executable, '-c', code], cwd=cwd, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory) -> Path:
+    """A copy of the source tree in which all three kinds of distribution have been built."""
+    folder = tmp_path_factory.mktemp('source') / 'clone'
+    unwanted = shutil.ignore_patterns('.*', '__pycache__', '*.egg-info', 'build', 'dist', 'work_dirs', 'data', 'venv')
+    shutil.copytree(ROOT, folder, ignore=unwanted)
+    run(BUILD, folder)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def installed(built, tmp_path_factory) -> Path:
+    """The wheel, unpacked as pip does."""
+    folder = tmp_path_factory.mktemp('site-packages')
+    zipfile.ZipFile(next(built.glob('dist/*0-py3-none-any.whl'))).extractall(folder)
+    return folder
+
+
+def files_below(folder: Path) -> set[str]:
+    files = (path for path in folder.rglob('*') if path.is_file() and '__pycache__' not in path.parts)
+    return {str(path.relative_to(folder)) for path in files}
+
+
+def test_wheel_holds_package_configs_and_tools(installed):
+    mim = installed / 'mocox' / '.mim'
+    assert files_below(mim / 'configs') == files_below(ROOT / 'configs')
+    assert files_below(mim / 'tools') == files_below(ROOT / 'tools')
+    assert (mim / 'model-index.yml').read_text() == (ROOT / 'model-index.yml').read_text()
+    source = {str(path.relative_to(ROOT)) for path in (ROOT / 'mocox').rglob('*.py') if '.mim' not in path.parts}
+    assert {f'mocox/{name}' for name in files_below(installed / 'mocox') if not name.startswith('.mim')} == source
+    assert {path.name for path in installed.iterdir()} == {'mocox', 'mocox-0.1.0.dist-info'}
+
+
+def test_wheel_metadata(installed):
+    metadata = (installed / 'mocox-0.1.0.dist-info' / 'METADATA').read_text()
+    for line in ('Name: mocox', 'License-Expression: Apache-2.0', 'Requires-Python: >=3.10', 'Provides-Extra: test'):
+        assert f'{line}\n' in metadata
+
+
+def test_source_distribution_can_build_the_same(built):
+    with tarfile.open(next(built.glob('dist/*.tar.gz'))) as archive:
+        names = {name.partition('/')[2] for name in archive.getnames()}
+    assert {'setup.py', 'model-index.yml', 'LICENSE', 'README.md', 'tools/train.py', 'tests/processes.py'} <= names
+    assert {name for name in names if name.startswith('configs/') and '.' in name} == {
+        f'configs/{name}' for name in files_below(ROOT / 'configs')}
+    assert not [name for name in names if '.mim' in name]
+
+
+def test_editable_installation_links_to_the_source(built):
+    mim = built / 'mocox' / '.mim'
+    assert (mim / 'configs').resolve() == built / 'configs'
+    assert (mim / 'tools').resolve() == built / 'tools'
+    assert (mim / 'model-index.yml').resolve() == built / 'model-index.yml'
+    assert '/.mim/' in (ROOT / '.gitignore').read_text()
+
+
+@pytest.mark.parametrize('order', [('mocox', 'mmengine.config'), ('mmengine.config', 'mocox')])
+@pytest.mark.parametrize('kind', ['installed', 'built'])
+def test_configs_are_found_by_package_name(request, tmp_path, kind, order):
+    folder = request.getfixturevalue(kind)
+    path = tmp_path / 'mine.py'
+    path.write_text("_base_ = ['mocox::mocov3/vit-small.py']\ntrain_cfg = dict(max_epochs=7)\n")
+    output = run(USE.format(first=order[0], second=order[1], path=str(path)), tmp_path, folder)
+    assert str(folder) in output
+
+
+def test_tools_run_from_an_installed_wheel(installed, tmp_path):
+    tool = installed / 'mocox' / '.mim' / 'tools' / 'train.py'
+    code = f"import runpy, sys; sys.argv[1:] = ['--help']; runpy.run_path({str(tool)!r}, run_name='__main__')"
+    assert '--data-root' in run(code, tmp_path, installed)
+
+
+def test_import_is_light():
+    code = "import sys, mocox; print(mocox.__version__, {'torch', 'mmengine', 'numpy'} & set(sys.modules))"
+    assert run(code, ROOT, ROOT).strip() == '0.1.0 set()'

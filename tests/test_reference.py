@@ -1,0 +1,125 @@
+"""The recorded traces of the official v1, v2 and v3, replayed with every option that must not change a number."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mocox.reference import Case, compare, replay
+
+GOLDEN = Path(__file__).parent / 'data' / 'golden'
+TOOL = Path(__file__).parents[1] / 'tools' / 'verify_reference.py'
+CASES = sorted(p.name for p in GOLDEN.iterdir())
+ONE_PROCESS = [name for name in CASES if not name.endswith('2proc')]
+
+
+def verify(name: str, precision: str = 'float64', **options) -> dict:
+    case = Case.read(GOLDEN / name, precision)
+    summary, worst = compare(case, replay(case, **options))
+    assert summary['passed'], worst
+    return summary
+
+
+def test_all_cases_are_here():
+    assert len(CASES) == 8
+
+
+@pytest.mark.parametrize('name', ONE_PROCESS)
+@pytest.mark.parametrize('precision', ['float64', 'float32'])
+def test_trace(name, precision):
+    summary = verify(name, precision)
+    assert summary['max_rel_loss'] < (1e-9 if precision == 'float64' else 1e-4)
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize('name', [name for name in CASES if name.endswith('2proc')])
+def test_trace_of_two_processes(name):
+    verify(name)
+
+
+def test_chunked_backbone_gives_the_same_trace():
+    verify('v3_vit_adamw', chunk_size=3)
+
+
+@pytest.mark.parametrize('name', ['v3_vit_adamw', 'v3_resnet_lars'])
+def test_accumulation_over_equal_micro_batches_gives_the_same_losses(name):
+    # loss, gradient, learning rate and momentum of a step are those of its (twice repeated) batch
+    case = Case.read(GOLDEN / name)
+    result = replay(case, accumulation=2)
+    assert result.losses == pytest.approx(case.expected('loss'), rel=1e-9)
+    assert result.lr == pytest.approx(case.spec['schedule']['lr'], rel=1e-12)
+    assert result.momentum == pytest.approx(case.spec['schedule']['moco_m'], rel=1e-12)
+
+
+@pytest.mark.parametrize('options', [dict(foreach=False), dict(foreach=True), dict(fused=True)])
+def test_every_adamw_gives_the_same_trace(options):
+    verify('v3_vit_adamw', optimizer_options=options)
+
+
+def run_tool(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def test_tool_writes_its_result(tmp_path):
+    done = run_tool(GOLDEN / 'v3_lincls', '--out', tmp_path / 'result.json')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith('PASSED')
+    result = json.loads((tmp_path / 'result.json').read_text())
+    assert set(result) == {
+        'case', 'precision', 'losses', 'lr', 'momentum', 'reference_losses', 'max_rel_loss', 'max_rel_final', 'passed',
+    }  # fmt: skip
+    assert result['passed'] and len(result['losses']) == len(result['lr']) == 6
+
+
+@pytest.fixture
+def case_copy(tmp_path) -> Path:
+    return Path(shutil.copytree(GOLDEN / 'v3_vit_adamw', tmp_path / 'case'))
+
+
+@pytest.mark.parametrize(
+    ('section', 'key', 'value'),
+    [
+        ('moco', 'm', 0.98),
+        ('moco', 'm_cos', False),
+        ('moco', 'T', 0.21),
+        ('optimizer', 'base_lr', 1.6e-4),
+        ('optimizer', 'weight_decay', 0.11),
+        ('optimizer', 'eps', 1e-7),
+        ('optimizer', 'betas', [0.9, 0.99]),
+        ('train', 'warmup_epochs', 2),
+        ('model', 'stop_grad_conv1', False),
+        ('model', 'num_heads', 8),
+    ],
+)
+def test_every_field_counts(case_copy, section, key, value):
+    path = case_copy / 'case.json'
+    spec = json.loads(path.read_text())
+    spec[section][key] = value
+    path.write_text(json.dumps(spec))
+    case = Case.read(case_copy)
+    assert not compare(case, replay(case))[0]['passed']
+
+
+def test_tool_fails_when_a_number_is_off(case_copy):
+    path = case_copy / 'case.json'
+    spec = json.loads(path.read_text())
+    spec['expected']['loss_fp64'][3] *= 1 + 2e-9
+    path.write_text(json.dumps(spec))
+    done = run_tool(case_copy)
+    assert done.returncode == 1 and 'FAILED' in done.stdout
+
+
+def test_not_a_case(tmp_path):
+    done = run_tool(tmp_path)
+    assert done.returncode == 1 and 'case.json not found' in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_positions_are_the_recorded_ones():
+    from mocox.models.backbones.vit import sincos_position_embedding
+
+    recorded = Case.read(GOLDEN / 'v3_vit_adamw').tensors('init')['module.base_encoder.pos_embed']
+    torch.testing.assert_close(sincos_position_embedding((4, 4), 64).double(), recorded, rtol=0, atol=1e-6)
