@@ -69,14 +69,14 @@ setup(
         # torch and torchvision are released as a pair: naming both lets the installer find one that fits.
         'torch>=2.6',  # 2.6: torch.load reads weights only, and its allow-list takes names
         'torchvision>=0.21',
-        'timm>=1.0.9',
+        'timm>=1.0.21',  # 1.0.21: its transformer can be built on the meta device
         'mmengine>=0.10.7',
         'mmcv-lite>=2.1',  # the `mmcv` module without compiled operators, none of which is used
         'mmpretrain>=1.2',
         # mmengine imports pkg_resources, which setuptools 82 dropped. Delete when mmengine no longer does.
         'setuptools>=77,<82',
         'numpy>=1.26',
-        'pillow>=10',
+        'pillow>=10.1',
         'matplotlib>=3.8',
         'safetensors>=0.4',
         'scikit-learn>=1.4',

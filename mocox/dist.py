@@ -114,7 +114,8 @@ def _read_environment(launcher: str) -> tuple[int, int]:
                                         check=True)
                 env['MASTER_ADDR'] = answer.stdout.split()[0]
             # "4(x2),1" means 4 tasks on each of two nodes and 1 on the third.
-            local_size = max(int(part.split('(')[0]) for part in env['SLURM_TASKS_PER_NODE'].split(','))
+            tasks = env.get('SLURM_STEP_TASKS_PER_NODE') or env['SLURM_TASKS_PER_NODE']
+            local_size = max(int(part.split('(')[0]) for part in tasks.split(','))
         elif launcher == 'mpi':
             env.update(RANK=env['OMPI_COMM_WORLD_RANK'], WORLD_SIZE=env['OMPI_COMM_WORLD_SIZE'],
                        LOCAL_RANK=env['OMPI_COMM_WORLD_LOCAL_RANK'])

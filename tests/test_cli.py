@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from mocox import cli
 from tests.tiny_run import ROOT, run_tool, write_run
@@ -96,20 +95,6 @@ def test_mistakes_in_the_config_file(tmp_path, monkeypatch, capfd, arguments):
     assert 'Traceback' not in message
 
 
-class Failing(Dataset):
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> int:
-        raise ValueError('data/x.png has no pixels:\nremove it')
-
-
-def test_errors_of_workers_are_unwrapped():
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        list(DataLoader(Failing(), num_workers=1))
-    assert cli.explain(caught.value) == 'data/x.png has no pixels:\nremove it'
-
-
 @pytest.mark.parametrize('error', [RuntimeError('a bug'), AssertionError(), ZeroDivisionError()])
 def test_bugs_keep_their_traceback(error):
     def main():
@@ -117,6 +102,15 @@ def test_bugs_keep_their_traceback(error):
 
     with pytest.raises(type(error)):
         cli.run_tool(main)
+
+
+def test_out_of_memory_comes_with_advice(capsys):
+    def main():
+        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB.')
+
+    with pytest.raises(SystemExit):
+        cli.run_tool(main)
+    assert 'model.chunk_size=64' in capsys.readouterr().err
 
 
 def test_debug_keeps_the_traceback(monkeypatch):
@@ -206,4 +200,4 @@ def test_a_tool_in_its_own_process(tmp_path):
     result = subprocess.run([sys.executable, ROOT / 'tools' / 'train.py', 'nowhere.py'], cwd=tmp_path, text=True,
                             capture_output=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert (result.returncode, result.stdout) == (1, '')
-    assert result.stderr.splitlines()[-1] == 'error: there is no config file nowhere.py'
+    assert 'error: there is no config file nowhere.py\n(MOCOX_DEBUG=1 shows the traceback)\n' in result.stderr

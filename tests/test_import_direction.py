@@ -6,11 +6,12 @@ from pathlib import Path
 import mocox
 
 LAYERS = [
-    'registry version schedules dist compat',
+    'registry version schedules dist compat errors randomness',
     'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn',
     'models.backbones models.necks models.heads models.data_preprocessor datasets',
     'models.algorithms models',
-    'engine evaluation checkpoint contact_sheet',
+    'checkpoint',
+    'engine evaluation contact_sheet',
     'cli reference',
     'demo',
 ]

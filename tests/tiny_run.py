@@ -1,6 +1,10 @@
 """A pre-training run small enough for a test: 24 images, a transformer of 2 blocks, 4 epochs of 3 steps."""
 
+import os
 import runpy
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -48,3 +52,14 @@ def run_tool(tool: str, *arguments: object) -> None:
     with mock.patch('sys.argv', [tool, *map(str, arguments)]), pytest.MonkeyPatch.context() as patch:
         patch.setenv('LOCAL_RANK', '0')  # the tool sets it where it is missing
         runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+
+
+def run_script(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    """Runs a shell script of tools/ on the CPU, with this interpreter as its ``python``."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    env = {**os.environ, 'PATH': path, 'PORT': str(port), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    command = ['bash', str(ROOT / 'tools' / script), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=env, text=True, capture_output=True, timeout=300)

@@ -15,7 +15,8 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl', timeout=1800))  # without a GPU the tools use gloo
 
-# The device is the current one, or the CPU. Every rank has the same BatchNorm buffers, so none are broadcast.
+# The device is the current one, or the CPU. No BatchNorm statistics are broadcast: SyncBN's are equal on all ranks, and
+# of SplitBN's, which no training step reads, those of rank 0 are saved.
 model_wrapper_cfg = dict(
     type='MMDistributedDataParallel',
     device_ids=None,

@@ -41,7 +41,8 @@ def official_heads(layout: str, recipe: str | None, arch: Mapping) -> int | None
 
 def module_heads(module: nn.Module) -> int | None:
     """The number of attention heads of a module, if all its blocks have the same."""
-    heads = {getattr(child, 'num_heads', None) for child in module.modules()} - {None}
+    found = (getattr(child, 'num_heads', None) for child in module.modules())
+    heads = {number for number in found if isinstance(number, int)}  # a Swin has a list of them
     return heads.pop() if len(heads) == 1 else None
 
 

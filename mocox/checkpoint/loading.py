@@ -49,6 +49,7 @@ def load_backbone(
     prefix: str | None = None,
     heads: int | None = None,
     map_location: str = 'cpu',
+    part: str | None = None,
 ) -> LoadReport:
     """Load every tensor of a backbone from any recognised checkpoint, or nothing.
 
@@ -59,6 +60,8 @@ def load_backbone(
         prefix: Take the tensors below this prefix of the file; by default they are found by recognising the file.
         heads: The number of attention heads the weights were trained with, where the file does not tell.
         map_location: Where the file's tensors are put first.
+        part: Fill only the tensors whose names start with this, such as ``layer4.``, from those of the file: the head
+            of a C4 detector is the last stage of a ResNet and a norm of its own.
 
     Returns:
         What was loaded, and what to know about it.
@@ -75,8 +78,12 @@ def load_backbone(
     weights = checkpoint.backbone(encoder, prefix)
     weights, resized = _fit_positions(weights, target, module)
     weights = _with_names_of(target, weights)
+    if part is not None:
+        weights, target = _only(part, weights), _only(part, target)
+        if not target:
+            raise ValueError(f'{type(module).__name__} has no tensor whose name starts with part={part!r}')
     left_out = _check_complete(checkpoint, weights, target, module)
-    module.load_state_dict({key: weights.get(key, tensor) for key, tensor in target.items()})
+    module.load_state_dict({key: weights.get(key, tensor) for key, tensor in target.items()}, strict=part is None)
     encoder = checkpoint.encoders[0] if len(checkpoint.encoders) == 1 else encoder
     return LoadReport(f'{path}: {checkpoint.summary}', encoder, len(target), (*resized, *left_out, *notes))
 
@@ -95,6 +102,7 @@ class Pretrained:
         encoder: ``query`` or ``momentum``.
         heads: See :func:`load_backbone`.
         map_location: Where the file's tensors are put first.
+        part: See :func:`load_backbone`.
     """
 
     def __init__(
@@ -104,9 +112,10 @@ class Pretrained:
         encoder: str = 'query',
         heads: int | None = None,
         map_location: str = 'cpu',
+        part: str | None = None,
     ) -> None:
         self.checkpoint, self.prefix, self.encoder = checkpoint, prefix, encoder
-        self.heads, self.map_location = heads, map_location
+        self.heads, self.map_location, self.part = heads, map_location, part
 
     def __call__(self, module: nn.Module) -> None:
         """Load, then keep every later initialiser away from the module."""
@@ -118,7 +127,9 @@ class Pretrained:
                 f'init_cfg of {type(module).__name__} lists {configs[-1].get("type")} after Pretrained and would '
                 'overwrite the loaded weights: put Pretrained last, or alone'
             )
-        report = load_backbone(module, self.checkpoint, self.encoder, self.prefix, self.heads, self.map_location)
+        report = load_backbone(
+            module, self.checkpoint, self.encoder, self.prefix, self.heads, self.map_location, self.part
+        )
         print_log(str(report), logger='current')
         self._protect(module)
         if hasattr(module, '_params_init_info'):
@@ -208,6 +219,10 @@ def _with_names_of(target: Mapping[str, Tensor], weights: Mapping[str, Tensor]) 
     inner = unwrap(target)
     wrapper = next(iter(target)).removesuffix(next(iter(inner)))
     return {wrapper + key: tensor for key, tensor in from_ours(weights, naming_of(inner)).items()}
+
+
+def _only(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in tensors.items() if key.startswith(part)}
 
 
 def _check_complete(

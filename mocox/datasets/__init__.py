@@ -1,21 +1,32 @@
 """Images in, uint8 views out: datasets, crops, the epoch-aware sampler."""
 
+from mocox.datasets.annotated import AnnotatedImages, FlowersImages, INaturalistImages, PetsImages
 from mocox.datasets.base import NUM_DRAWS, ViewsDataset, collate_views
-from mocox.datasets.cifar10 import CIFAR10Images
+from mocox.datasets.cifar import CIFAR10Images, CIFAR100Images
 from mocox.datasets.decode import decode
 from mocox.datasets.image_files import ImageFiles
 from mocox.datasets.samplers import EpochSampler
-from mocox.datasets.transforms import CenterCrop, RandomAffineCrops, RandomResizedCrops
+from mocox.datasets.subset import stratified_subset
+from mocox.datasets.transforms import CenterCrop, RandomAffineCrops, RandomResizedCrops, TransformedCrops
+from mocox.datasets.voc07 import VOC07Images
 
 __all__ = [
     'NUM_DRAWS',
+    'AnnotatedImages',
     'CIFAR10Images',
+    'CIFAR100Images',
     'CenterCrop',
     'EpochSampler',
+    'FlowersImages',
+    'INaturalistImages',
     'ImageFiles',
+    'PetsImages',
     'RandomAffineCrops',
     'RandomResizedCrops',
+    'TransformedCrops',
+    'VOC07Images',
     'ViewsDataset',
     'collate_views',
     'decode',
+    'stratified_subset',
 ]

@@ -29,8 +29,12 @@ def decode(data: bytes) -> np.ndarray:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # applies EXIF itself
         if pixels is not None:
             return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    image = ImageOps.exif_transpose(image)
-    return np.array(_to_rgb(image))
+    return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """The pixels of an opened image; see :func:`decode`."""
+    return np.array(_to_rgb(ImageOps.exif_transpose(image)))
 
 
 def _is_whole_jpeg(data: bytes) -> bool:

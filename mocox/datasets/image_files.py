@@ -18,7 +18,8 @@ EXTENSIONS = (
     *('.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tga', '.tif', '.tiff', '.webp'),
 )
 # A label is a last column of digits; 'photo 1.jpg' has none because its last word is no integer.
-LABELLED_LINE = re.compile(r'(?P<path>.*\S)[ \t]+(?P<label>\d+)')
+LABELLED_LINE = re.compile(r'(?P<path>.*[^\s,])(?:[ \t]+|[ \t]*,[ \t]*)(?P<label>\d+)')
+IMAGENET_NAME = re.compile(r'(?P<class>n\d{8})_\d+\.\w+')  # the class is a WordNet id
 NUM_PROBES = 32  # files tried at the start before a folder counts as unreadable
 FIX = 'pass --data-root DIR, or set data_root (and data_prefix) of the dataset in the config'
 
@@ -34,12 +35,14 @@ class ImageFiles(ViewsDataset):
     Args:
         data_root: A folder.
         data_prefix: A folder below ``data_root``, searched with all its subfolders.
-        list_file: One path per line, relative to that folder, with an integer label behind it or without. Itself
-            relative to ``data_root``.
+        list_file: One path per line, relative to that folder, with an integer label behind it (after spaces or a
+            comma) or without. Itself relative to ``data_root``. Bare ImageNet names (``n01440764_18.JPEG``, as in the
+            published lists of 1 % and 10 %) are looked up in their class folders.
         crops: Config of the transform that cuts the views.
         with_labels: Labels from the list file; without labels there, the first folder of a path is its class.
         classes: Names of class folders in the order of their labels; the folders that it does not name are left out.
-            By default all, sorted. With a labelled list file only the names.
+            By default all, sorted; with a list file without labels all that are on disk, so that a class which the
+            list leaves out does not shift the others. With a labelled list file only the names.
         seed: Seed of crops and draws.
         max_replacements: Images tried in place of an unreadable one before giving up.
     """
@@ -130,23 +133,33 @@ class ImageFiles(ViewsDataset):
             paths, labels = _scan(self.folder), []
         else:
             paths, labels = _parse_list(list_file)
+            paths = self._in_class_folders(paths)
         if not self.with_labels:
             return paths, None
-        if not labels:
-            return self._label_by_folder(paths)
-        return paths, labels
+        if labels:
+            return paths, labels
+        return self._label_by_folder(paths, listed=list_file is not None)
 
-    def _label_by_folder(self, paths: list[str]) -> tuple[list[str], list[int]]:
+    def _in_class_folders(self, paths: list[str]) -> list[str]:
+        matches = [IMAGENET_NAME.fullmatch(path) for path in paths]
+        if not all(matches) or os.path.isfile(os.path.join(self.folder, paths[0])):
+            return paths
+        return [f'{match["class"]}/{path}' for match, path in zip(matches, paths, strict=True)]
+
+    def _label_by_folder(self, paths: list[str], listed: bool) -> tuple[list[str], list[int]]:
         folders = [path.split('/')[0] if '/' in path else None for path in paths]
         if None in folders:
             raise ValueError(
                 f'{paths[folders.index(None)]!r} in {self.folder!r} lies in no class folder: with_labels=True needs '
                 'one folder per class, or a list_file with a label at the end of each line'
             )
-        if self.classes is None:
+        if listed and self.classes is None:
+            self.classes = sorted(entry.name for entry in os.scandir(self.folder) if _is_class_folder(entry))
+            if unknown := sorted(set(folders) - set(self.classes)):
+                raise ValueError(f'the list file names {unknown[:3]}, which are no folders in {self.folder!r}: {FIX}')
+        elif self.classes is None:
             self.classes = sorted(set(folders))
-        missing = sorted(set(self.classes) - set(folders))
-        if missing:
+        elif missing := sorted(set(self.classes) - set(folders)):
             raise ValueError(f'no image of the classes {missing} in {self.folder!r}: correct classes, or {FIX}')
         label_of = {name: label for label, name in enumerate(self.classes)}
         kept = [(path, label_of[folder]) for path, folder in zip(paths, folders, strict=True) if folder in label_of]
@@ -185,6 +198,10 @@ def _is_loop(parent: str, name: str) -> bool:
         return False
     target = os.path.realpath(path)
     return os.path.commonpath([target, os.path.realpath(parent)]) == target
+
+
+def _is_class_folder(entry: os.DirEntry) -> bool:
+    return entry.is_dir() and not entry.name.startswith('.')
 
 
 def _parse_list(list_file: str) -> tuple[list[str], list[int]]:

@@ -5,6 +5,7 @@ returns ``num_views`` tensors (3, S, S) uint8.
 """
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mocox.datasets.base import Crops
+from mocox.randomness import global_seed
 from mocox.registry import TRANSFORMS
 
 
@@ -28,6 +31,7 @@ class RandomResizedCrops:
         scale: Smallest and largest area, as fractions of the image.
         ratio: Smallest and largest width / height.
         num_views: Crops per image.
+        interpolation: ``bilinear`` or ``bicubic``.
     """
 
     def __init__(
@@ -36,11 +40,13 @@ class RandomResizedCrops:
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         num_views: int = 2,
+        interpolation: str = 'bilinear',
     ) -> None:
         self.size = _positive_int('size', size)
         self.scale = _range('scale', scale, 1.0)
         self.ratio = _range('ratio', ratio, math.inf)
         self.num_views = _positive_int('num_views', num_views)
+        self.interpolation = _interpolation(interpolation)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
         """Cuts the views out of one image."""
@@ -48,7 +54,8 @@ class RandomResizedCrops:
         views = []
         for _ in range(self.num_views):
             top, left, height, width = self.sample_box(image.shape[0], image.shape[1], rng)
-            views.append(_resize(pixels[:, top : top + height, left : left + width], (self.size, self.size)))
+            crop = pixels[:, top : top + height, left : left + width]
+            views.append(_resize(crop, (self.size, self.size), self.interpolation))
         return views
 
     def sample_box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -85,13 +92,15 @@ class CenterCrop:
     Args:
         size: Side of the result in pixels.
         resize: Length of the shorter side before the crop, at least ``size``.
+        interpolation: ``bilinear`` or ``bicubic``.
     """
 
     num_views = 1
 
-    def __init__(self, size: int = 224, resize: int = 256) -> None:
+    def __init__(self, size: int = 224, resize: int = 256, interpolation: str = 'bilinear') -> None:
         self.size = _positive_int('size', size)
         self.resize = _positive_int('resize', resize)
+        self.interpolation = _interpolation(interpolation)
         if resize < size:
             raise ValueError(f'resize={resize} is smaller than size={size}: nothing would fill the border of the crop')
 
@@ -100,7 +109,7 @@ class CenterCrop:
         height, width = image.shape[:2]
         short = min(height, width)
         new_height, new_width = self.resize * height // short, self.resize * width // short
-        resized = _resize(_to_tensor(image), (new_height, new_width))
+        resized = _resize(_to_tensor(image), (new_height, new_width), self.interpolation)
         top, left = round((new_height - self.size) / 2), round((new_width - self.size) / 2)
         return [resized[:, top : top + self.size, left : left + self.size].contiguous()]
 
@@ -168,6 +177,43 @@ class RandomAffineCrops:
         return _to_tensor(warped).contiguous()
 
 
+@TRANSFORMS.register_module()
+class TransformedCrops:
+    """Crops, then transforms of mmpretrain or MMCV on each of them: RandAugment, random erasing, ...
+
+    Such a transform takes and returns ``dict(img=...)`` with a BGR image and draws from global generators. Here those
+    generators are seeded from the sample's own, so what it does is a function of (seed, epoch, index) like the rest.
+
+    Args:
+        crops: Config of the transform that cuts the views.
+        transforms: Configs, each with its scope: ``dict(type='mmpretrain.RandomErasing', ...)``; one that builds
+            others needs ``_scope_='mmpretrain'`` as well. They must keep the size.
+    """
+
+    def __init__(self, crops: dict | Crops, transforms: Sequence[dict]) -> None:
+        self.crops = TRANSFORMS.build(crops) if isinstance(crops, dict) else crops
+        self.transforms = [TRANSFORMS.build(transform) for transform in transforms]
+        self.num_views = self.crops.num_views
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
+        """Cuts the views and transforms each."""
+        views = self.crops(image, rng)
+        with global_seed(int(rng.integers(2**32))):
+            return [self._transform(view) for view in views]
+
+    def _transform(self, view: Tensor) -> Tensor:
+        results = dict(img=view.permute(1, 2, 0).flip(2).numpy(), img_shape=tuple(view.shape[1:]))
+        for transform in self.transforms:
+            results = transform(results)
+        transformed = _to_tensor(np.ascontiguousarray(results['img'][:, :, ::-1])).contiguous()
+        if transformed.shape != view.shape or transformed.dtype != view.dtype:
+            raise ValueError(
+                f'transforms made {transformed.dtype} {tuple(transformed.shape)} of {view.dtype} {tuple(view.shape)}: '
+                'use only those that keep the type and size of an image'
+            )
+        return transformed
+
+
 def affine_matrix(size: int, angle: float, shift: np.ndarray, zoom: float, shear: float) -> np.ndarray:
     """Shears along x, rotates clockwise (both in degrees) and zooms about the centre, then shifts (pixels)."""
     angle, shear = math.radians(angle), math.radians(shear)
@@ -181,11 +227,17 @@ def _to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)  # (3, H, W), a view
 
 
-def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Antialiased bilinear resize of a (3, H, W) uint8 image, in integers."""
+def _resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """Antialiased resize of a (3, H, W) uint8 image, in integers."""
     if image.shape[1:] == size:
         return image.contiguous()
-    return F.interpolate(image[None], size=size, mode='bilinear', antialias=True)[0].contiguous()
+    return F.interpolate(image[None], size=size, mode=interpolation, antialias=True)[0].contiguous()
+
+
+def _interpolation(name: str) -> str:
+    if name not in ('bilinear', 'bicubic'):
+        raise ValueError(f"interpolation must be 'bilinear' or 'bicubic', got {name!r}")
+    return name
 
 
 def _positive_int(name: str, value: int) -> int:

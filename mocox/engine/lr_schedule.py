@@ -13,7 +13,8 @@ class WarmupCosineLR(_ParamScheduler):
     Source: arXiv 2104.02057, section 5. The first step's learning rate is exactly 0 when there is a warm-up. With
     ``convert_to_iter_based=True`` in the config the schedule advances every iteration, else every epoch (the cosine of
     MoCo v2 and of linear evaluation). Under gradient accumulation all micro-batches of an optimizer step share the
-    value of its first one. Only the position is saved in checkpoints: the shape always follows the config.
+    value of its first one. Only the position is saved in checkpoints: the shape always follows the config. Parameter
+    groups with ``fix_lr=True`` keep their learning rate: set it by ``optim_wrapper.paramwise_cfg.custom_keys``.
 
     Args:
         optimizer: Optimizer or wrapper; MMEngine passes it.
@@ -68,4 +69,5 @@ class WarmupCosineLR(_ParamScheduler):
             step -= step % getattr(self.optimizer, '_accumulative_counts', 1)
         total = self.end - self.begin
         shape = (self.warmup, total, self.eta_min, self.warmup_start_ratio)
-        return [warmup_cosine(step, base, *shape) for base in self.base_values]
+        groups = zip(self.optimizer.param_groups, self.base_values, strict=True)
+        return [base if group.get('fix_lr') else warmup_cosine(step, base, *shape) for group, base in groups]

@@ -48,9 +48,20 @@ class MomentumUpdateHook(Hook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note a checkpoint without momentum encoder: it must start as a copy of the loaded query encoder."""
-        state = checkpoint.get('state_dict', checkpoint)
-        self.sync_after_load = not any(key.removeprefix('module.').startswith('momentum_encoder.') for key in state)
+        """Refuse to half-load; note a checkpoint without momentum encoder, which then starts as a copy of the query's.
+
+        MMEngine's own loading would go on with random weights for whatever the checkpoint lacks.
+        """
+        state = {key.removeprefix('module.'): v for key, v in checkpoint.get('state_dict', checkpoint).items()}
+        backbone = {f'backbone.{key}': v for key, v in _unwrap(runner).backbone.state_dict().items()}
+        missing = [key for key, v in backbone.items() if key not in state or state[key].shape != v.shape]
+        if missing:
+            raise ValueError(
+                f"the checkpoint has {len(backbone) - len(missing)} of the backbone's {len(backbone)} tensors in this "
+                f'name and shape; the first it lacks: {", ".join(missing[:3])}. load_from and resume need a checkpoint of '
+                'the same model; to start from a backbone in any layout use --pretrained FILE'
+            )
+        self.sync_after_load = not any(key.startswith('momentum_encoder.') for key in state)
 
     def before_train(self, runner: Runner) -> None:
         """After loading, and before the first step."""

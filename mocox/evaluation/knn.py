@@ -83,11 +83,28 @@ def knn_classify(
     Raises:
         ValueError: See :func:`nearest_neighbours`; ``temperature`` not above 0; not one label per row of the bank.
     """
-    if not temperature > 0:
-        raise ValueError(f'temperature={temperature}: must be above 0')
     if len(bank_labels) != len(bank):
         raise ValueError(f'{len(bank_labels)} labels for a bank of {len(bank)} rows')
     similarities, rows = nearest_neighbours(features, bank, num_neighbours, leave_one_out, block_size)
+    return weighted_vote(similarities, bank_labels[rows], temperature)
+
+
+def weighted_vote(similarities: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
+    """The label with the largest sum of ``exp(similarity / temperature)``.
+
+    Args:
+        similarities: (N, K), the voters'.
+        labels: (N, K), the voters', integers from 0.
+        temperature: Above 0.
+
+    Returns:
+        (N,) labels.
+
+    Raises:
+        ValueError: ``temperature`` is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f'temperature={temperature}: must be above 0')
     weights = torch.softmax(similarities / temperature, dim=1)  # the common factor does not change the vote
-    votes = weights.new_zeros(len(weights), int(bank_labels.max()) + 1)
-    return votes.scatter_add_(1, bank_labels[rows], weights).argmax(dim=1)
+    votes = weights.new_zeros(len(weights), int(labels.max()) + 1)
+    return votes.scatter_add_(1, labels, weights).argmax(dim=1)

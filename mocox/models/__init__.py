@@ -6,7 +6,7 @@ from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
 from mocox.models.data_preprocessor import LabelledPreprocessor, ViewsPreprocessor
 from mocox.models.heads import ContrastiveHead
 from mocox.models.losses import InfoNCELoss
-from mocox.models.necks import NonLinearNeck
+from mocox.models.necks import NonLinearNeck, SimpleFeaturePyramid
 
 __all__ = [
     'ContrastiveHead',
@@ -19,6 +19,7 @@ __all__ = [
     'MoCoV3',
     'MoCoViT',
     'NonLinearNeck',
+    'SimpleFeaturePyramid',
     'SplitBatchNorm',
     'SyncBatchNorm',
     'ViewsPreprocessor',

@@ -1,13 +1,16 @@
 """From uint8 views to the model's input: photometric augmentation and normalisation, on the training device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
+from mmengine.registry import DefaultScope
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from mocox.models.gpu_augment import View, augment, sample_parameters
+from mocox.randomness import global_seed
 from mocox.registry import MODELS
 
 
@@ -67,21 +70,42 @@ class ViewsPreprocessor(BaseDataPreprocessor):
 
 @MODELS.register_module()
 class LabelledPreprocessor(ViewsPreprocessor):
-    """One view and its label, in the form that mmpretrain's classifiers take; ``views`` has one entry."""
+    """One view and its label, in the form that mmpretrain's classifiers take; ``views`` has one entry.
+
+    Args:
+        mean: Per channel (RGB), 0 to 255.
+        std: Per channel (RGB), 0 to 255.
+        views: One dictionary, see :class:`mocox.models.gpu_augment.View`.
+        non_blocking: Whether the copy to a GPU may overlap with its work.
+        num_classes: Needed by ``batch_augments`` only.
+        batch_augments: Arguments of mmpretrain's ``RandomBatchAugment`` (mixup, cutmix). Its ``ImageClassifier`` passes
+            its own ``train_cfg`` here. What they draw comes from the ``draws`` of the batch's first sample.
+    """
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], views: Sequence[dict] = ({},), non_blocking: bool = True
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        views: Sequence[dict] = ({},),
+        non_blocking: bool = True,
+        num_classes: int | None = None,
+        batch_augments: dict | None = None,
     ) -> None:
         super().__init__(mean, std, views, non_blocking)
         if len(self.views) != 1:
             raise ValueError(f'LabelledPreprocessor prepares one view, got {len(self.views)} in views')
+        if batch_augments and num_classes is None:
+            raise ValueError('mixup and cutmix need the number of classes: set data_preprocessor.num_classes')
+        self.num_classes = num_classes
+        self.batch_augments = _build_batch_augments(batch_augments) if batch_augments else None
 
     @torch.no_grad()
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepares a batch.
 
         Returns:
-            ``inputs``: float32 (B, 3, S, S); ``data_samples``: list of B mmpretrain DataSamples with ``gt_label``.
+            ``inputs``: float32 (B, 3, S, S); ``data_samples``: list of B mmpretrain DataSamples with ``gt_label``, and
+            with ``gt_score`` (a distribution over classes) where images were mixed.
         """
         from mmpretrain.structures import DataSample  # slow to import, and only classifiers need it
 
@@ -89,4 +113,23 @@ class LabelledPreprocessor(ViewsPreprocessor):
             raise ValueError('the batch has no labels: set with_labels=True in the dataset')
         (images,) = self._prepare_views(data, training)
         labels = self.cast_data(data['label'])
-        return dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in labels.split(1)])
+        samples = [DataSample().set_gt_label(label) for label in labels.split(1)]
+        if training and self.batch_augments is not None:
+            seed = int(data['draws'][0, 0, -1].double() * 2**24)
+            with global_seed(seed), torch.autocast(self.device.type, enabled=False):
+                images, scores = self.batch_augments(images, self._one_hot(labels))
+            for sample, score in zip(samples, scores, strict=True):
+                sample.set_gt_score(score)
+        return dict(inputs=images, data_samples=samples)
+
+    def _one_hot(self, labels: Tensor) -> Tensor:
+        if labels.max() >= self.num_classes:
+            raise ValueError(f'a label is {int(labels.max())}, but num_classes={self.num_classes} in data_preprocessor')
+        return one_hot(labels, self.num_classes)
+
+
+def _build_batch_augments(cfg: dict) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    from mmpretrain.models import RandomBatchAugment
+
+    with DefaultScope.overwrite_default_scope('mmpretrain'):  # else MMEngine warns that scope mocox has no augments
+        return RandomBatchAugment(**cfg)

@@ -1,4 +1,4 @@
-"""Projection and prediction heads (multi-layer perceptrons)."""
+"""Projection and prediction heads (multi-layer perceptrons); the feature pyramid that detectors put on a ViT."""
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -82,3 +82,74 @@ class NonLinearNeck(BaseModule):
             if i < self.num_layers - 1:
                 x = torch.relu(x)
         return (x,)
+
+
+@MODELS.register_module()
+class SimpleFeaturePyramid(BaseModule):
+    """Feature maps of several strides from the one map of a plain transformer, for detectors.
+
+    Source: arXiv 2203.16527, section 3. The last map, at the stride of the patches, is resized to 4, 2, 1 and 1/2 of
+    its size by strided (transposed) convolutions or pooling; each result passes a 1 x 1 and a 3 x 3 convolution, both
+    followed by a norm over channels. Further maps are pooled from the last.
+
+    Args:
+        in_channels: Width of the backbone.
+        out_channels: Width of all maps.
+        num_outs: Number of maps, at least 4; the 5th has half the size of the 4th, and so on.
+        init_cfg: Initialiser config.
+
+    Raises:
+        ValueError: ``num_outs`` is below 4.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        num_outs: int = 5,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if num_outs < 4:
+            raise ValueError(f'num_outs={num_outs}: SimpleFeaturePyramid gives at least 4 maps')
+        self.num_outs = num_outs
+        half, quarter = in_channels // 2, in_channels // 4
+        resize = [
+            nn.Sequential(
+                nn.ConvTranspose2d(in_channels, half, 2, stride=2),
+                ChannelNorm(half),
+                nn.GELU(),
+                nn.ConvTranspose2d(half, quarter, 2, stride=2),
+            ),
+            nn.ConvTranspose2d(in_channels, half, 2, stride=2),
+            nn.Identity(),
+            nn.MaxPool2d(2),
+        ]
+        widths = [quarter, half, in_channels, in_channels]
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                layer,
+                nn.Conv2d(width, out_channels, 1, bias=False),
+                ChannelNorm(out_channels),
+                nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+                ChannelNorm(out_channels),
+            )
+            for layer, width in zip(resize, widths, strict=True)
+        )
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of stride 1/4, 1/2, 1, 2, ... of the backbone's last map (B, C, H, W)."""
+        maps = [stage(x[-1]) for stage in self.stages]
+        while len(maps) < self.num_outs:
+            maps.append(maps[-1][:, :, ::2, ::2])
+        return tuple(maps)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of a (B, C, H, W) map."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -12,9 +12,15 @@ from torch.overrides import TorchFunctionMode
 from mocox.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
-LEAVES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
-PRETRAINING = [name for name in LEAVES if not name.endswith('_linear.py')]
-LINEAR = [name for name in LEAVES if name.endswith('_linear.py')]
+LEAVES = sorted(
+    p.relative_to(ROOT).as_posix()
+    for p in (ROOT / 'configs').rglob('*.py')
+    if not {'_base_', 'benchmarks'} & set(p.parts)  # benchmarks: tests/test_benchmarks
+)
+# configs/benchmarks evaluates in other ways; the rest pre-trains, or is the linear evaluation that belongs to it
+METHODS = [name for name in LEAVES if not name.startswith('configs/benchmarks/')]
+PRETRAINING = [name for name in METHODS if not name.endswith('_linear.py')]
+LINEAR = [name for name in METHODS if name.endswith('_linear.py')]
 
 
 @cache

@@ -1,174 +1,33 @@
-"""The shipped recipes are the published ones: every value after inheritance against a table typed in from the sources.
-
-Nothing in the tables below is read from a config. Sources: [C] the configuration page of the official moco-v3
-repository, [D] the defaults of its two training scripts, [B] its model builder, [P] arXiv 2104.02057 (sections 5 and 6,
-tables 1 and 2, appendix A), [O] our own recipe, for which no paper speaks: listed so that a change is seen.
-"""
+"""The shipped recipes are the published ones: every value after inheritance against the table in ``published.py``."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import isclose
 
 import pytest
 import torch
+import torchvision.transforms.v2.functional as F
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mocox.models.batch_norm import SyncBatchNorm
+from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
 from mocox.registry import MODELS
+from tests.test_configs.published import LINEAR_TABLE, PRETRAINING_TABLE, VIEWS, Linear, Pretraining
 from tests.test_configs.shipped import LINEAR, PRETRAINING, ROOT, build, load, model_config
 
-
-@dataclass(frozen=True)
-class Pretraining:
-    """One row of a table of pre-training recipes."""
-
-    gpus: int
-    images_per_gpu: int
-    base_lr: float  # for 256 images
-    peak_lr: float  # after scaling to the whole batch
-    optimizer: str
-    weight_decay: float
-    epochs: int
-    warmup_epochs: int
-    momentum: float  # of the key encoder at the start
-    temperature: float
-    crop_min: float
-    size: int
-    backbone: tuple  # see describe_backbone
-    projector: str  # see describe_mlp
-    predictor: str
-
-
-@dataclass(frozen=True)
-class Linear:
-    """One row of a table of linear evaluations."""
-
-    gpus: int
-    images_per_gpu: int
-    base_lr: float
-    peak_lr: float
-    epochs: int
-    backbone: tuple
-    classes: int
-    crop_min: float
-    size: int
-    test_resize: int
-
-
-def vit(width, depth, heads, patch, tokens, stem='patch', frozen_patches=True):
-    return 'vit', width, depth, heads, 4 * width, patch, tokens, stem, frozen_patches
-
-
-# Heads [P section 5, B]: no biases; BatchNorm everywhere, the last one without scale and shift; none at the end of the
-# ResNet's predictor.
-def vit_projector(width):
-    return f'{width}-4096 BN ReLU 4096-4096 BN ReLU 4096-256 BN(no affine)'
-
-
-def resnet_projector(width):
-    return f'{width}-4096 BN ReLU 4096-256 BN(no affine)'
-
-
-VIT_PREDICTOR = '256-4096 BN ReLU 4096-256 BN(no affine)'
-RESNET_PREDICTOR = '256-4096 BN ReLU 4096-256'
-
-# [P table 2]: blocks, width, heads; ViT-S has 12 heads [P, B]; /16, and /14 for ViT-H [P section 5, table 6]; conv
-# stems go with 11 blocks [B].
-VIT_S = vit(384, 12, 12, 16, 14 * 14)
-VIT_B = vit(768, 12, 12, 16, 14 * 14)
-VIT_L = vit(1024, 24, 16, 16, 14 * 14)
-VIT_H = vit(1280, 32, 16, 14, 16 * 16)
-VIT_S_CONV = vit(384, 11, 12, 16, 14 * 14, stem='conv', frozen_patches=False)
-VIT_B_CONV = vit(768, 11, 12, 16, 14 * 14, stem='conv', frozen_patches=False)
-RESNET50 = ('resnet', 50, 'last scale of each block starts at 0')  # zero_init_residual=True [D]
-VIT_TI_32PX = vit(192, 12, 12, 4, 8 * 8)
-TIMM_RESNET18 = ('timm', 'resnet18')
-
-
-def adamw_vit(backbone, gpus, images_per_gpu, peak_lr, **changes):
-    """[C]: lr 1.5e-4 per 256, wd .1, 300 epochs, 40 of warm-up, m .99, T .2, frozen patches; [D]: crops from 8 %."""
-    values = dict(
-        gpus=gpus, images_per_gpu=images_per_gpu, base_lr=1.5e-4, peak_lr=peak_lr, optimizer='AdamW', weight_decay=0.1,
-        epochs=300, warmup_epochs=40, momentum=0.99, temperature=0.2, crop_min=0.08, size=224, backbone=backbone,
-        projector=vit_projector(backbone[1]), predictor=VIT_PREDICTOR,
-    )  # fmt: skip
-    return Pretraining(**values | changes)
-
-
-def lars_r50(**changes):
-    """[C]: 2 nodes of 8, batch 4096, crops from 20 %; [D]: LARS, 10 epochs of warm-up, T 1, m .99."""
-    values = dict(
-        gpus=16, images_per_gpu=256, optimizer='LARS', warmup_epochs=10, momentum=0.99, temperature=1.0, crop_min=0.2,
-        size=224, backbone=RESNET50, projector=resnet_projector(2048), predictor=RESNET_PREDICTOR,
-    )  # fmt: skip
-    return Pretraining(**values | changes)
-
-
-PRETRAINING_TABLE = {
-    'vit-small': adamw_vit(VIT_S, 8, 128, 6e-4),  # [C] one node, -b 1024
-    'vit-base': adamw_vit(VIT_B, 64, 64, 2.4e-3),  # [C] 8 nodes, batch 4096
-    'vit-large': adamw_vit(VIT_L, 64, 64, 2.4e-3),  # [P] batch 4096, 300 epochs (section 6.2, training length)
-    'vit-huge': adamw_vit(VIT_H, 64, 64, 2.4e-3),  # [P]
-    'vit-small-conv': adamw_vit(VIT_S_CONV, 8, 128, 6e-4),  # [B] vit_conv_small with ViT-S's recipe
-    'vit-base-conv': adamw_vit(VIT_B_CONV, 64, 64, 2.4e-3),  # [B] vit_conv_base with ViT-B's recipe
-    'resnet50_100e': lars_r50(base_lr=0.6, peak_lr=9.6, weight_decay=1e-6, epochs=100),  # [C, D]
-    'resnet50_300e': lars_r50(base_lr=0.3, peak_lr=4.8, weight_decay=1e-6, epochs=300),  # [C, D]
-    'resnet50_1000e': lars_r50(base_lr=0.3, peak_lr=4.8, weight_decay=1.5e-6, epochs=1000, momentum=0.996),  # [C]
-    'vit-tiny_cifar10': adamw_vit(VIT_TI_32PX, 1, 512, 6e-4, base_lr=3e-4, epochs=800, crop_min=0.2, size=32),  # [O]
-    'vit-small_custom': adamw_vit(VIT_S, 1, 64, 1.5e-4, base_lr=6e-4),  # [O]
-    'timm-resnet18_custom': lars_r50(
-        gpus=1, images_per_gpu=64, base_lr=0.3, peak_lr=0.075, weight_decay=1e-6, epochs=300, temperature=0.2,
-        backbone=TIMM_RESNET18, projector=resnet_projector(512),
-    ),  # [O]
-}  # fmt: skip
-
-
-def linear(backbone, base_lr, peak_lr, **changes):
-    """[C, D]: one node of 8, batch 1024, lr 3 (ViT) or .1 (ResNet) per 256, 90 epochs, 224 of 256 px in the test."""
-    values = dict(
-        gpus=8, images_per_gpu=128, base_lr=base_lr, peak_lr=peak_lr, epochs=90, backbone=backbone, classes=1000,
-        crop_min=0.08, size=224, test_resize=256,
-    )  # fmt: skip
-    return Linear(**values | changes)
-
-
-LINEAR_TABLE = {
-    'vit-small_linear': linear(VIT_S, 3.0, 12.0),
-    'vit-base_linear': linear(VIT_B, 3.0, 12.0),
-    'vit-large_linear': linear(VIT_L, 3.0, 12.0),
-    'vit-huge_linear': linear(VIT_H, 3.0, 12.0),
-    'vit-small-conv_linear': linear(VIT_S_CONV, 3.0, 12.0),
-    'vit-base-conv_linear': linear(VIT_B_CONV, 3.0, 12.0),
-    'resnet50_linear': linear(('resnet', 50), 0.1, 0.4),
-    'vit-tiny_cifar10_linear': linear(
-        VIT_TI_32PX, 3.0, 12.0, gpus=1, images_per_gpu=1024, classes=10, crop_min=0.2, size=32, test_resize=32
-    ),  # [O]
-    'vit-small_custom_linear': linear(VIT_S, 3.0, 0.75, gpus=1, images_per_gpu=64),  # [O]
-    'timm-resnet18_custom_linear': linear(TIMM_RESNET18, 0.1, 0.025, gpus=1, images_per_gpu=64),  # [O]
-}
-
-# [P appendix A, D]: the same for both views but for blur and solarisation.
-VIEW = dict(
-    color_jitter=dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1),
-    color_jitter_prob=0.8,
-    grayscale_prob=0.2,
-    blur_sigma=(0.1, 2.0),
-    flip_prob=0.5,
-)
-VIEWS = [VIEW | dict(blur_prob=1.0, solarize_prob=0.0), VIEW | dict(blur_prob=0.1, solarize_prob=0.2)]
-VIEWS_32PX = [view | dict(blur_prob=0.0) for view in VIEWS]  # [O]
 LINEAR_VIEW = dict(color_jitter_prob=0.0, grayscale_prob=0.0, blur_prob=0.0, solarize_prob=0.0, flip_prob=0.5)
 IMAGENET = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # (.485, .456, .406), (.229, .224, .225) times 255
 
-MOCOV3 = 'configs/mocov3/{}.py'.format
+PATH = 'configs/{}.py'.format
 ON_IMAGENET = [name for name in PRETRAINING_TABLE if 'cifar' not in name]
+WITH_PARAMETER_GROUPS = {name for name in PRETRAINING_TABLE if name.startswith(('moby', 'fast_moco'))}
+MOCOVITS = [name for name in PRETRAINING_TABLE if PRETRAINING_TABLE[name].backbone[0] == 'vit']
 
 
 def gpus(name):
     """The devices that the launch command in the docstring starts: nodes x processes."""
-    docstring = (ROOT / MOCOV3(name)).read_text().split('"""')[1]
+    docstring = (ROOT / PATH(name)).read_text().split('"""')[1]
     launch = docstring[docstring.index('Launch') :]
     nodes = re.search(r'NNODES=(\d+)', launch)
     processes = re.search(r'\.py (\d+)', launch)
@@ -177,11 +36,24 @@ def gpus(name):
 
 def describe_backbone(backbone, cfg):
     kind = type(backbone).__name__
-    if kind == 'ResNet':
+    if kind in ('ResNet', 'ResNet_CIFAR'):
         zero = ('last scale of each block starts at 0',) if backbone.zero_init_residual else ()
-        return ('resnet', backbone.depth, *zero)
+        stem = backbone.conv1
+        plain = (stem.kernel_size, stem.stride) == ((3, 3), (1, 1))
+        assert plain or (stem.kernel_size, stem.stride) == ((7, 7), (2, 2))
+        return ('resnet, 3 x 3 stem' if plain else 'resnet', backbone.depth, *zero)
     if kind == 'TIMMBackbone':
         return 'timm', cfg.model_name
+    if kind == 'SwinTransformer':
+        stages = [stage.blocks for stage in backbone.stages]
+        heads = tuple(blocks[0].attn.w_msa.num_heads for blocks in stages)
+        window, patch = stages[0][0].attn.window_size, backbone.patch_embed.projection.kernel_size[0]
+        return 'swin', backbone.embed_dims, tuple(map(len, stages)), heads, window, patch
+    if kind == 'VisionTransformer':
+        assert backbone.out_type == 'cls_token'
+        block, patch = backbone.layers[0], backbone.patch_embed.projection.kernel_size[0]
+        widths = backbone.embed_dims, len(backbone.layers), block.attn.num_heads, block.ffn.feedforward_channels
+        return 'deit', *widths, patch, backbone.pos_embed.shape[1] - 1
     block = backbone.blocks[0]
     frozen = not any(p.requires_grad for p in backbone.patch_embed.parameters())
     return (
@@ -192,13 +64,17 @@ def describe_backbone(backbone, cfg):
 
 
 def describe_mlp(neck):
-    """The layers in order of their registration, BatchNorm and linear layers checked for what MoCo v3 asks of them."""
+    """The layers in order of their registration; ``NonLinearNeck`` has its ReLUs in ``forward``."""
+    if neck is None:
+        return None
     words = []
-    layers = list(neck.children())
+    layers = [m for m in neck.modules() if not list(m.children())]
+    layers = [m for m in layers if not isinstance(m, nn.Identity | nn.AdaptiveAvgPool2d)]
     for i, layer in enumerate(layers):
         if isinstance(layer, nn.Linear):
-            assert layer.bias is None
-            words.append(f'{layer.in_features}-{layer.out_features}')
+            words.append(f'{layer.in_features}-{layer.out_features}' + '+b' * (layer.bias is not None))
+        elif isinstance(layer, nn.ReLU):
+            words.append('ReLU')
         else:
             assert isinstance(layer, SyncBatchNorm)
             words.append('BN' if layer.affine else 'BN(no affine)')
@@ -206,24 +82,74 @@ def describe_mlp(neck):
     return ' '.join(words)
 
 
-def read_pretraining(name):
-    cfg, model = load(MOCOV3(name)), build(MOCOV3(name))
-    optimizer, loader = cfg.optim_wrapper.optimizer, cfg.train_dataloader
-    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=256)
-    devices = gpus(name)
-    return Pretraining(
+def describe_batch_norm(model):
+    """The one kind of BatchNorm in all of the model, with PyTorch's defaults."""
+    norms = [m for m in model.train().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert all(m.eps == 1e-5 and m.momentum == 0.1 and m.track_running_stats and m.training for m in norms)
+    names = {
+        f'SplitBN {m.group_size}' if isinstance(m, SplitBatchNorm)
+        else 'SyncBN' if isinstance(m, SyncBatchNorm) else type(m).__name__
+        for m in norms
+    }  # fmt: skip
+    assert len(names) <= 1
+    return next(iter(names), None)
+
+
+def describe_schedule(scheduler):
+    assert scheduler.by_epoch is True
+    if scheduler.type == 'MultiStepLR':
+        return 'steps', tuple(scheduler.milestones), scheduler.gamma
+    assert scheduler.type == 'WarmupCosineLR'
+    per = 'iteration' if scheduler.convert_to_iter_based else 'epoch'
+    rest = scheduler.warmup_epochs, scheduler.get('warmup_start_ratio', 0.0), scheduler.get('eta_min', 0.0)
+    return 'cosine per ' + per, *rest
+
+
+def describe_momentum(cfg, model):
+    (hook,) = [hook for hook in cfg.custom_hooks if hook.type == 'MomentumUpdateHook']
+    start = model.base_momentum
+    return start, start if hook.get('schedule', 'cosine') == 'constant' else hook.get('end_momentum', 1.0)
+
+
+def describe_queues(model):
+    queues = [m for m in (getattr(model, 'queue', None), getattr(model, 'queue_x1', None)) if m is not None]
+    return (len(queues), len(queues[0]), len(queues[0].keys)) if queues else None
+
+
+def read_training(cfg, devices):
+    """What pre-training and linear evaluation have in common."""
+    optimizer, loader, scaling = cfg.optim_wrapper.optimizer, cfg.train_dataloader, cfg.auto_scale_lr
+    images = devices * loader.batch_size
+    # A rate that does not follow the batch must be for the batch of the recipe, so that --auto-scale-lr works.
+    assert scaling.enable or scaling.base_batch_size == images
+    clip = cfg.optim_wrapper.get('clip_grad')
+    assert clip is None or set(clip) == {'max_norm'}
+    return dict(
         gpus=devices,
         images_per_gpu=loader.batch_size,
-        base_lr=optimizer.lr,
-        peak_lr=optimizer.lr * devices * loader.batch_size / cfg.auto_scale_lr.base_batch_size,
+        lr=optimizer.lr,
+        lr_images=scaling.base_batch_size,
+        peak_lr=optimizer.lr * images / scaling.base_batch_size,
         optimizer=optimizer.type,
-        weight_decay=optimizer.weight_decay,
+        clip=clip and clip.max_norm,
         epochs=cfg.train_cfg.max_epochs,
-        warmup_epochs=cfg.param_scheduler.warmup_epochs,
-        momentum=model.base_momentum,
-        temperature=model.head.temperature,
+        schedule=describe_schedule(cfg.param_scheduler),
         crop_min=loader.dataset.crops.scale[0],
         size=loader.dataset.crops.size,
+    )
+
+
+def read_pretraining(name):
+    cfg, model = load(PATH(name)), build(PATH(name))
+    return Pretraining(
+        **read_training(cfg, gpus(name)),
+        algorithm=type(model).__name__,
+        weight_decay=cfg.optim_wrapper.optimizer.weight_decay,
+        momentum=describe_momentum(cfg, model),
+        temperature=model.head.temperature,
+        queue=describe_queues(model),
+        views=PRETRAINING_TABLE[name].views,  # test_augmentation
+        batch_norm=describe_batch_norm(model),
         backbone=describe_backbone(model.backbone, cfg.model.backbone),
         projector=describe_mlp(model.neck),
         predictor=describe_mlp(model.head.predictor),
@@ -231,22 +157,15 @@ def read_pretraining(name):
 
 
 def read_linear(name):
-    cfg, model = load(MOCOV3(name)), build(MOCOV3(name))
-    loader, lr, devices = cfg.train_dataloader, cfg.optim_wrapper.optimizer.lr, gpus(name)
-    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=256)
+    cfg, model = load(PATH(name)), build(PATH(name))
     backbone = describe_backbone(model.backbone, cfg.model.backbone)
     if backbone[0] == 'vit':  # all of it is frozen, so whether the patch projection was trained does not show
         backbone = (*backbone[:-1], backbone[-2] == 'patch')
     return Linear(
-        gpus=devices,
-        images_per_gpu=loader.batch_size,
-        base_lr=lr,
-        peak_lr=lr * devices * loader.batch_size / cfg.auto_scale_lr.base_batch_size,
-        epochs=cfg.train_cfg.max_epochs,
+        **read_training(cfg, gpus(name)),
+        label_smoothing=getattr(model.head.loss_module, 'label_smooth_val', 0.0),
         backbone=backbone,
         classes=model.head.fc.out_features,
-        crop_min=loader.dataset.crops.scale[0],
-        size=loader.dataset.crops.size,
         test_resize=cfg.test_dataloader.dataset.crops.resize,
     )
 
@@ -259,9 +178,15 @@ def assert_same(ours, published):
         assert same, f'{field}: the config has {value}, the published recipe {expected}'
 
 
+def built_optimizer(name):
+    cfg, model = load(PATH(name)), build(PATH(name))
+    with DefaultScope.overwrite_default_scope('mocox'):
+        return model, build_optim_wrapper(model, cfg.optim_wrapper.to_dict()).optimizer
+
+
 def test_every_shipped_config_is_in_a_table():
-    """The digits recipes belong to the demo, whose own tests hold them to its target."""
-    names = {name.removeprefix('configs/mocov3/').removesuffix('.py') for name in PRETRAINING + LINEAR}
+    """The digits recipes have tests of their own, which hold them to a target."""
+    names = {name.removeprefix('configs/').removesuffix('.py') for name in PRETRAINING + LINEAR}
     assert {name for name in names if 'digits' not in name} == set(PRETRAINING_TABLE) | set(LINEAR_TABLE)
 
 
@@ -276,23 +201,61 @@ def test_linear_recipe(name):
 
 
 @pytest.mark.parametrize('name', PRETRAINING_TABLE)
-def test_optimizer_settings_and_exclusions(name):
-    """[D]: one group, one weight decay for everything: AdamW decays norms and biases too; LARS leaves vectors alone."""
-    cfg, model = load(MOCOV3(name)), build(MOCOV3(name))
-    with DefaultScope.overwrite_default_scope('mocox'):
-        optimizer = build_optim_wrapper(model, cfg.optim_wrapper.to_dict()).optimizer
+def test_optimizer_settings(name):
+    """PyTorch's defaults [D, Q, M, F]."""
+    _, optimizer = built_optimizer(name)
+    settings = optimizer.defaults
+    if PRETRAINING_TABLE[name].optimizer == 'AdamW':
+        assert (settings['betas'], settings['eps'], settings['amsgrad']) == ((0.9, 0.999), 1e-8, False)
+    elif PRETRAINING_TABLE[name].optimizer == 'SGD':
+        assert (settings['momentum'], settings['dampening'], settings['nesterov']) == (0.9, 0, False)
+    else:
+        assert (settings['momentum'], settings['trust_coefficient']) == (0.9, 0.001)
+
+
+@pytest.mark.parametrize('name', PRETRAINING_TABLE.keys() - WITH_PARAMETER_GROUPS)
+def test_one_weight_decay_for_everything(name):
+    """[D, Q]: AdamW and SGD decay norms and biases too; LARS leaves vectors alone."""
+    model, optimizer = built_optimizer(name)
     (group,) = optimizer.param_groups
     assert {id(p) for p in model.parameters() if p.requires_grad} <= {id(p) for p in group['params']}
     assert group['weight_decay'] == PRETRAINING_TABLE[name].weight_decay
-    if PRETRAINING_TABLE[name].optimizer == 'AdamW':
-        assert (group['betas'], group['eps'], group['amsgrad']) == ((0.9, 0.999), 1e-8, False)  # PyTorch's defaults [D]
-    else:
-        assert (group['momentum'], group['trust_coefficient']) == (0.9, 0.001)
-    assert 'clip_grad' not in cfg.optim_wrapper
+
+
+@pytest.mark.parametrize('name', ['moby/swin-tiny', 'moby/deit-small'])
+def test_moby_leaves_norms_and_biases_without_decay(name):
+    model, optimizer = built_optimizer(name)
+    decay = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
+    for key, p in model.named_parameters():
+        if p.requires_grad:
+            assert decay[id(p)] == (0 if key.endswith('.bias') or p.ndim == 1 else 0.05), key
+
+
+@pytest.mark.parametrize('name', ['moby/swin-tiny', 'moby/deit-small'])
+def test_moby_drops_paths_of_the_query_encoder_only(name):
+    """[M]: .2 in the last block, growing linearly from 0; none in the momentum encoder."""
+    model = build(PATH(name))
+    rates = [m.drop_prob for m in model.backbone.modules() if type(m).__name__ == 'DropPath']
+    assert rates == sorted(rates) and rates[0] == 0 and rates[-1] == pytest.approx(0.2)
+    assert not any(getattr(m, 'drop_prob', 0) for m in model.momentum_encoder.modules())
+
+
+def test_fast_moco_keeps_the_learning_rate_of_its_predictor():
+    """[F] WCosCon: a cosine for the encoder, a constant for the predictor; one weight decay."""
+    model, optimizer = built_optimizer('fast_moco/resnet50_100e')
+    fixed = {id(p) for group in optimizer.param_groups if group.get('fix_lr') for p in group['params']}
+    assert fixed == {id(p) for p in model.head.predictor.parameters()}
+    assert {group['weight_decay'] for group in optimizer.param_groups} == {1e-4}
+    assert {group['lr'] for group in optimizer.param_groups} == {0.1}
+
+
+def test_fast_moco_combines_pairs_of_four_patches():
+    model = build(PATH('fast_moco/resnet50_100e'))
+    assert (model.num_splits, model.num_combined) == (2, 2)
 
 
 def test_lars_leaves_vectors_without_decay_and_scaling():
-    cfg = load(MOCOV3('resnet50_100e')).optim_wrapper.to_dict()
+    cfg = load(PATH('mocov3/resnet50_100e')).optim_wrapper.to_dict()
     model = nn.Linear(2, 2)
     with DefaultScope.overwrite_default_scope('mocox'):
         optimizer = build_optim_wrapper(model, cfg).optimizer
@@ -303,20 +266,9 @@ def test_lars_leaves_vectors_without_decay_and_scaling():
 
 
 @pytest.mark.parametrize('name', PRETRAINING_TABLE)
-def test_schedules_are_cosines_per_iteration(name):
-    """[C]: --moco-m-cos everywhere. [D]: linear warm-up, then half a cosine down to 0, moving with every iteration."""
-    cfg = load(MOCOV3(name))
-    scheduler = cfg.param_scheduler
-    assert (scheduler.type, scheduler.by_epoch, scheduler.convert_to_iter_based) == ('WarmupCosineLR', True, True)
-    assert scheduler.get('eta_min', 0) == 0
-    (hook,) = [hook for hook in cfg.custom_hooks if hook.type.endswith('MomentumUpdateHook')]
-    assert (hook.get('schedule', 'cosine'), hook.get('end_momentum', 1)) == ('cosine', 1)
-
-
-@pytest.mark.parametrize('name', PRETRAINING_TABLE)
 def test_data_pipeline(name):
-    """[D]: two random crops of the default aspect ratio, shuffled, the last incomplete batch dropped."""
-    loader = load(MOCOV3(name)).train_dataloader
+    """[D, Q, M, F]: two random crops of the default aspect ratio, shuffled, the last incomplete batch dropped."""
+    loader = load(PATH(name)).train_dataloader
     assert loader.drop_last is True
     assert (loader.sampler.type, loader.sampler.shuffle) == ('EpochSampler', True)
     crops = loader.dataset.crops
@@ -327,50 +279,63 @@ def test_data_pipeline(name):
 
 @pytest.mark.parametrize('name', PRETRAINING_TABLE)
 def test_augmentation(name):
-    published = VIEWS_32PX if 'cifar' in name else VIEWS
-    cfg = model_config(load(MOCOV3(name)))['data_preprocessor']
-    assert len(cfg['views']) == 2
-    for ours, view in zip(cfg['views'], published, strict=True):
-        ours = VIEW | dict(blur_prob=0.0, solarize_prob=0.0) | ours if 'cifar' in name else ours
-        assert _plain(ours) == _plain(view)
+    """Everything that happens to a view, in its order; what never happens has no place in the order."""
+    views = [asdict(view) for view in build(PATH(name)).data_preprocessor.views]
+    for view in views:
+        view['order'] = [step for step in view['order'] if view[f'{step}_prob'] > 0]
+    assert views == VIEWS[PRETRAINING_TABLE[name].views]
+
+
+def test_v1_turns_gray_before_it_jitters_the_colours():
+    """The config's preprocessor on one image, against torchvision's operators in the published order and in v2's."""
+    cfg = model_config(load(PATH('mocov1/resnet50_200e')))['data_preprocessor']
+    with DefaultScope.overwrite_default_scope('mocox'):
+        preprocessor = MODELS.build(cfg | dict(mean=[0.0] * 3, std=[255.0] * 3))
+    image = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
+    # jitter; brightness 1.12, contrast .68, saturation 1.2, hue +.2 in this order; grayscale; no blur, flip
+    draws = torch.tensor([0.99, 0.65, 0.1, 0.75, 0.75, 0.0, 0.1, 0.0, 0.5, 0.0, 0.4]).expand(1, 2, -1)
+    ours = preprocessor(dict(inputs=[image, image], draws=draws), training=True)['inputs'][0]
+
+    def gray(x):
+        return F.rgb_to_grayscale(x, num_output_channels=3)
+
+    def jitter(x):
+        x = F.adjust_contrast(F.adjust_brightness(x, 1.12), 0.68)
+        return F.adjust_hue(F.adjust_saturation(x, 1.2), 0.2)
+
+    published, swapped = (F.horizontal_flip(x) for x in (jitter(gray(image / 255)), gray(jitter(image / 255))))
+    torch.testing.assert_close(ours, published, rtol=0, atol=1e-3)
+    assert (ours - swapped).abs().max() > 0.02
 
 
 @pytest.mark.parametrize('name', ON_IMAGENET + [name for name in LINEAR_TABLE if 'cifar' not in name])
 def test_normalisation(name):
-    cfg = model_config(load(MOCOV3(name)))['data_preprocessor']
+    cfg = model_config(load(PATH(name)))['data_preprocessor']
     assert (cfg['mean'], cfg['std']) == IMAGENET
 
 
 @pytest.mark.parametrize('name', PRETRAINING_TABLE)
-def test_all_batch_norm_is_synchronised(name):
-    """[D] converts every BatchNorm of the model, those of a ResNet and of the conv stem included; [P] appendix A."""
-    model = build(MOCOV3(name)).train()
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    assert norms
-    assert all(isinstance(m, SyncBatchNorm) and m.training for m in norms)
-    assert all(m.eps == 1e-5 and m.momentum == 0.1 and m.track_running_stats for m in norms)
-
-
-@pytest.mark.parametrize('name', PRETRAINING_TABLE)
-def test_nothing_but_positions_and_patches_is_frozen(name):
-    model = build(MOCOV3(name))
+def test_nothing_but_positions_and_patches_of_moco_vits_is_frozen(name):
+    model = build(PATH(name))
     frozen = {key.split('.')[0] for key, p in model.backbone.named_parameters() if not p.requires_grad}
     patches = {'patch_embed'} if PRETRAINING_TABLE[name].backbone[-1] is True else set()
-    positions = {'pos_embed'} if PRETRAINING_TABLE[name].backbone[0] == 'vit' else set()
-    assert frozen == patches | positions
+    assert frozen == patches | ({'pos_embed'} if name in MOCOVITS else set())
     assert all(p.requires_grad for p in [*model.neck.parameters(), *model.head.parameters()])
 
 
-@pytest.mark.parametrize('name', PRETRAINING_TABLE)
+@pytest.mark.parametrize('name', MOCOVITS)
 def test_output_of_the_vit_is_the_normalised_class_token(name):
-    if PRETRAINING_TABLE[name].backbone[0] == 'vit':
-        backbone = build(MOCOV3(name)).backbone
-        assert (backbone.out_type, type(backbone.norm), backbone.norm.eps) == ('cls_token', nn.LayerNorm, 1e-6)  # [B]
+    backbone = build(PATH(name)).backbone
+    assert (backbone.out_type, type(backbone.norm), backbone.norm.eps) == ('cls_token', nn.LayerNorm, 1e-6)  # [B]
 
 
-def test_residual_blocks_start_as_identities():
-    """[D] zero_init_residual=True: a smaller ResNet in the shipped config, query and momentum encoder."""
-    cfg = model_config(load(MOCOV3('resnet50_100e')))
+@pytest.mark.parametrize(
+    ('name', 'zero'),
+    [('mocov3/resnet50_100e', True), ('fast_moco/resnet50_100e', True), ('mocov2/resnet50_200e', False)],
+)
+def test_residual_blocks_start_as_identities_where_published(name, zero):
+    """zero_init_residual [D, F; not Q]: a smaller ResNet in the shipped config, query and momentum encoder."""
+    cfg = model_config(load(PATH(name)))
     cfg['backbone'] |= dict(depth=18)
     cfg['neck'] |= dict(in_channels=512, hid_channels=8)
     with DefaultScope.overwrite_default_scope('mocox'):
@@ -379,12 +344,25 @@ def test_residual_blocks_start_as_identities():
     for encoder in (model, model.momentum_encoder):
         scales = [norm for name, norm in encoder.backbone.named_parameters() if name.endswith('bn2.weight')]
         assert len(scales) == 8
-        assert all((scale == 0).all() for scale in scales)
+        assert all((scale == (0 if zero else 1)).all() for scale in scales)
+
+
+@pytest.mark.parametrize('name', ['mocov1/resnet50_200e', 'mocov2/resnet50_200e'])
+def test_projectors_keep_the_initialisation_of_pytorch(name):
+    """[Q]: nn.Linear's own, uniform within 1 / sqrt(width of the input), for weights and biases."""
+    cfg = model_config(load(PATH(name)))['neck'] | dict(in_channels=256, out_channels=256)
+    with DefaultScope.overwrite_default_scope('mocox'):
+        neck = MODELS.build(cfg)
+    neck.init_weights()
+    for layer in [m for m in neck.modules() if isinstance(m, nn.Linear)]:
+        for tensor in (layer.weight, layer.bias):
+            assert tensor.std().item() == pytest.approx((3 * layer.in_features) ** -0.5, rel=0.2)
+            assert tensor.abs().max() <= layer.in_features**-0.5
 
 
 def test_classifier_starts_as_published():
-    """[D]: N(0, 0.01) and zero bias."""
-    cfg = model_config(load(MOCOV3('vit-tiny_cifar10_linear')))
+    """[D, Q, F]: N(0, 0.01) and zero bias."""
+    cfg = model_config(load(PATH('mocov3/vit-tiny_cifar10_linear')))
     cfg['head'] |= dict(num_classes=1000)
     with DefaultScope.overwrite_default_scope('mocox'):
         model = MODELS.build(cfg)
@@ -395,13 +373,11 @@ def test_classifier_starts_as_published():
 
 @pytest.mark.parametrize('name', LINEAR_TABLE)
 def test_linear_protocol(name):
-    """[D]: SGD .9 without decay, lr constant within an epoch, no warm-up; crop and flip, in the test a centre crop."""
-    cfg = load(MOCOV3(name))
-    optimizer, scheduler = cfg.optim_wrapper.optimizer, cfg.param_scheduler
-    assert (optimizer.type, optimizer.momentum, optimizer.weight_decay) == ('SGD', 0.9, 0)
+    """[D, Q, M, F]: momentum .9, no decay; random crop and flip, in the test a centre crop."""
+    cfg = load(PATH(name))
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 0)
     assert not optimizer.get('nesterov', False)
-    assert (scheduler.type, scheduler.by_epoch, scheduler.convert_to_iter_based) == ('WarmupCosineLR', True, False)
-    assert (scheduler.warmup_epochs, scheduler.get('eta_min', 0)) == (0, 0)
     train, test = cfg.train_dataloader, cfg.test_dataloader
     assert (train.sampler.shuffle, train.get('drop_last', False), train.dataset.with_labels) == (True, False, True)
     assert (train.dataset.crops.type, train.dataset.crops.num_views) == ('RandomResizedCrops', 1)
@@ -415,8 +391,8 @@ def test_linear_protocol(name):
 
 @pytest.mark.parametrize('name', LINEAR_TABLE)
 def test_linear_model_trains_the_classifier_only(name):
-    """[D]: evaluation mode while training, no BatchNorm before the classifier, which starts at N(0, 0.01) and 0."""
-    cfg, model = load(MOCOV3(name)), build(MOCOV3(name))
+    """Evaluation mode while training, no BatchNorm before the classifier, which starts at N(0, 0.01) and 0."""
+    cfg, model = load(PATH(name)), build(PATH(name))
     model.train()
     assert not any(m.training for m in model.backbone.modules())
     assert {key for key, p in model.named_parameters() if p.requires_grad} == {'head.fc.weight', 'head.fc.bias'}
@@ -424,9 +400,3 @@ def test_linear_model_trains_the_classifier_only(name):
     assert set(dict(model.named_children())) == {'data_preprocessor', 'backbone', 'head'}
     init = cfg.model.head.init_cfg
     assert (init.type, init.layer, init.std, init.bias) == ('Normal', 'Linear', 0.01, 0)
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value

@@ -7,6 +7,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mocox.engine import WarmupCosineLR
 from mocox.registry import PARAM_SCHEDULERS
 
 
@@ -66,3 +67,18 @@ def test_position_is_saved_and_the_shape_follows_the_config():
     wrapper.optimizer.step()
     longer.step()
     assert wrapper.param_groups[0]['lr'] == pytest.approx((1 + cos(pi * 2 / 8)) / 2, rel=1e-14)
+
+
+def test_a_group_may_keep_its_learning_rate():
+    """As the predictors of SimSiam and Fast-MoCo do."""
+    settings = {}, dict(fix_lr=True), dict(fix_lr=False)
+    groups = [dict(params=[nn.Parameter(torch.ones(1))], **kwargs) for kwargs in settings]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    scheduler = WarmupCosineLR(optimizer, warmup_epochs=1, warmup_start_ratio=0.25, end=3)
+    values = []
+    for _ in range(3):
+        values.append([group['lr'] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    assert [value for _, value, _ in values] == [0.1] * 3
+    assert [(first, last) for first, _, last in values] == [(lr, lr) for lr in (0.025, 0.1, pytest.approx(0.05))]

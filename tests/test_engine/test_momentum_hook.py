@@ -107,6 +107,16 @@ def test_a_checkpoint_without_keys_starts_them_as_a_copy(tmp_path):
     torch.testing.assert_close(record.keys[0], model.backbone.blocks[0].mlp.fc1.weight.detach())
 
 
+def test_half_a_checkpoint_is_refused(tmp_path):
+    model = train(tmp_path / 'first')[0].model
+    state = model.state_dict()
+    del state['backbone.blocks.1.mlp.fc2.bias']
+    state['backbone.cls_token'] = state['backbone.cls_token'][..., :8]
+    torch.save(dict(state_dict=state), tmp_path / 'half.pth')
+    with pytest.raises(ValueError, match="28 of the backbone's 30 tensors .* backbone.cls_token, .*fc2.bias"):
+        train(tmp_path / 'second', load_from=str(tmp_path / 'half.pth'))
+
+
 @pytest.mark.parametrize('bad', [dict(schedule='linear'), dict(end_momentum=1.5)])
 def test_bad_arguments(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

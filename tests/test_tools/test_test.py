@@ -1,11 +1,7 @@
 """tools/test.py on a linear probe: its metrics, the same in two processes, and what it refuses."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests.processes import forget_runner
-from tests.tiny_run import ROOT, run_tool
+from tests.tiny_run import ROOT, run_script, run_tool
 
 CONFIG = """
 _base_ = ['{root}/_base_/models/linear_vit.py', '{root}/_base_/datasets/imagenet_linear.py',
@@ -77,11 +73,7 @@ def test_two_processes_count_every_image_once(folder, checkpoint):
     always['state_dict']['head.fc.weight'].zero_()
     always['state_dict']['head.fc.bias'].copy_(torch.tensor([1.0, 0.0]))
     torch.save(always, folder / 'always.pth')
-    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    result = subprocess.run(
-        ['bash', ROOT / 'tools' / 'dist_test.sh', folder / 'probe.py', folder / 'always.pth', '2', '--out', 'two.json'],
-        cwd=folder, env={**os.environ, 'PATH': path, 'PORT': '29518', 'CUDA_VISIBLE_DEVICES': ''}, text=True,
-        capture_output=True, timeout=300)
+    result = run_script('dist_test.sh', folder / 'probe.py', folder / 'always.pth', 2, '--out', 'two.json', cwd=folder)
     assert result.returncode == 0, result.stderr
     assert json.loads((folder / 'two.json').read_text())['accuracy/top1'] == pytest.approx(100 * 7 / 13, rel=1e-6)
 

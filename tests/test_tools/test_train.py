@@ -4,14 +4,13 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.processes import forget_runner
-from tests.tiny_run import ROOT, run_tool, write_run
+from tests.tiny_run import ROOT, run_script, run_tool, write_run
 
 
 @pytest.fixture(scope='module')
@@ -88,21 +87,16 @@ def test_mixed_precision_differs_only_by_rounding(folder, straight):
     run_tool('train.py', folder / 'tiny.py', '--work-dir', folder / 'amp', '--amp')
     amp, full = losses(folder / 'amp'), losses(straight)
     assert amp[0] != full[0]
-    assert amp[0] == pytest.approx(full[0], rel=0.02)  # bfloat16 keeps 8 bits, and a loss is a mean of many roundings
+    # The loss is 4 T times a cross entropy of cosines / T, so it moves by at most 8 times what they do; and 8 bits
+    # keep a cosine to about 0.01.
+    assert amp[0] == pytest.approx(full[0], abs=0.1)
     assert 'loss_scaler' not in read(folder / 'amp' / 'epoch_4.pth')['optimizer']
-
-
-def shell(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    """Runs a shell script of tools/ with this interpreter as its ``python``."""
-    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    env = {**os.environ, 'PATH': path, 'PORT': '29517', 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    return subprocess.run(['bash', *map(str, arguments)], cwd=cwd, env=env, text=True, capture_output=True, timeout=300)
 
 
 @pytest.mark.dist
 def test_two_processes_equal_one_with_the_doubled_batch(folder, straight):
-    result = shell(ROOT / 'tools' / 'dist_train.sh', folder / 'tiny.py', 2, '--work-dir', folder / 'two',
-                   '--cfg-options', 'train_dataloader.batch_size=4', cwd=folder)
+    result = run_script('dist_train.sh', folder / 'tiny.py', 2, '--work-dir', folder / 'two',
+                        '--cfg-options', 'train_dataloader.batch_size=4', cwd=folder)
     assert result.returncode == 0, result.stderr
     two, one = (read(path / 'epoch_4.pth')['state_dict'] for path in (folder / 'two', straight))
     assert_same_state(two, one, rtol=1e-4, atol=1e-5)
@@ -111,7 +105,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(folder, straight):
 
 @pytest.mark.dist
 def test_an_error_in_two_processes_is_told_once(folder):
-    result = shell(ROOT / 'tools' / 'dist_train.sh', folder / 'tiny.py', 2, '--data-root', 'nowhere', cwd=folder)
+    result = run_script('dist_train.sh', folder / 'tiny.py', 2, '--data-root', 'nowhere', cwd=folder)
     assert result.returncode == 1
     assert len(re.findall(r'^error: --data-root', result.stderr, re.MULTILINE)) == 1
     assert 'Traceback' not in result.stderr
@@ -119,7 +113,7 @@ def test_an_error_in_two_processes_is_told_once(folder):
 
 @pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'])
 def test_scripts_explain_themselves(tmp_path, script):
-    result = shell(ROOT / 'tools' / script, cwd=tmp_path)
+    result = run_script(script, cwd=tmp_path)
     assert result.returncode == 1
     assert f'tools/{script} ' in result.stderr
 

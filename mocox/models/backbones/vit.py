@@ -85,6 +85,7 @@ class MoCoViT(VisionTransformer, BaseModule):
         stem: ``patch`` for the linear patch projection, ``conv`` for the convolutional stem. A named ``arch`` then has
             one block fewer, as published, to keep the cost.
         stop_grad_conv1: Keep the patch projection at its random initial value; has no effect on the ``conv`` stem.
+        learn_positions: Train the position embedding, as the official fine-tuning does; in pre-training it is fixed.
         out_type: What each output holds: ``cls_token`` (B, C), ``avg_featmap`` (B, C) averaged over patches,
             ``featmap`` (B, C, H, W) or ``raw`` (B, 1 + HW, C).
         out_indices: Blocks to give out, from 0; negative counts from the end.
@@ -106,6 +107,7 @@ class MoCoViT(VisionTransformer, BaseModule):
         in_channels: int = 3,
         stem: str = 'patch',
         stop_grad_conv1: bool = True,
+        learn_positions: bool = False,
         out_type: str = 'cls_token',
         out_indices: int | list[int] = -1,
         final_norm: bool = True,
@@ -143,7 +145,7 @@ class MoCoViT(VisionTransformer, BaseModule):
         self.init_cfg = init_cfg
         self.arch, self.stem, self.out_type, self.num_heads = arch, stem, out_type, heads
         self.out_indices = _block_indices(out_indices, settings['num_layers'])
-        self.pos_embed.requires_grad_(False)
+        self.pos_embed.requires_grad_(learn_positions)
         if stop_grad_conv1 and stem == 'patch':
             self.patch_embed.requires_grad_(False)
         self.reset_parameters()
@@ -173,6 +175,25 @@ class MoCoViT(VisionTransformer, BaseModule):
         if not self.is_init:
             self.reset_parameters()
         BaseModule.init_weights(self)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Where a parameter stands, for mmpretrain's layer-wise learning rate decay.
+
+        Args:
+            param_name: Its name in the whole model.
+            prefix: What the names of this backbone start with there.
+
+        Returns:
+            0 for patches, class token and positions, i + 1 for block i, one more for all behind; and one more than
+            that, the number of depths.
+        """
+        num_depths = len(self.blocks) + 2
+        name = param_name.removeprefix(prefix)
+        if name.startswith('blocks.') and param_name.startswith(prefix):
+            return int(name.split('.')[1]) + 1, num_depths
+        if name.startswith(('patch_embed.', 'cls_token', 'pos_embed')) and param_name.startswith(prefix):
+            return 0, num_depths
+        return num_depths - 1, num_depths
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of images.

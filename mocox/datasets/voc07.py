@@ -1,0 +1,83 @@
+"""The images of PASCAL VOC 2007 with all their labels, as its authors publish them."""
+
+import os
+from xml.etree import ElementTree
+
+import numpy as np
+
+from mocox.datasets.base import Crops, ViewsDataset
+from mocox.datasets.decode import decode
+from mocox.registry import DATASETS
+
+CLASSES = [
+    *('aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow'),
+    *('diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor'),
+]
+FOLDERS = ('', 'VOC2007', os.path.join('VOCdevkit', 'VOC2007'))
+PARTS = ('Annotations', 'ImageSets/Main', 'JPEGImages')
+
+
+@DATASETS.register_module()
+class VOC07Images(ViewsDataset):
+    """Images of a split and, for each of the 20 classes, whether they show it.
+
+    Source: The PASCAL Visual Object Classes Challenge 2007 (Everingham et al.), http://host.robots.ox.ac.uk/pascal/VOC.
+    A label is (20,) with 1 present, 0 only as objects marked difficult, -1 absent: the signs of its ``ImageSets``.
+
+    Args:
+        data_root: The folder with ``Annotations``, ``ImageSets`` and ``JPEGImages``, or one above it.
+        crops: Config of the transform that cuts the views.
+        split: ``trainval``, ``train``, ``val`` or ``test``.
+        with_labels: Whether items have a label.
+        seed: Seed of crops and draws.
+    """
+
+    def __init__(
+        self, data_root: str, crops: dict | Crops, split: str = 'trainval', with_labels: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__(crops, with_labels, CLASSES, seed)
+        self.folder = find_voc07(data_root)
+        if self.folder is None:
+            raise FileNotFoundError(
+                f'no VOC 2007 in {data_root!r}: {", ".join(PARTS)} are neither there nor in VOCdevkit/VOC2007. Unpack '
+                'the archives of the challenge and pass --data-root DIR or set data_root'
+            )
+        list_file = os.path.join(self.folder, 'ImageSets', 'Main', f'{split}.txt')
+        if not os.path.isfile(list_file):
+            raise FileNotFoundError(f'VOC 2007 in {self.folder!r} has no split {split!r}: there is no {list_file}')
+        with open(list_file) as file:
+            self.names = file.read().split()
+        self.labels = np.stack([self._read_labels(name) for name in self.names]) if with_labels else None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> str:
+        """The path of one image."""
+        return os.path.join(self.folder, 'JPEGImages', f'{self.names[index]}.jpg')
+
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Reads one image and looks its label up."""
+        with open(self.path(index), 'rb') as file:
+            return decode(file.read()), None if self.labels is None else self.labels[index]
+
+    def _read_labels(self, name: str) -> np.ndarray:
+        path = os.path.join(self.folder, 'Annotations', f'{name}.xml')
+        try:
+            objects = ElementTree.parse(path).findall('object')
+        except ElementTree.ParseError as error:
+            raise ValueError(f'{path!r} is not a VOC annotation ({error}): unpack the archive again') from error
+        labels = np.full(len(CLASSES), -1)
+        for item in objects:
+            kind = item.findtext('name')
+            if kind not in CLASSES:
+                raise ValueError(f'{path!r} has an object of class {kind!r}, which VOC 2007 does not have')
+            is_difficult = item.findtext('difficult', '0').strip() == '1'
+            labels[CLASSES.index(kind)] = max(labels[CLASSES.index(kind)], 0 if is_difficult else 1)
+        return labels
+
+
+def find_voc07(root: str) -> str | None:
+    """The folder below ``root`` that holds VOC 2007, if there is one."""
+    folders = [os.path.join(os.path.expanduser(root), folder).rstrip(os.sep) for folder in FOLDERS]
+    return next((f for f in folders if all(os.path.isdir(os.path.join(f, part)) for part in PARTS)), None)

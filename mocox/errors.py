@@ -1,0 +1,87 @@
+"""Errors of MMEngine, torch and Python in words that a person can act on."""
+
+import difflib
+import inspect
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+from types import FrameType
+
+
+def explain(error: BaseException) -> str:
+    """The message of an error in words that name the value and, where it can be known, the fix."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    build = next((frame.f_locals for frame in reversed(frames) if frame.f_code.co_name == 'build_from_cfg'), {})
+    message = _unwrap_worker_message(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+    if isinstance(error, UnpicklingError):
+        return _explain_refused_file(message, frames)
+    if isinstance(error, SyntaxError):
+        return f'{_path_in_use(frames)}, line {error.lineno}: {error.msg}'
+    if isinstance(error, KeyError) and ' registry' in message and 'obj_type' in build:
+        return _explain_unknown_component(build['obj_type'], build['registry'])
+    if isinstance(error, TypeError) and 'unexpected keyword argument' in message:
+        return _explain_argument(message, [build.get('obj_cls'), *frames[-1].f_globals.values()])
+    if isinstance(error, FileNotFoundError) and f'{os.sep}.mim{os.sep}' in message:
+        return f'{message}: configs are found by package name once mocox is installed (pip install -e .)'
+    if isinstance(error, KeyError):
+        return f'{message} is missing' if re.fullmatch(r'[\w.-]+', message) else message
+    return message or type(error).__name__
+
+
+def _unwrap_worker_message(message: str) -> str:
+    """The message inside the traceback that a DataLoader worker sends."""
+    if not message.startswith('Caught ') or 'Original Traceback' not in message:
+        return message
+    final = list(re.finditer(r'^[\w.]*(?:Error|Exception|Exit|Interrupt)\w*: ', message, re.MULTILINE))
+    return message[final[-1].end():].strip() if final else message
+
+
+def _path_in_use(frames: list[FrameType]) -> str:
+    names = [frame.f_locals.get(name) for frame in reversed(frames) for name in ('filename', 'path')]
+    return next((str(name) for name in names if isinstance(name, (str, Path)) and str(name) != '<unknown>'), 'the file')
+
+
+def _explain_refused_file(message: str, frames: list[FrameType]) -> str:
+    path = _path_in_use(frames)
+    wanted = re.search(r'(?:GLOBAL|global|class|function)\s+`?([A-Za-z_][\w]*(?:\.\w+)+)', message)
+    if wanted:
+        return (f'{path} was refused: loading it would call {wanted[1]}, which no checkpoint needs. It may be '
+                'malicious; if you trust its author, ask for a file that holds tensors only')
+    return f'{path} is not a checkpoint that torch.load can read: {message.splitlines()[0]}'
+
+
+def _explain_unknown_component(name: str, registry: object) -> str:
+    scope, _, _ = name.rpartition('.')
+    if scope and '.' not in scope and find_spec(scope) is None:
+        return f'{name!r} is not available: the package {scope} is not installed'
+    known = list(registry.module_dict)
+    for child_scope, child in registry._get_root_registry().children.items():
+        known += [f'{child_scope}.{key}' for key in child.module_dict]
+    nearest = difflib.get_close_matches(name, known, n=3)
+    hint = f'did you mean {" or ".join(nearest)}?' if nearest else f'it knows {", ".join(sorted(registry.module_dict))}'
+    return f'there is no {name!r} in the {registry.name} registry of scope {registry.scope}; {hint}'
+
+
+def _explain_argument(message: str, candidates: list[object]) -> str:
+    name, unexpected = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected .*? '(\w+)'", message).groups()
+    classes = [candidate for candidate in candidates if inspect.isclass(candidate)]
+    component = next((cls for cls in classes if name in (base.__name__ for base in cls.__mro__)), None)
+    if component is None:
+        return message
+    known = list(dict.fromkeys(_argument_names(component)))
+    nearest = difflib.get_close_matches(unexpected, known, n=3)
+    hint = f'did you mean {" or ".join(nearest)}?' if nearest else f'it takes {", ".join(known)}'
+    return f'{component.__name__} has no argument {unexpected!r}; {hint}'
+
+
+def _argument_names(component: type) -> Iterator[str]:
+    for cls in component.__mro__[:-1]:
+        if '__init__' in vars(cls):
+            parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+            yield from (p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                return  # what this class does not name, it does not pass on

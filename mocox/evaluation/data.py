@@ -1,0 +1,154 @@
+"""The images that an encoder is judged on, in the layouts people have them in."""
+
+import os
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import Tensor
+
+from mocox.datasets import CIFAR10Images, CIFAR100Images, ImageFiles, ViewsDataset, VOC07Images
+from mocox.datasets.voc07 import find_voc07
+from mocox.registry import DATASETS
+
+TEST_FOLDERS = ('val', 'test', 'validation', 'valid')
+IMAGENET_1K, VOC07 = 'ImageNet-1k', 'VOC07'  # what published numbers are for
+
+
+@dataclass
+class Data:
+    """Labelled images to learn from and to test on.
+
+    Args:
+        train: The images to learn from.
+        test: The images to test on; None: each of ``train`` is tested with the help of the others.
+        name: In words, for messages.
+        multi_label: Labels are (K,) with 1 present, 0 difficult, -1 absent, not a number.
+    """
+
+    train: ViewsDataset
+    test: ViewsDataset | None
+    name: str
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        if self.multi_label:
+            return
+        if self.test is not None:
+            self._use_training_labels()
+        self.num_classes = int(max(self.train.labels)) + 1
+        if len(np.unique(self.train.labels)) < 2:
+            raise ValueError(f'{self.name}: the training images are all of one class, so there is nothing to tell apart')
+
+    def _use_training_labels(self) -> None:
+        """Class folders of the test are numbered as those of the training; classes without test images are allowed."""
+        train, test = self.train.classes, self.test.classes
+        if train is None or test is None or train == test:
+            unknown = np.setdiff1d(self.test.labels, self.train.labels)
+        else:
+            unknown = [name for name in test if name not in train]
+        if len(unknown):
+            raise ValueError(
+                f'{self.name}: the test images have {len(unknown)} classes that the training images lack, first '
+                f'{str(unknown[0])!r}: give them the same class folders'
+            )
+        if train != test and train is not None and test is not None:
+            self.test.labels = np.array([train.index(name) for name in test])[self.test.labels]
+            self.test.classes = train
+
+    @property
+    def published_as(self) -> str | None:
+        """The benchmark that published numbers are for, if this is it."""
+        if self.multi_label:
+            return VOC07 if len(self.test) == 4952 else None
+        return IMAGENET_1K if self.num_classes == 1000 and self.test is not None and len(self.test) == 50_000 else None
+
+    def __str__(self) -> str:
+        tests = 'each tested with the help of the others' if self.test is None else f'{len(self.test):,} to test on'
+        return f'{self.name}: {len(self.train):,} images to learn from, {tests}'
+
+
+def open_data(root: str, crops: dict, config: Config | None = None, test_split: str | None = None) -> Data:
+    """Finds the images.
+
+    Args:
+        root: A folder with ``train`` and ``val`` or ``test``, each with a folder per class; one with class folders only;
+            VOC 2007, CIFAR-10 or CIFAR-100 as published; or whatever the datasets of ``config`` read.
+        crops: Config of the transform that cuts the view.
+        config: One whose training and test dataset have labels; their layout is read then.
+        test_split: The name of the folder, or of VOC's split, to test on.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: Nothing recognised in it, no labels, or classes that do not fit together.
+    """
+    root = os.path.expanduser(root)
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'--data-root: there is no folder {root}')
+    labelled = config is not None and _has_labels(config, 'train') and _has_labels(config, 'test')
+    if labelled:
+        train, test = (_from_config(config, name, root, crops) for name in ('train', 'test'))
+        return Data(train, test, f'{type(train).__name__} in {root}', multi_label=np.ndim(train.labels) == 2)
+    for find in _LAYOUTS:
+        if data := find(root, crops, test_split):
+            return data
+    raise AssertionError('the last layout takes every folder')
+
+
+def labels_of(dataset: ViewsDataset) -> Tensor:
+    """All labels, (N,) or (N, K), without reading an image."""
+    return torch.as_tensor(np.asarray(dataset.labels)).long()
+
+
+def _voc07(root: str, crops: dict, test_split: str | None) -> Data | None:
+    if find_voc07(root) is None:
+        return None
+    train, test = (VOC07Images(root, crops, split, with_labels=True) for split in ('trainval', test_split or 'test'))
+    return Data(train, test, f'{VOC07} in {train.folder}', multi_label=True)
+
+
+def _cifar(root: str, crops: dict, test_split: str | None) -> Data | None:
+    for kind in (CIFAR10Images, CIFAR100Images):
+        try:
+            train, test = (kind(root, crops, split, with_labels=True) for split in ('train', 'test'))
+        except FileNotFoundError:
+            continue
+        return Data(train, test, f'{kind.name} in {root}')
+    return None
+
+
+def _train_and_test(root: str, crops: dict, test_split: str | None) -> Data | None:
+    if not os.path.isdir(os.path.join(root, 'train')):
+        return None
+    names = [test_split] if test_split else TEST_FOLDERS
+    name = next((name for name in names if os.path.isdir(os.path.join(root, name))), None)
+    if name is None:
+        raise ValueError(
+            f'{root} has train but no {" or ".join(names)} to test on: name the folder with --test-split, or pass '
+            f'--data-root {os.path.join(root, "train")} to test each image with the help of the others'
+        )
+    train, test = (ImageFiles(root, crops, data_prefix=prefix, with_labels=True) for prefix in ('train', name))
+    return Data(train, test, f'train and {name} in {root}')
+
+
+def _class_folders(root: str, crops: dict, test_split: str | None) -> Data:
+    if test_split:
+        raise ValueError(f'--test-split {test_split}: {root} has no folder train beside it')
+    return Data(ImageFiles(root, crops, with_labels=True), None, f'class folders in {root}')
+
+
+_LAYOUTS: tuple[Callable[[str, dict, str | None], Data | None], ...] = (_voc07, _cifar, _train_and_test, _class_folders)
+
+
+def _has_labels(config: Config, name: str) -> bool:
+    return bool(((config.get(f'{name}_dataloader') or {}).get('dataset') or {}).get('with_labels'))
+
+
+def _from_config(config: Config, name: str, root: str, crops: dict) -> ViewsDataset:
+    settings = dict(deepcopy(config[f'{name}_dataloader'].dataset), data_root=root, crops=crops)
+    with DefaultScope.overwrite_default_scope('mocox'):
+        return DATASETS.build(settings)

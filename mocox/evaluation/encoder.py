@@ -1,0 +1,274 @@
+"""The frozen encoder that is judged: built from what a checkpoint says about itself, or from a config."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from mocox.checkpoint import Checkpoint, load_backbone, read
+from mocox.checkpoint.reading import strip
+from mocox.models import ViewsPreprocessor
+from mocox.registry import MODELS
+
+LEVELS = ('backbone', 'projector')
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+SMALL_PX = 64  # images up to this size are seen whole; larger ones lose a border of 1/16 at each side, as published
+HINT = 'build the backbone from a config: --config CFG'
+
+
+class Encoder(BaseModel):
+    """A backbone, and a projector if its output is wanted, with the normalisation that belongs to them.
+
+    Args:
+        backbone: Maps (B, 3, S, S) to features, or to a tuple whose last entry counts; maps are averaged over positions.
+        projector: Maps features (B, C) to (B, D).
+        mean: Per channel (RGB), 0 to 255.
+        std: Per channel (RGB), 0 to 255.
+        bgr: The backbone wants blue first.
+        flip_prob: Probability of a mirror image when training on top of the encoder; features are never of mirror images.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        projector: nn.Module | None = None,
+        mean: list[float] = IMAGENET['mean'],
+        std: list[float] = IMAGENET['std'],
+        bgr: bool = False,
+        flip_prob: float = 0.5,
+    ) -> None:
+        super().__init__(ViewsPreprocessor(mean, std, views=[dict(flip_prob=flip_prob)]))
+        self.backbone, self.projector, self.bgr = backbone, projector, bgr
+
+    @torch.no_grad()
+    def extract_feat(self, images: Tensor) -> Tensor:
+        """Features (B, C), or projections (B, D), of normalised images (B, 3, S, S)."""
+        output = self.backbone(images.flip(1) if self.bgr else images)
+        features = output if isinstance(output, Tensor) else output[-1]
+        if features.ndim == 4:
+            features = features.mean(dim=(2, 3))
+        if features.ndim != 2:
+            raise ValueError(
+                f'{type(self.backbone).__name__} gives features of shape {tuple(features.shape)}: one vector or one map '
+                'per image is needed (MoCoViT: out_type="cls_token" or "avg_featmap"; timm: num_classes=0)'
+            )
+        return features if self.projector is None else self.projector(features)
+
+    def forward(self, images: Tensor, data_samples: list | None = None, mode: str = 'tensor') -> Tensor:
+        """MMEngine's entry; there is only ``mode='tensor'``."""
+        return self.extract_feat(images)
+
+
+@dataclass
+class LoadedEncoder:
+    """An encoder and where it comes from.
+
+    Args:
+        model: The encoder, in evaluation mode.
+        crops: Config of the transform for evaluation.
+        train_crops: Config of the transform for training on top of it.
+        image_size: Side of the images in pixels.
+        checkpoint: The file, recognised.
+        which: ``query`` or ``momentum``.
+        notes: What a person should know.
+    """
+
+    model: Encoder
+    crops: dict
+    train_crops: dict
+    image_size: int
+    checkpoint: Checkpoint
+    which: str
+    notes: list[str] = field(default_factory=list)
+
+
+def load_encoder(
+    path: str | Path,
+    encoder: str = 'query',
+    level: str = 'backbone',
+    config: str | Path | Config | None = None,
+    heads: int | None = None,
+    image_size: int | None = None,
+) -> LoadedEncoder:
+    """Builds the encoder of a checkpoint and loads it completely.
+
+    Args:
+        path: Any file that :func:`mocox.checkpoint.read` recognises.
+        encoder: ``query`` or ``momentum``.
+        level: ``backbone``, or ``projector`` for what the contrastive loss compares.
+        config: A pre-training or linear-evaluation config: its backbone, normalisation and crops are used.
+        heads: Number of attention heads, where the file does not tell.
+        image_size: Side of the images in pixels; by default that of the config or of pre-training.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file does not tell its architecture, or does not have what was asked for.
+    """
+    if level not in LEVELS:
+        raise ValueError(f'level={level!r}: choose one of {", ".join(LEVELS)}')
+    checkpoint = read(path)
+    weights = checkpoint.backbone(encoder)
+    config = Config.fromfile(config) if isinstance(config, str | Path) else config
+    cfg = _configured_backbone(config) if config else backbone_config(checkpoint, weights, heads)
+    size = image_size or (_configured_size(config) if config else _pretraining_size(checkpoint, weights))
+    if cfg['type'] in ('MoCoViT', 'mocox.MoCoViT'):
+        cfg['img_size'] = size
+    with DefaultScope.overwrite_default_scope('mocox'):
+        backbone = MODELS.build(cfg)
+    report = load_backbone(backbone, path, encoder, heads=heads)
+    notes = [note for note in report.notes if not note.startswith('trained on')]
+    projector = _projector(checkpoint, report.encoder) if level == 'projector' else None
+    preprocessor = _configured_preprocessor(config)
+    if not preprocessor and not checkpoint.meta.get('mean'):
+        notes.append("the file does not tell its normalisation: ImageNet's is used (--config CFG says another)")
+    normalisation = preprocessor or checkpoint.meta
+    model = Encoder(
+        backbone,
+        projector,
+        mean=list(normalisation.get('mean') or IMAGENET['mean']),
+        std=list(normalisation.get('std') or IMAGENET['std']),
+        bgr=not preprocessor and checkpoint.meta.get('channel_order') == 'BGR',
+        flip_prob=_configured_flip(config),
+    )
+    if model.bgr:  # a file that wants BGR states its constants in that order too
+        model.data_preprocessor.mean = model.data_preprocessor.mean.flip(0)
+        model.data_preprocessor.std = model.data_preprocessor.std.flip(0)
+    test_crops, train_crops = (None, None) if config is None or image_size else _configured_crops(config)
+    return LoadedEncoder(
+        model.requires_grad_(False).eval(),
+        test_crops or evaluation_crops(size),
+        train_crops or dict(type='RandomResizedCrops', size=size, scale=(0.08, 1.0), num_views=1),
+        size,
+        checkpoint,
+        report.encoder,
+        notes,
+    )
+
+
+def backbone_config(checkpoint: Checkpoint, weights: Mapping[str, Tensor], heads: int | None = None) -> dict:
+    """The config of a backbone with these tensors.
+
+    Args:
+        checkpoint: The file, recognised.
+        weights: The tensors of one encoder, under mocox's names.
+        heads: Number of attention heads, where the file does not tell.
+
+    Raises:
+        ValueError: The tensors do not tell the architecture.
+    """
+    arch = checkpoint.arch
+    if arch['family'] == 'vit':
+        heads = heads or arch.get('num_heads')
+        if heads is None:
+            raise ValueError(
+                f'{checkpoint.path} does not tell its number of attention heads, and tensors have the same shape for any: '
+                'pass --heads (ViT-S: 12 in MoCo v3, 6 in DeiT and timm) or --config CFG'
+            )
+        names = ('embed_dims', 'num_layers', 'feedforward_channels')
+        settings = dict({name: arch[name] for name in names}, num_heads=heads)
+        return dict(type='MoCoViT', arch=settings, patch_size=arch['patch_size'], stem=arch['stem'])
+    if arch['family'] == 'resnet' and arch['depth']:
+        width = len(weights['layer1.0.conv1.weight'])
+        shape = dict(depth=arch['depth'], stem_channels=arch['width'], base_channels=width)
+        if arch['bottleneck']:
+            shape['expansion'] = len(weights['layer1.0.conv3.weight']) // width
+        is_cifar = weights['conv1.weight'].shape[-1] == 3
+        return dict(type='mmpretrain.ResNet_CIFAR' if is_cifar else 'mmpretrain.ResNet', **shape)
+    raise ValueError(f'{checkpoint.path} has a backbone that tensors alone do not tell ({arch["name"]}): {HINT}')
+
+
+def evaluation_crops(size: int) -> dict:
+    """Config of the published evaluation transform: the central 224 of 256 pixels; small images are kept whole."""
+    return dict(type='CenterCrop', size=size, resize=size if size <= SMALL_PX else round(size * 256 / 224))
+
+
+def _pretraining_size(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> int:
+    arch = checkpoint.arch
+    if arch['family'] == 'vit' and arch['grid']:
+        return arch['grid'] * arch['patch_size']
+    is_cifar = 'conv1.weight' in weights and weights['conv1.weight'].shape[-1] == 3
+    return 32 if is_cifar else 224
+
+
+def _projector(checkpoint: Checkpoint, which: str) -> nn.Module:
+    part = 'momentum_encoder.neck.' if which == 'momentum' and 'momentum' in checkpoint.prefixes else 'neck.'
+    tensors = strip(checkpoint.state_dict, part)
+    if not tensors:
+        raise ValueError(f'{checkpoint.path} has no projector: it is {checkpoint.summary}')
+    return build_projector(tensors)
+
+
+def build_projector(tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The projector with these tensors: ``fc0, bn0, fc1, ...`` (v3), ``mlp.0, mlp.2`` (v2) or ``fc`` (v1).
+
+    Raises:
+        ValueError: Other names.
+    """
+    layers = next((names for names in _PROJECTORS if f'{names[0]}.weight' in tensors), None)
+    layers = [name for name in layers or [] if f'{name}.weight' in tensors]
+    modules, used = [], set()
+    for name in layers:
+        weight, bias = tensors[f'{name}.weight'], tensors.get(f'{name}.bias')
+        modules += [nn.ReLU()] if modules else []
+        modules.append(nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None))
+        modules[-1].load_state_dict(_below(tensors, name, used))
+        norm = name.replace('fc', 'bn')
+        if f'{norm}.running_mean' in tensors:
+            modules.append(nn.BatchNorm1d(len(weight), affine=f'{norm}.weight' in tensors))
+            modules[-1].load_state_dict(_below(tensors, norm, used), strict=f'{norm}.num_batches_tracked' in tensors)
+    if not modules or used != set(tensors):
+        raise ValueError(f'a projector with the tensors {", ".join(list(tensors)[:6])}, ... is not known: use the backbone')
+    return nn.Sequential(*modules)
+
+
+_PROJECTORS = [[f'fc{i}' for i in range(8)], ['mlp.0', 'mlp.2'], ['fc']]
+
+
+def _below(tensors: Mapping[str, Tensor], name: str, used: set[str]) -> dict[str, Tensor]:
+    found = strip(tensors, f'{name}.')
+    used.update(f'{name}.{key}' for key in found)
+    return found
+
+
+def _configured_backbone(config: Config) -> dict:
+    backbone = deepcopy(config.model.get('backbone'))
+    if backbone is None:
+        raise ValueError(f'{config.filename} has no model.backbone')
+    backbone.pop('init_cfg', None)  # the checkpoint is loaded afterwards, completely
+    return backbone
+
+
+def _configured_preprocessor(config: Config | None) -> dict | None:
+    return config and (config.model.get('data_preprocessor') or config.get('data_preprocessor'))
+
+
+def _configured_flip(config: Config | None) -> float:
+    """Of a linear evaluation; a pre-training config says nothing about it."""
+    if config is None or not _is_labelled(config):
+        return 0.5
+    views = (_configured_preprocessor(config) or {}).get('views') or [{}]
+    return views[0].get('flip_prob', 0.0)
+
+
+def _configured_crops(config: Config) -> tuple[dict | None, dict | None]:
+    """For evaluation and for training, None where the config does not say."""
+    datasets = [(config.get(f'{name}_dataloader') or {}).get('dataset') or {} for name in ('test', 'train')]
+    return datasets[0].get('crops'), datasets[1].get('crops') if _is_labelled(config) else None
+
+
+def _configured_size(config: Config) -> int:
+    crops = [found for found in _configured_crops(config) if found]
+    crops += [((config.get('train_dataloader') or {}).get('dataset') or {}).get('crops') or {}]
+    size = crops[0].get('size') or config.model.backbone.get('img_size') or 224
+    return size if isinstance(size, int) else size[0]
+
+
+def _is_labelled(config: Config) -> bool:
+    dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
+    return bool(dataset.get('with_labels'))

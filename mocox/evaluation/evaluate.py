@@ -1,0 +1,238 @@
+"""All of an evaluation: encoder, images, features once, protocols, report."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from mocox import dist
+from mocox.datasets import ViewsDataset
+from mocox.evaluation.data import Data, labels_of, open_data
+from mocox.evaluation.encoder import LoadedEncoder, load_encoder
+from mocox.evaluation.features import cache_key, cached_features, dataset_hash, file_hash
+from mocox.evaluation.protocols import PROTOCOLS, Result, Task, choose_protocols
+from mocox.evaluation.published import published_numbers
+from mocox.evaluation.report import draw_chart, format_table, rows_of, software_versions, write_json
+
+
+def evaluate(
+    checkpoint: str | Path,
+    data_root: str,
+    protocols: Sequence[str] | None = None,
+    encoder: str = 'query',
+    config: str | Path | Config | None = None,
+    heads: int | None = None,
+    work_dir: str | Path | None = None,
+    cache_dir: str | Path = 'work_dirs/features',
+    test_split: str | None = None,
+    image_size: int | None = None,
+    batch_size: int = 128,
+    num_workers: int = 0,
+    seed: int = 0,
+    device: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Judges the frozen encoder of a checkpoint and writes ``results.json`` and ``results.png``.
+
+    Args:
+        checkpoint: Any file that :func:`mocox.checkpoint.read` recognises.
+        data_root: See :func:`mocox.evaluation.data.open_data`.
+        protocols: Names in ``PROTOCOLS``; by default all that suit the data.
+        encoder: ``query`` or ``momentum``.
+        config: See :func:`mocox.evaluation.encoder.load_encoder`; with labelled datasets, also the layout of the images.
+        heads: Number of attention heads, where the file does not tell.
+        work_dir: Where the report goes; by default ``work_dirs/evaluate/NAME`` with the checkpoint's name.
+        cache_dir: Where features are kept.
+        test_split: The folder to test on, if it is not ``val`` or ``test``.
+        image_size: Side of the images in pixels; by default that of pre-training.
+        batch_size: Images per forward pass.
+        num_workers: Loading processes.
+        seed: Of everything random.
+        device: ``cuda`` if there is one, by default.
+        options: Settings of protocols by ``protocol.setting``, e.g. ``{'linear.epochs': 30}``.
+
+    Returns:
+        What is written to ``results.json``.
+
+    Raises:
+        FileNotFoundError: No such file or folder.
+        ValueError: Something does not fit; says what.
+    """
+    settings = split_options(options or {})
+    config = _read_config(config)
+    loaded = load_encoder(checkpoint, encoder, config=config, heads=heads, image_size=image_size)
+    data = open_data(data_root, loaded.crops, config, test_split)
+    names = choose_protocols(protocols, data.multi_label, data.test is not None)
+    work_dir = Path(work_dir or Path('work_dirs', 'evaluate', Path(checkpoint).name.split('.')[0]))
+    device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    loaded.model.to(device)
+    _say(f'{loaded.checkpoint.summary}\n{data}')
+    store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
+    task = _make_task(store, data, device, work_dir, num_workers, seed)
+    results: list[Result] = []
+    for name in names:
+        if dist.rank() == 0 or PROTOCOLS[name].collective:
+            _say(f'{name} ...')
+            results += PROTOCOLS[name].run(task, **settings.get(name, {}))
+    results.sort(key=lambda result: [*PROTOCOLS].index(result.protocol))
+    report = _describe(loaded, data, task, results, checkpoint, store, seed)
+    if dist.rank() == 0:
+        write_json(report, work_dir / 'results.json')
+        draw_chart(report, work_dir / 'results.png')
+        _say(f'\n{format_table(report)}\nwritten: {work_dir}/results.json, results.png')
+    return report
+
+
+def split_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """``{'linear.epochs': 30}`` as ``{'linear': {'epochs': 30}}``.
+
+    Raises:
+        ValueError: No protocol, or none of its settings.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for key, value in options.items():
+        name, _, setting = key.partition('.')
+        if name not in PROTOCOLS:
+            raise ValueError(f'--options {key}: there is no protocol {name!r}; there are {", ".join(PROTOCOLS)}')
+        parameters = inspect.signature(PROTOCOLS[name].run).parameters
+        known = [parameter for parameter in parameters if parameter != 'task']
+        if setting not in known:
+            raise ValueError(f'--options {key}: {name} has the settings {", ".join(known)}')
+        is_list = isinstance(parameters[setting].default, tuple)
+        settings.setdefault(name, {})[setting] = [value] if is_list and not isinstance(value, list | tuple) else value
+    return settings
+
+
+class FeatureStore:
+    """Features of any dataset by one encoder, kept on disk.
+
+    Args:
+        loaded: The encoder.
+        checkpoint: Its file.
+        folder: Where features are kept, a folder for each set.
+        batch_size: Images per forward pass.
+        num_workers: Loading processes.
+    """
+
+    def __init__(
+        self, loaded: LoadedEncoder, checkpoint: str | Path, folder: Path, batch_size: int = 128, num_workers: int = 0
+    ) -> None:
+        self.loaded, self.model, self.folder = loaded, loaded.model, folder
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.content = file_hash(checkpoint)
+        preprocessor = loaded.model.data_preprocessor
+        self.identity = dict(
+            checkpoint=self.content,
+            encoder=loaded.which,
+            model=repr(loaded.model),
+            mean=preprocessor.mean.flatten().tolist(),
+            std=preprocessor.std.flatten().tolist(),
+            bgr=loaded.model.bgr,
+            crops=loaded.crops,
+            image_size=loaded.image_size,
+        )
+
+    def __call__(self, dataset: ViewsDataset, name: str) -> tuple[Tensor, Tensor | None]:
+        """Features (N, C) and labels, on the CPU.
+
+        Raises:
+            ValueError: Features are not finite.
+        """
+        folder = self.folder / cache_key(dataset=dataset_hash(dataset), **self.identity)
+        features, labels = cached_features(
+            self.model, dataset, folder, self.batch_size, self.num_workers, name=name
+        )
+        check_finite(features, name)
+        return features, labels
+
+
+def check_finite(features: Tensor, name: str) -> None:
+    """Refuses features that no protocol could use.
+
+    Raises:
+        ValueError: Some are NaN or infinite.
+    """
+    wrong = (~features.isfinite().all(dim=1)).nonzero().flatten()
+    if len(wrong):
+        raise ValueError(
+            f'the features of {len(wrong)} of {len(features)} {name} are NaN or infinite, first number {int(wrong[0])}: '
+            'the checkpoint is of a run that diverged, or not for these images'
+        )
+
+
+def _make_task(
+    store: FeatureStore, data: Data, device: torch.device, work_dir: Path, num_workers: int, seed: int
+) -> Task:
+    features, labels = (x.to(device) for x in store(data.train, 'training images'))
+    if data.test is None:
+        test_features, test_labels = features, labels
+    else:
+        test_features, test_labels = (x.to(device) for x in store(data.test, 'test images'))
+    task = Task(features, labels, test_features, test_labels, store.loaded, data, work_dir, num_workers, seed)
+    for name, dataset in (('training', data.train), ('test', data.test)):
+        if unreadable := getattr(dataset, 'num_unreadable', 0):
+            task.notes.append(f'{unreadable} {name} images could not be read and were replaced by others')
+    return task
+
+
+def _read_config(config: str | Path | Config | None) -> Config | None:
+    if config is None or isinstance(config, Config):
+        return config
+    if '::' in str(config):
+        from mmengine.hub import get_config
+
+        return get_config(str(config))
+    if not Path(config).is_file():
+        raise FileNotFoundError(f'--config: there is no file {config}')
+    return Config.fromfile(config)
+
+
+def _describe(
+    loaded: LoadedEncoder, data: Data, task: Task, results: list[Result], path: str | Path, store: FeatureStore, seed: int
+) -> dict[str, Any]:
+    published = published_numbers(loaded.checkpoint)
+    benchmark = data.published_as
+    notes = [*loaded.notes, *task.notes]
+    if published and benchmark is None:
+        numbers = '; '.join(f'{row.source}: {_numbers(row.numbers)}' for row in published)
+        notes.append(f'the published numbers of this recipe are for other images ({numbers})')
+    train_labels = labels_of(data.train)
+    chance = None
+    if not data.multi_label:
+        counts = torch.bincount(task.test_labels.cpu())
+        chance = round(100 * counts.max().item() / counts.sum().item(), 2)
+    return dict(
+        checkpoint=dict(
+            path=str(path),
+            sha256=store.content,
+            summary=loaded.checkpoint.summary,
+            architecture=loaded.checkpoint.arch['name'],
+            encoder=loaded.which,
+            recipe=loaded.checkpoint.meta.get('recipe'),
+            epochs=loaded.checkpoint.meta.get('epochs'),
+        ),
+        data=str(data),
+        classes=train_labels.shape[1] if data.multi_label else data.num_classes,
+        chance=chance,
+        transform=loaded.crops,
+        normalisation={key: store.identity[key] for key in ('mean', 'std', 'bgr')},
+        seed=seed,
+        device=str(task.features.device),
+        versions=software_versions(),
+        results=rows_of(results, published, benchmark),
+        notes=notes,
+    )
+
+
+def _numbers(numbers: Mapping[Any, float]) -> str:
+    names = [key if isinstance(key, str) else ' '.join(key) for key in numbers]
+    return ', '.join(f'{name} {value}' for name, value in zip(names, numbers.values()))
+
+
+def _say(text: str) -> None:
+    if dist.rank() == 0:
+        print(text, flush=True)

@@ -1,0 +1,208 @@
+"""Features for a program: images in, a NumPy array out."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from mocox.datasets import collate_views, decode
+from mocox.datasets.decode import to_rgb
+from mocox.evaluation.encoder import LEVELS, Encoder, evaluation_crops, load_encoder
+from mocox.evaluation.features import Progress
+from mocox.evaluation.features import extract_features as extract_from_loader
+from mocox.registry import TRANSFORMS
+
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+
+
+class FeatureExtractor:
+    """Turns images into features, batch by batch; used like mmpretrain's inferencers.
+
+    Args:
+        model: A checkpoint that :func:`mocox.checkpoint.read` recognises; or a model of mocox; or any module that maps
+            (B, 3, S, S), normalised as ImageNet is, to features.
+        level: ``backbone``, or ``projector`` for what the contrastive loss compares.
+        encoder: ``query`` or ``momentum``.
+        config: See :func:`mocox.evaluation.encoder.load_encoder`.
+        heads: Number of attention heads, where the file does not tell.
+        image_size: Side in pixels that images are resized and cut to; by default that of pre-training.
+        device: By default ``cuda`` for a checkpoint if there is a GPU, and where it is for a model.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file or the model does not have what was asked for.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module,
+        level: str = 'backbone',
+        encoder: str = 'query',
+        config: str | Path | Config | None = None,
+        heads: int | None = None,
+        image_size: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        if isinstance(model, nn.Module):
+            self.model, size = _wrap(model, level, encoder, image_size)
+            crops = evaluation_crops(size)
+            device = device or next(model.parameters()).device
+        else:
+            loaded = load_encoder(model, encoder, level, config, heads, image_size)
+            self.model, crops = loaded.model, loaded.crops
+            device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+        self.model.to(device)
+        self.crops = TRANSFORMS.build(crops)
+
+    def __call__(
+        self, images: Iterable[ImageLike], batch_size: int = 64, num_workers: int = 0, progress: bool = False
+    ) -> np.ndarray:
+        """Features (N, C) float32, in the order of the images.
+
+        Args:
+            images: Paths, PIL images, uint8 arrays (H, W, 3) or (H, W), uint8 tensors (3, H, W): RGB, of any size,
+                resized and cut as in evaluation. Float tensors (3, S, S) are taken as they are: already normalised.
+            batch_size: Images per forward pass.
+            num_workers: Processes that decode.
+            progress: Print how far it is.
+
+        Raises:
+            TypeError: Not a list of images.
+            ValueError: No images, or one that cannot be read; names it.
+        """
+        images = _as_list(images)
+        report = Progress('images', len(images), len(images)) if progress else None
+        if isinstance(images[0], Tensor) and images[0].is_floating_point():
+            return self._from_tensors(images, batch_size, report)
+        loader = DataLoader(
+            _Images(images, self.crops), batch_size, num_workers=num_workers, collate_fn=collate_views
+        )
+        return extract_from_loader(self.model, loader, report)[0].numpy()
+
+    def _from_tensors(self, images: Sequence[Tensor], batch_size: int, report: Progress | None) -> np.ndarray:
+        if not all(isinstance(image, Tensor) and image.shape == images[0].shape for image in images):
+            raise ValueError('float tensors are normalised images of one shape (3, S, S); others came with them')
+        device = next(self.model.parameters()).device
+        features = []
+        modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+        for start in range(0, len(images), batch_size):
+            batch = torch.stack(list(images[start : start + batch_size])).to(device, torch.float32)
+            features.append(self.model.extract_feat(batch).float().cpu())
+            if report:
+                report(len(batch))
+        for module, training in modes:
+            module.training = training
+        return torch.cat(features).numpy()
+
+
+def extract_features(
+    model: str | Path | nn.Module,
+    images: Iterable[ImageLike],
+    level: str = 'backbone',
+    encoder: str = 'query',
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+    num_workers: int = 0,
+    progress: bool = False,
+    **settings,
+) -> np.ndarray:
+    """Features (N, C) of images by a checkpoint or a model.
+
+    Args:
+        model: See :class:`FeatureExtractor`.
+        images: See :meth:`FeatureExtractor.__call__`.
+        level: ``backbone`` or ``projector``.
+        encoder: ``query`` or ``momentum``.
+        batch_size: Images per forward pass.
+        device: See :class:`FeatureExtractor`.
+        num_workers: Processes that decode.
+        progress: Print how far it is.
+        settings: ``config``, ``heads``, ``image_size`` of :class:`FeatureExtractor`.
+    """
+    extractor = FeatureExtractor(model, level, encoder, device=device, **settings)
+    return extractor(images, batch_size, num_workers, progress)
+
+
+class _Images(Dataset):
+    def __init__(self, images: Sequence[ImageLike], crops: object) -> None:
+        self.images, self.crops = images, crops
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict:
+        return dict(inputs=self.crops(to_pixels(self.images[index]), None))  # no random crop
+
+
+def to_pixels(image: ImageLike) -> np.ndarray:
+    """(H, W, 3) uint8, RGB.
+
+    Raises:
+        FileNotFoundError: No such file.
+        TypeError: Not an image.
+        ValueError: It cannot be read; names it.
+    """
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    if isinstance(image, str | Path):
+        data = Path(image).expanduser().read_bytes()
+        try:
+            return decode(data)
+        except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
+            raise ValueError(f'{image} cannot be read as an image: {error}') from error
+    if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3:
+        return np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] == (3,)):
+        return np.ascontiguousarray(image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2))
+    what = f'{image.dtype} of shape {tuple(image.shape)}' if hasattr(image, 'shape') else type(image).__name__
+    raise TypeError(
+        f'an image must be a path, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W), not {what}'
+    )
+
+
+def _as_list(images: Iterable[ImageLike]) -> Sequence[ImageLike]:
+    if isinstance(images, str | Path | Image.Image):
+        raise TypeError(f'images must be a list, got {type(images).__name__}: pass [image]')
+    images = images if isinstance(images, Tensor) else list(images)
+    if len(images) == 0:
+        raise ValueError('there are no images')
+    return images
+
+
+def _wrap(model: nn.Module, level: str, encoder: str, image_size: int | None) -> tuple[Encoder, int]:
+    """An encoder that shares the modules of a model."""
+    if level not in LEVELS:
+        raise ValueError(f'level={level!r}: choose one of {", ".join(LEVELS)}')
+    if encoder not in ('query', 'momentum'):
+        raise ValueError(f"encoder={encoder!r}: choose 'query' or 'momentum'")
+    owner = model
+    if encoder == 'momentum':
+        owner = getattr(model, 'momentum_encoder', None)
+        if owner is None:
+            raise ValueError(f'{type(model).__name__} has no momentum encoder')
+    backbone, neck = getattr(owner, 'backbone', model), getattr(owner, 'neck', None)
+    if level == 'projector' and neck is None:
+        raise ValueError(f'{type(model).__name__} has no projector: it lacks a neck')
+    wrapped = Encoder(backbone, _Projector(neck) if level == 'projector' else None)
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    if hasattr(preprocessor, 'mean') and hasattr(preprocessor, 'std'):
+        wrapped.data_preprocessor.mean = copy.copy(preprocessor.mean)
+        wrapped.data_preprocessor.std = copy.copy(preprocessor.std)
+    size = image_size or getattr(getattr(backbone, 'patch_embed', None), 'img_size', None) or 224
+    return wrapped, size if isinstance(size, int) else size[0]
+
+
+class _Projector(nn.Module):
+    def __init__(self, neck: nn.Module) -> None:
+        super().__init__()
+        self.neck = neck
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.neck((features,))[-1]

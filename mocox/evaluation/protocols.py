@@ -1,0 +1,281 @@
+"""The protocols, one function and one row of a table each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mocox import dist
+from mocox.checkpoint.files import save_tensors
+from mocox.checkpoint.provenance import stamp
+from mocox.evaluation import linear, svm
+from mocox.evaluation.data import Data
+from mocox.evaluation.encoder import LoadedEncoder
+from mocox.evaluation.few_shot import few_shot_accuracies
+from mocox.evaluation.knn import nearest_neighbours, weighted_vote
+from mocox.evaluation.published import method_of
+from mocox.evaluation.sampling import hold_out
+
+PENALTIES = tuple(10.0**-n for n in range(7))  # of logistic regression, the strongest first
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number.
+
+    Args:
+        protocol: Its name in ``PROTOCOLS``.
+        setting: What distinguishes it from the protocol's other numbers, e.g. ``k=20``.
+        metric: ``top-1`` or ``mAP``.
+        value: In percent.
+        n: Images (of the test) that it counts.
+        std: Over repetitions, in percent.
+        settings: Everything else that a repetition needs.
+    """
+
+    protocol: str
+    setting: str
+    metric: str
+    value: float
+    n: int
+    std: float | None = None
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass
+class Task:
+    """What a protocol may use: features and labels on the device, and the images for what is trained on crops.
+
+    Args:
+        features: (N, C).
+        labels: (N,), or (N, K) for images with several labels.
+        test_features: (M, C); the same as ``features`` if each image is tested with the help of the others.
+        test_labels: (M,) or (M, K).
+        encoder: The encoder.
+        data: The images.
+        work_dir: Where files go.
+        num_workers: Loading processes.
+        seed: Of everything random.
+        notes: Protocols add what a person should know.
+    """
+
+    features: Tensor
+    labels: Tensor
+    test_features: Tensor
+    test_labels: Tensor
+    encoder: LoadedEncoder | None = None
+    data: Data | None = None
+    work_dir: Path = Path('.')
+    num_workers: int = 0
+    seed: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def leave_one_out(self) -> bool:
+        """The images are tested with the help of each other."""
+        return self.test_features is self.features
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.labels.shape[1] if self.labels.ndim == 2 else int(self.labels.max()) + 1
+
+    def top1(self, predicted: Tensor) -> float:
+        """Percent of the test images."""
+        return 100 * (predicted.to(self.test_labels.device) == self.test_labels).double().mean().item()
+
+
+def knn(task: Task, ks: Sequence[int] = (1, 10, 20, 100, 200), temperature: float = 0.07) -> list[Result]:
+    """Weighted vote of the k most similar training images."""
+    ks = _feasible(task, 'k-NN', ks, len(task.features) - task.leave_one_out, 'neighbours')
+    similarities, rows = nearest_neighbours(task.test_features, task.features, max(ks), task.leave_one_out)
+    settings = dict(temperature=temperature, similarity='cosine', leave_one_out=task.leave_one_out)
+    predict = [weighted_vote(similarities[:, :k], task.labels[rows[:, :k]], temperature) for k in ks]
+    n = len(task.test_labels)
+    return [Result('knn', f'k={k}', 'top-1', task.top1(p), n, None, settings) for k, p in zip(ks, predict)]
+
+
+def linear_probe(
+    task: Task,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    base_lrs: Sequence[float] = linear.BASE_LRS,
+    held_out: float = 0.1,
+) -> list[Result]:
+    """The published linear evaluation on augmented images, the learning rate chosen on held-out training images."""
+    published = linear.V1_V2 if method_of(task.encoder.checkpoint) in ('MoCo v1', 'MoCo v2') else linear.V3
+    recipe = linear.LinearRecipe(
+        epochs or published.epochs,
+        batch_size or published.batch_size,
+        published.milestones and tuple(round(m * (epochs or 100) / 100) for m in published.milestones),
+    )
+    learn, choose = hold_out(task.labels.cpu(), held_out, seed=task.seed)
+    encoder = task.encoder
+    grid = linear.train_grid(
+        encoder.model, task.data.train, learn, task.num_classes, encoder.train_crops, recipe, base_lrs,
+        task.num_workers, task.seed, partial(_report_epoch, recipe.epochs),
+    )  # fmt: skip
+    wanted = task.labels[choose.to(task.labels.device)].cpu()
+    accuracies = (grid.predict(task.features[choose.to(task.features.device)]) == wanted).double().mean(dim=1)
+    best = int(accuracies.argmax())
+    if best in (int(torch.tensor(base_lrs).argmin()), int(torch.tensor(base_lrs).argmax())):
+        task.notes.append(f'linear: the best learning rate, {base_lrs[best]:g}, is at the edge of the grid (linear.base_lrs)')
+    path = task.work_dir / 'linear.pth'
+    if dist.rank() == 0:
+        save_linear(path, encoder, grid.weight[best], grid.bias[best])
+    settings = dict(
+        base_lr=base_lrs[best], base_lrs=list(base_lrs), held_out_top1=[round(100 * a, 2) for a in accuracies.tolist()],
+        held_out_images=len(choose), epochs=recipe.epochs, milestones=recipe.milestones,
+        batch_size=linear.fitting_batch(recipe.batch_size, len(learn)), crops=encoder.train_crops, checkpoint=str(path),
+        backbone_unchanged=True,
+    )  # fmt: skip
+    top1 = task.top1(grid.predict(task.test_features)[best])
+    return [Result('linear', f'lr={base_lrs[best]:g}', 'top-1', top1, len(task.test_labels), None, settings)]
+
+
+def save_linear(path: Path, encoder: LoadedEncoder, weight: Tensor, bias: Tensor) -> None:
+    """Writes the frozen backbone and a classifier as ``LinearProbe`` has them, for ``tools/test.py``."""
+    backbone = {f'backbone.{name}': tensor for name, tensor in encoder.model.backbone.state_dict().items()}
+    metadata = stamp('linear', encoder.which, encoder.checkpoint.arch, encoder.checkpoint.meta)
+    save_tensors(path, {**backbone, 'head.fc.weight': weight, 'head.fc.bias': bias}, metadata)
+
+
+def logreg(
+    task: Task, penalties: Sequence[float] = PENALTIES, held_out: float = 0.1, max_iters: int = 200
+) -> list[Result]:
+    """Logistic regression on the features of the unaugmented images, the penalty chosen on held-out training images."""
+    mean, std = task.features.mean(dim=0), task.features.std(dim=0).clamp_min(1e-6)
+    features, test_features = (task.features - mean) / std, (task.test_features - mean) / std
+    learn, choose = (rows.to(features.device) for rows in hold_out(task.labels.cpu(), held_out, seed=task.seed))
+    fit = partial(linear.logistic_regression, num_classes=task.num_classes, max_iters=max_iters)
+    solution, accuracies = None, []
+    for penalty in sorted(penalties, reverse=True):  # each starts from the solution for the stronger one
+        solution = fit(features[learn], task.labels[learn], penalty=penalty, start=solution)
+        predicted = linear.linear_scores(features[choose], solution).argmax(dim=1)
+        accuracies.append((predicted == task.labels[choose]).double().mean().item())
+    best = max(range(len(penalties)), key=accuracies.__getitem__)  # of equals the strongest penalty
+    penalty = sorted(penalties, reverse=True)[best]
+    solution = fit(features, task.labels, penalty=penalty)
+    top1 = task.top1(linear.linear_scores(test_features, solution).argmax(dim=1))
+    settings = dict(penalty=penalty, penalties=list(penalties), held_out_images=len(choose), solver='L-BFGS')
+    return [Result('logreg', f'penalty={penalty:g}', 'top-1', top1, len(task.test_labels), None, settings)]
+
+
+def fewshot(
+    task: Task, shots: Sequence[int] = (1, 5, 10), num_draws: int = 10, num_ways: int | None = None
+) -> list[Result]:
+    """Nearest class mean after a few training images per class; mean and spread over draws."""
+    counts = torch.bincount(task.labels.cpu())
+    results = []
+    for k in _feasible(task, 'few-shot', shots, int(counts[counts > 0].min()), 'images per class'):
+        accuracies = 100 * few_shot_accuracies(
+            task.features, task.labels, task.test_features, task.test_labels, k, num_draws, num_ways, task.seed
+        )
+        settings = dict(num_draws=num_draws, num_ways=num_ways, classifier='nearest class mean, cosine')
+        spread = accuracies.std(correction=0).item()
+        results.append(
+            Result('fewshot', f'{k} per class', 'top-1', accuracies.mean().item(), len(task.test_labels), spread, settings)
+        )
+    return results
+
+
+def linear_svm(task: Task, costs: Sequence[float] = svm.COSTS, num_jobs: int = 1) -> list[Result]:
+    """One linear SVM per class, its cost chosen in 3-fold cross-validation: the VOC07 protocol."""
+    precisions, chosen = svm.svm_average_precisions(*_svm_arrays(task), list(costs), task.seed, num_jobs)
+    settings = dict(costs=chosen.tolist(), average_precisions=[round(100 * p, 2) for p in precisions.tolist()])
+    return [Result('svm', 'all images', 'mAP', 100 * precisions.mean(), len(task.test_labels), None, settings)]
+
+
+def low_shot_svm(
+    task: Task,
+    shots: Sequence[int] = svm.SHOTS,
+    num_draws: int = 5,
+    costs: Sequence[float] = svm.COSTS,
+    num_jobs: int = 1,
+) -> list[Result]:
+    """The same with few positive images per class; mean and spread over draws."""
+    arrays = _svm_arrays(task)
+    most = int((arrays[1] == 1).sum(axis=0).min()) - 1
+    results = []
+    for k in _feasible(task, 'low-shot SVM', shots, most, 'positive images per class'):
+        found = svm.low_shot_svm(*arrays, k, num_draws, list(costs), task.seed, num_jobs)
+        settings = dict(num_draws=num_draws, cost=found.cost)
+        n = len(task.test_labels)
+        results.append(Result('lowshot', f'{k} per class', 'mAP', 100 * found.mean, n, 100 * found.std, settings))
+    return results
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A row of the table.
+
+    Args:
+        run: Called with the task and the settings.
+        multi_label: Whether it takes images with several labels, and with one.
+        needs_test: Whether it needs test images apart from the training images.
+        collective: All processes take part; the others wait for nobody.
+        default_for: ``single`` or ``multi`` label data on which it runs unless told otherwise.
+    """
+
+    run: Callable[..., list[Result]]
+    single_label: bool = True
+    multi_label: bool = False
+    needs_test: bool = True
+    collective: bool = False
+    default_for: str = 'single'
+
+
+PROTOCOLS = {
+    'knn': Protocol(knn, needs_test=False),
+    'linear': Protocol(linear_probe, collective=True),
+    'logreg': Protocol(logreg),
+    'fewshot': Protocol(fewshot),
+    'svm': Protocol(linear_svm, multi_label=True, default_for='multi'),
+    'lowshot': Protocol(low_shot_svm, multi_label=True, default_for='multi'),
+}
+
+
+def choose_protocols(names: Sequence[str] | None, multi_label: bool, has_test: bool) -> list[str]:
+    """The protocols to run, those of all processes first.
+
+    Raises:
+        ValueError: An unknown one, or one that the data has no labels or no test images for.
+    """
+    kind = 'multi' if multi_label else 'single'
+    if names is None:
+        names = [n for n, p in PROTOCOLS.items() if p.default_for == kind and (has_test or not p.needs_test)]
+    for name in names:
+        if name not in PROTOCOLS:
+            raise ValueError(f'there is no protocol {name!r}; there are {", ".join(PROTOCOLS)}')
+        if multi_label and not PROTOCOLS[name].multi_label:
+            raise ValueError(f'{name} takes images with one label each; for several there are svm and lowshot')
+        if PROTOCOLS[name].needs_test and not has_test:
+            raise ValueError(f'{name} needs test images: a folder with train and val, or --protocols knn')
+    return sorted(dict.fromkeys(names), key=lambda name: not PROTOCOLS[name].collective)
+
+
+def _feasible(task: Task, name: str, wanted: Sequence[int], most: int, what: str) -> list[int]:
+    """The wanted numbers that the data has enough images for; the others are noted."""
+    feasible = [k for k in wanted if 1 <= k <= most]
+    if not feasible:
+        raise ValueError(f'{name}: at most {most} {what} are possible, wanted {", ".join(map(str, wanted))}')
+    if left_out := [str(k) for k in wanted if k not in feasible]:
+        task.notes.append(f'{name}: {", ".join(left_out)} left out, at most {most} {what} are possible')
+    return feasible
+
+
+def _svm_arrays(task: Task) -> tuple:
+    def targets(labels: Tensor) -> object:
+        values = labels.cpu().numpy()
+        return values if values.ndim == 2 else svm.one_hot_targets(values, task.num_classes)
+
+    parts = (task.features, task.labels), (task.test_features, task.test_labels)
+    return tuple(array for x, y in parts for array in (x.cpu().numpy(), targets(y)))
+
+
+def _report_epoch(num_epochs: int, epoch: int, losses: Tensor) -> None:
+    if dist.rank() == 0 and (epoch == num_epochs or epoch % max(1, num_epochs // 10) == 0):
+        print(f'linear: epoch {epoch} of {num_epochs}, lowest loss {losses.nan_to_num(torch.inf).min():.3f}', flush=True)

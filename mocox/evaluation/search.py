@@ -1,0 +1,86 @@
+"""The images of a folder that an encoder finds most similar to a query."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mocox.contact_sheet import draw_sheet
+from mocox.datasets import ImageFiles
+from mocox.evaluation.encoder import load_encoder
+from mocox.evaluation.evaluate import FeatureStore
+from mocox.evaluation.inference import FeatureExtractor, to_pixels
+from mocox.evaluation.knn import nearest_neighbours
+
+MAX_TILE_PX = 128
+
+
+def search_images(
+    queries: Sequence[str | Path],
+    folder: str,
+    checkpoint: str | Path,
+    out: str | Path | None = None,
+    num_results: int = 8,
+    cache_dir: str | Path = 'work_dirs/features',
+    batch_size: int = 128,
+    num_workers: int = 0,
+    device: str | None = None,
+    **settings,
+) -> list[list[tuple[str, float]]]:
+    """Finds the most similar images by cosine; a query that lies in the folder does not find itself.
+
+    Args:
+        queries: Image files.
+        folder: Searched with all its subfolders.
+        checkpoint: Any file that :func:`mocox.checkpoint.read` recognises.
+        out: Where to write a picture with a row for each query.
+        num_results: Images per query.
+        cache_dir: Where the features of the folder are kept.
+        batch_size: Images per forward pass.
+        num_workers: Loading processes.
+        device: By default ``cuda`` if there is a GPU.
+        settings: ``encoder, level, config, heads, image_size`` of :func:`mocox.evaluation.encoder.load_encoder`.
+
+    Returns:
+        For each query paths and similarities, the most similar first.
+
+    Raises:
+        FileNotFoundError: No such file or folder.
+        ValueError: Not an image, or fewer images than results.
+    """
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    loaded = load_encoder(checkpoint, **settings)
+    loaded.model.to(device)
+    dataset = ImageFiles(folder, loaded.crops)
+    if num_results > len(dataset) - 1:
+        raise ValueError(f'{folder} has {len(dataset)} images: at most {len(dataset) - 1} can be found beside the query')
+    bank = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)(dataset, 'images in the folder')[0]
+    extractor = FeatureExtractor(loaded.model, image_size=loaded.image_size)
+    extractor.crops = dataset.crops
+    found = []
+    similarities, rows = nearest_neighbours(
+        torch.from_numpy(extractor(queries, batch_size)).to(device), bank.to(device), num_results + 1
+    )
+    for query, values, places in zip(queries, similarities.tolist(), rows.tolist()):
+        own = Path(query).resolve()
+        pairs = [(dataset.path(row), value) for row, value in zip(places, values)]
+        found.append([pair for pair in pairs if Path(pair[0]).resolve() != own][:num_results])
+    if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        draw_grid(queries, found).save(out)
+    return found
+
+
+def draw_grid(queries: Sequence[str | Path], found: Sequence[Sequence[tuple[str, float]]]) -> Image.Image:
+    """One row per query: the query, then what was found; a single row has the similarities as titles."""
+    rows = [[_tile(query), *(_tile(path) for path, _ in pairs)] for query, pairs in zip(queries, found)]
+    titles = [f'{value:.3f}' for _, value in found[0]] if len(found) == 1 else [str(i + 1) for i in range(len(found[0]))]
+    return draw_sheet(rows, ['query', *titles])
+
+
+def _tile(path: str | Path) -> np.ndarray:
+    image = Image.fromarray(to_pixels(path))
+    image.thumbnail((MAX_TILE_PX, MAX_TILE_PX))
+    return np.asarray(image)
