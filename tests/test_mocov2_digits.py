@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mocox.demo import write_digits
 from mocox.evaluation import extract_features, knn_classify
 from mocox.registry import MODELS
 from tests.processes import forget_runner
-from tests.test_configs.shipped import load
+from tests.test_configs.shipped import load, model_config
 from tests.tiny_run import ROOT, run_tool
 
 CONFIG = 'configs/mocov2/resnet18_digits.py'
@@ -32,15 +32,16 @@ def train(work_dir: Path, digits: Path, *arguments: object) -> dict:
 def knn_accuracy(digits: Path, state: dict | None = None) -> float:
     """k-NN accuracy of a backbone, random if there is no state, on the 360 test images."""
     torch.manual_seed(0)
-    model = MODELS.build(Config(dict(load(CONFIG).model, data_preprocessor=load(CONFIG).data_preprocessor)))
-    model.init_weights()
-    if state is not None:
-        model.load_state_dict(state)
     features = []
-    for part in ('train', 'test'):
-        loader = load('configs/mocov2/resnet18_digits_linear.py').val_dataloader.to_dict()
-        loader['dataset'] |= dict(data_root=str(digits), data_prefix=part)
-        features.append(extract_features(model, Runner.build_dataloader(loader)))
+    with DefaultScope.overwrite_default_scope('mocox'):
+        model = MODELS.build(model_config(load(CONFIG)))
+        model.init_weights()
+        if state is not None:
+            model.load_state_dict(state)
+        for part in ('train', 'test'):
+            loader = load('configs/mocov2/resnet18_digits_linear.py').val_dataloader.to_dict()
+            loader['dataset'] |= dict(data_root=str(digits), data_prefix=part)
+            features.append(extract_features(model, Runner.build_dataloader(loader)))
     (bank, bank_labels), (queries, labels) = features
     return (knn_classify(queries, bank, bank_labels) == labels).double().mean().item()
 

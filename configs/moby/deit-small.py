@@ -15,7 +15,13 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(
-        type='mmpretrain.VisionTransformer', arch='deit-small', img_size=224, patch_size=16, drop_path_rate=0.2),
+        type='mmpretrain.VisionTransformer',
+        arch='deit-small',
+        img_size=224,
+        patch_size=16,
+        drop_path_rate=0.2,
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
+    ),
     neck=dict(in_channels=384),
 )
 train_dataloader = dict(batch_size=64)

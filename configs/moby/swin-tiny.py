@@ -14,7 +14,13 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    backbone=dict(type='mmpretrain.SwinTransformer', arch='tiny', img_size=224, drop_path_rate=0.2),
+    backbone=dict(
+        type='mmpretrain.SwinTransformer',
+        arch='tiny',
+        img_size=224,
+        drop_path_rate=0.2,
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
+    ),
     neck=dict(in_channels=768),
 )
 train_dataloader = dict(batch_size=64)

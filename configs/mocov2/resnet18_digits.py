@@ -2,8 +2,9 @@
 
 Source: no paper's row. MoCo v2 made small, with two changes: temperature 0.1, and a warm-up. Until the queue is full of
 real keys, pulling all of them to one point is a solution, and with a large learning rate a fresh network takes it.
-Published: no number.
-Hardware: 2 CPU cores, 128 images.
+Published: no number. Measured here (AMD EPYC, 2 cores, seed 0): 20 nearest neighbours 98.1 %, with a random backbone
+92.8 %; see docs/mocov2_digits.md.
+Hardware: 2 CPU cores, 128 images; 2 minutes.
 Launch: python tools/demo.py, which also writes data/digits; then
     python tools/train.py configs/mocov2/resnet18_digits.py
 """

@@ -189,6 +189,10 @@ def shrink(config: Config) -> None:
             config.model.backbone.out_indices = [0, 0, 1, 1]
     if 'size' in config.model.data_preprocessor:
         config.model.data_preprocessor.size = (64, 64)
+    for scheduler in config.param_scheduler if isinstance(config.param_scheduler, list) else []:
+        scheduler.begin = 0  # of the 1,500th iteration, where there is one only
+    if 'roi_head' in config.model:
+        config.model.train_cfg.rcnn.sampler.num = 8  # regions that pass through a stage of the ResNet
     for transform in _transforms(config.train_dataloader.dataset):
         if transform.type == 'RandomChoiceResize':
             transform.scales = [(128, 64)]

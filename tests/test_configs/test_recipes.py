@@ -360,6 +360,27 @@ def test_projectors_keep_the_initialisation_of_pytorch(name):
             assert tensor.abs().max() <= layer.in_features**-0.5
 
 
+SMALLER = {
+    'moby/swin-tiny': dict(arch=dict(embed_dims=64, depths=[1, 1], num_heads=[1, 2]), out_indices=(1,)),
+    'moby/deit-small': dict(arch=dict(embed_dims=64, num_layers=1, num_heads=2, feedforward_channels=256)),
+}
+
+
+@pytest.mark.parametrize('name', SMALLER)
+def test_transformers_of_moby_start_as_published(name):
+    """[M], timm: linear layers from a normal law of .02, biases 0. mmpretrain keeps Xavier for the MLPs of a ViT."""
+    cfg = model_config(load(PATH(name)))['backbone'] | SMALLER[name] | dict(img_size=32)
+    with DefaultScope.overwrite_default_scope('mocox'):
+        backbone = MODELS.build(cfg)
+    backbone.init_weights()
+    layers = {key: m for key, m in backbone.named_modules() if isinstance(m, nn.Linear)}
+    layers = {key: m for key, m in layers.items() if 'swin' in name or 'ffn' not in key}
+    assert layers
+    for key, layer in layers.items():
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1), key
+        assert layer.bias is None or (layer.bias == 0).all(), key
+
+
 def test_classifier_starts_as_published():
     """[D, Q, F]: N(0, 0.01) and zero bias."""
     cfg = model_config(load(PATH('mocov3/vit-tiny_cifar10_linear')))
