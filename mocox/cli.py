@@ -170,6 +170,12 @@ def _set_data_root(config: 'Config', data_root: str) -> None:
     holders = list(_dicts_with(config._cfg_dict, 'data_root'))
     if not holders:
         raise ValueError('--data-root: no dataset of this config has a data_root')
+    evaluators = [config.get(name) for name in ('val_evaluator', 'test_evaluator')]
+    for evaluator in _dicts_with(evaluators, 'ann_file'):  # mmdetection's: a path of its own
+        for old in {holder['data_root'] for holder in holders}:
+            if evaluator['ann_file'].startswith(old):
+                evaluator['ann_file'] = str(Path(data_root, evaluator['ann_file'].removeprefix(old).lstrip('/')))
+                break
     for holder in holders:
         holder['data_root'] = data_root
 

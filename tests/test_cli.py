@@ -160,6 +160,25 @@ def test_data_root_reaches_every_data_set(tmp_path):
     assert config.val_dataloader.dataset.dataset.data_root == str(tmp_path)
 
 
+def test_data_root_reaches_an_evaluators_annotations(tmp_path):
+    path = tmp_path / 'coco.py'
+    path.write_text("val_dataloader = dict(dataset=dict(data_root='data/coco/'))\n"
+                    "val_evaluator = dict(ann_file='data/coco/annotations/val.json')\n"
+                    "test_evaluator = [dict(ann_file='elsewhere/val.json'), dict(type='x')]\n")
+    config = prepare(path, '--data-root', tmp_path)
+    assert config.val_evaluator.ann_file == str(tmp_path / 'annotations/val.json')
+    assert config.test_evaluator[0].ann_file == 'elsewhere/val.json'
+
+
+def test_pretrained_reaches_the_stage_in_the_head_of_a_detector(tmp_path):
+    path = tmp_path / 'c4.py'
+    path.write_text("model = dict(backbone=dict(type='ResNet'), roi_head=dict(shared_head=dict(stage=3)))\n")
+    (tmp_path / 'start.pth').touch()
+    model = prepare(path, '--pretrained', tmp_path / 'start.pth').model
+    assert model.backbone.init_cfg == dict(type='mocox.Pretrained', checkpoint=str(tmp_path / 'start.pth'))
+    assert model.roi_head.shared_head.init_cfg == dict(model.backbone.init_cfg, part='layer4.')
+
+
 @pytest.mark.parametrize(('text', 'option', 'explanation'), [
     ('model = dict()', ['--data-root', '.'], 'no dataset of this config has a data_root'),
     ('optim_wrapper = dict(type="Other")', ['--amp'], "optim_wrapper.type='Other'"),

@@ -10,8 +10,8 @@ LAYERS = [
     'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn',
     'models.backbones models.necks models.heads models.data_preprocessor datasets',
     'models.algorithms models',
-    'checkpoint',
-    'engine evaluation contact_sheet',
+    'checkpoint contact_sheet',
+    'engine evaluation',
     'cli reference',
     'demo',
 ]

@@ -1,8 +1,8 @@
-"""MoCo v3, a ViT of 4 blocks with patches of 4 pixels, 100 epochs on 1,437 handwritten digits: the recipe of the demo.
+"""MoCo v3, a ViT of 4 blocks with convolutional stem, 60 epochs on 1,437 handwritten digits: the recipe of the demo.
 
-Source: no paper's row. The ViT recipe of arXiv 2104.02057, made small, with distortions that leave a digit what it is in
-place of crops and flips.
-Published: no number.
+Source: no paper's row. The recipe of arXiv 2104.02057 for ViTs with a convolutional stem, made small, with a larger
+learning rate, and with views that leave a digit what it is.
+Published: no number. Measured: k-NN 98.3 and linear 98.1 % on 360 test digits with seed 0, 96.7 and 97.8 % with seed 1.
 Hardware: 2 CPU cores, 128 images.
 Launch: python tools/demo.py, which also writes data/digits; then
     python tools/train.py configs/mocov3/vit-tiny_digits.py
@@ -16,10 +16,12 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(
-        arch=dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=256), img_size=16, patch_size=4),
-    neck=dict(in_channels=64, hid_channels=256, out_channels=128),
+        arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=192), img_size=16, patch_size=4,
+        stem='conv'),
+    neck=dict(in_channels=96, hid_channels=256, out_channels=128),
     head=dict(predictor=dict(in_channels=128, hid_channels=256, out_channels=128)),
 )
-optim_wrapper = dict(optimizer=dict(lr=3e-3))
+train_dataloader = dict(dataset=dict(crops=dict(degrees=20, scale=(0.7, 1.3), shear=15)))
+optim_wrapper = dict(optimizer=dict(lr=6e-3))
 param_scheduler = dict(warmup_epochs=10)
-train_cfg = dict(max_epochs=100)
+train_cfg = dict(max_epochs=60)

@@ -42,7 +42,7 @@ class Data:
             self._use_training_labels()
         self.num_classes = int(max(self.train.labels)) + 1
         if len(np.unique(self.train.labels)) < 2:
-            raise ValueError(f'{self.name}: the training images are all of one class, so there is nothing to tell apart')
+            raise ValueError(f'{self.name}: the training images are all of one class: there is nothing to tell apart')
 
     def _use_training_labels(self) -> None:
         """Class folders of the test are numbered as those of the training; classes without test images are allowed."""
@@ -76,8 +76,8 @@ def open_data(root: str, crops: dict, config: Config | None = None, test_split: 
     """Finds the images.
 
     Args:
-        root: A folder with ``train`` and ``val`` or ``test``, each with a folder per class; one with class folders only;
-            VOC 2007, CIFAR-10 or CIFAR-100 as published; or whatever the datasets of ``config`` read.
+        root: A folder with ``train`` and ``val`` or ``test``, each with a folder per class; one with class folders
+            only; VOC 2007, CIFAR-10 or CIFAR-100 as published; or whatever the datasets of ``config`` read.
         crops: Config of the transform that cuts the view.
         config: One whose training and test dataset have labels; their layout is read then.
         test_split: The name of the folder, or of VOC's split, to test on.

@@ -26,12 +26,12 @@ class Encoder(BaseModel):
     """A backbone, and a projector if its output is wanted, with the normalisation that belongs to them.
 
     Args:
-        backbone: Maps (B, 3, S, S) to features, or to a tuple whose last entry counts; maps are averaged over positions.
+        backbone: Maps (B, 3, S, S) to features, or to a tuple whose last entry counts; maps are averaged.
         projector: Maps features (B, C) to (B, D).
         mean: Per channel (RGB), 0 to 255.
         std: Per channel (RGB), 0 to 255.
         bgr: The backbone wants blue first.
-        flip_prob: Probability of a mirror image when training on top of the encoder; features are never of mirror images.
+        flip_prob: Probability of a mirror image when a classifier is trained on top; none otherwise.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Encoder(BaseModel):
             features = features.mean(dim=(2, 3))
         if features.ndim != 2:
             raise ValueError(
-                f'{type(self.backbone).__name__} gives features of shape {tuple(features.shape)}: one vector or one map '
+                f'{type(self.backbone).__name__} gives features of shape {tuple(features.shape)}: one vector or map '
                 'per image is needed (MoCoViT: out_type="cls_token" or "avg_featmap"; timm: num_classes=0)'
             )
         return features if self.projector is None else self.projector(features)
@@ -123,6 +123,8 @@ def load_encoder(
         backbone = MODELS.build(cfg)
     report = load_backbone(backbone, path, encoder, heads=heads)
     notes = [note for note in report.notes if not note.startswith('trained on')]
+    if not (config or image_size or checkpoint.arch.get('grid')):
+        notes.append(f'the file does not tell its image size: {size} pixels are used (--image-size says another)')
     projector = _projector(checkpoint, report.encoder) if level == 'projector' else None
     preprocessor = _configured_preprocessor(config)
     if not preprocessor and not checkpoint.meta.get('mean'):
@@ -167,7 +169,7 @@ def backbone_config(checkpoint: Checkpoint, weights: Mapping[str, Tensor], heads
         heads = heads or arch.get('num_heads')
         if heads is None:
             raise ValueError(
-                f'{checkpoint.path} does not tell its number of attention heads, and tensors have the same shape for any: '
+                f'{checkpoint.path} does not tell its number of attention heads, and tensors do not either: '
                 'pass --heads (ViT-S: 12 in MoCo v3, 6 in DeiT and timm) or --config CFG'
             )
         names = ('embed_dims', 'num_layers', 'feedforward_channels')
@@ -223,7 +225,8 @@ def build_projector(tensors: Mapping[str, Tensor]) -> nn.Module:
             modules.append(nn.BatchNorm1d(len(weight), affine=f'{norm}.weight' in tensors))
             modules[-1].load_state_dict(_below(tensors, norm, used), strict=f'{norm}.num_batches_tracked' in tensors)
     if not modules or used != set(tensors):
-        raise ValueError(f'a projector with the tensors {", ".join(list(tensors)[:6])}, ... is not known: use the backbone')
+        names = ', '.join(list(tensors)[:6])
+        raise ValueError(f'a projector with the tensors {names}, ... is not known: use the backbone')
     return nn.Sequential(*modules)
 
 

@@ -43,7 +43,7 @@ def evaluate(
         data_root: See :func:`mocox.evaluation.data.open_data`.
         protocols: Names in ``PROTOCOLS``; by default all that suit the data.
         encoder: ``query`` or ``momentum``.
-        config: See :func:`mocox.evaluation.encoder.load_encoder`; with labelled datasets, also the layout of the images.
+        config: See :func:`mocox.evaluation.encoder.load_encoder`; labelled datasets in it say how to read the images.
         heads: Number of attention heads, where the file does not tell.
         work_dir: Where the report goes; by default ``work_dirs/evaluate/NAME`` with the checkpoint's name.
         cache_dir: Where features are kept.
@@ -143,9 +143,7 @@ class FeatureStore:
             ValueError: Features are not finite.
         """
         folder = self.folder / cache_key(dataset=dataset_hash(dataset), **self.identity)
-        features, labels = cached_features(
-            self.model, dataset, folder, self.batch_size, self.num_workers, name=name
-        )
+        features, labels = cached_features(self.model, dataset, folder, self.batch_size, self.num_workers, name=name)
         check_finite(features, name)
         return features, labels
 
@@ -159,8 +157,8 @@ def check_finite(features: Tensor, name: str) -> None:
     wrong = (~features.isfinite().all(dim=1)).nonzero().flatten()
     if len(wrong):
         raise ValueError(
-            f'the features of {len(wrong)} of {len(features)} {name} are NaN or infinite, first number {int(wrong[0])}: '
-            'the checkpoint is of a run that diverged, or not for these images'
+            f'the features of {len(wrong)} of {len(features)} {name} are NaN or infinite, first number '
+            f'{int(wrong[0])}: the checkpoint is of a run that diverged, or not for these images'
         )
 
 
@@ -192,7 +190,13 @@ def _read_config(config: str | Path | Config | None) -> Config | None:
 
 
 def _describe(
-    loaded: LoadedEncoder, data: Data, task: Task, results: list[Result], path: str | Path, store: FeatureStore, seed: int
+    loaded: LoadedEncoder,
+    data: Data,
+    task: Task,
+    results: list[Result],
+    path: str | Path,
+    store: FeatureStore,
+    seed: int,
 ) -> dict[str, Any]:
     published = published_numbers(loaded.checkpoint)
     benchmark = data.published_as

@@ -80,9 +80,7 @@ class FeatureExtractor:
         report = Progress('images', len(images), len(images)) if progress else None
         if isinstance(images[0], Tensor) and images[0].is_floating_point():
             return self._from_tensors(images, batch_size, report)
-        loader = DataLoader(
-            _Images(images, self.crops), batch_size, num_workers=num_workers, collate_fn=collate_views
-        )
+        loader = DataLoader(_Images(images, self.crops), batch_size, num_workers=num_workers, collate_fn=collate_views)
         return extract_from_loader(self.model, loader, report)[0].numpy()
 
     def _from_tensors(self, images: Sequence[Tensor], batch_size: int, report: Progress | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Linear classifiers: the published probe on augmented images, for a grid of learning rates, and logistic regression."""
+"""Linear classifiers: the published probe, for a grid of learning rates at once, and logistic regression."""
 
 import copy
 from collections.abc import Callable, Sequence

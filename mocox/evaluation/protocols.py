@@ -122,7 +122,7 @@ def linear_probe(
     accuracies = (grid.predict(task.features[choose.to(task.features.device)]) == wanted).double().mean(dim=1)
     best = int(accuracies.argmax())
     if best in (int(torch.tensor(base_lrs).argmin()), int(torch.tensor(base_lrs).argmax())):
-        task.notes.append(f'linear: the best learning rate, {base_lrs[best]:g}, is at the edge of the grid (linear.base_lrs)')
+        task.notes.append('linear: the best learning rate is at the edge of the grid (linear.base_lrs)')
     path = task.work_dir / 'linear.pth'
     if dist.rank() == 0:
         save_linear(path, encoder, grid.weight[best], grid.bias[best])
@@ -176,9 +176,8 @@ def fewshot(
         )
         settings = dict(num_draws=num_draws, num_ways=num_ways, classifier='nearest class mean, cosine')
         spread = accuracies.std(correction=0).item()
-        results.append(
-            Result('fewshot', f'{k} per class', 'top-1', accuracies.mean().item(), len(task.test_labels), spread, settings)
-        )
+        mean, n = accuracies.mean().item(), len(task.test_labels)
+        results.append(Result('fewshot', f'{k} per class', 'top-1', mean, n, spread, settings))
     return results
 
 
@@ -278,4 +277,5 @@ def _svm_arrays(task: Task) -> tuple:
 
 def _report_epoch(num_epochs: int, epoch: int, losses: Tensor) -> None:
     if dist.rank() == 0 and (epoch == num_epochs or epoch % max(1, num_epochs // 10) == 0):
-        print(f'linear: epoch {epoch} of {num_epochs}, lowest loss {losses.nan_to_num(torch.inf).min():.3f}', flush=True)
+        lowest = losses.nan_to_num(torch.inf).min()
+        print(f'linear: epoch {epoch} of {num_epochs}, lowest loss {lowest:.3f}', flush=True)

@@ -76,7 +76,8 @@ def draw_chart(report: dict[str, Any], path: Path) -> None:
         color = COLORS[protocols.index(row['protocol']) % len(COLORS)]
         axes.barh(place, row['value'], 0.7, color=color, xerr=row['std'], error_kw=dict(ecolor=GRAY, capsize=3))
         text = f'{row["value"]:.1f}' + ('' if row['std'] is None else f' ± {row["std"]:.1f}')
-        axes.text(max(row['value'], row['published'] or 0) + (row['std'] or 0) + 1.5, place, text, va='center', fontsize=9)
+        end = max(row['value'] + (row['std'] or 0), row['published'] or 0)
+        axes.text(end + 1.5, place, text, va='center', fontsize=9)
         if row['published'] is not None:
             axes.plot([row['published']] * 2, [place - 0.42, place + 0.42], color='black', linewidth=2)
     if any(row['published'] is not None for row in rows):

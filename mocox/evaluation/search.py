@@ -55,8 +55,9 @@ def search_images(
     loaded.model.to(device)
     dataset = ImageFiles(folder, loaded.crops)
     if num_results > len(dataset) - 1:
-        raise ValueError(f'{folder} has {len(dataset)} images: at most {len(dataset) - 1} can be found beside the query')
-    bank = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)(dataset, 'images in the folder')[0]
+        raise ValueError(f'{folder} has {len(dataset)} images: at most {len(dataset) - 1} results are possible')
+    store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
+    bank, _ = store(dataset, 'images in the folder')
     extractor = FeatureExtractor(loaded.model, image_size=loaded.image_size)
     extractor.crops = dataset.crops
     found = []
@@ -76,7 +77,7 @@ def search_images(
 def draw_grid(queries: Sequence[str | Path], found: Sequence[Sequence[tuple[str, float]]]) -> Image.Image:
     """One row per query: the query, then what was found; a single row has the similarities as titles."""
     rows = [[_tile(query), *(_tile(path) for path, _ in pairs)] for query, pairs in zip(queries, found)]
-    titles = [f'{value:.3f}' for _, value in found[0]] if len(found) == 1 else [str(i + 1) for i in range(len(found[0]))]
+    titles = [f'{value:.3f}' if len(found) == 1 else str(rank) for rank, (_, value) in enumerate(found[0], start=1)]
     return draw_sheet(rows, ['query', *titles])
 
 

@@ -33,6 +33,11 @@ def write_class_folders(root: Path, classes: list[str], images: int, pattern: st
 
 
 def write_coco(root: Path) -> None:
+    """Needs mmdet, for the names of the 80 classes."""
+    from mmdet.datasets import CocoDataset
+
+    names = CocoDataset.METAINFO['classes']
+    categories = [dict(id=number, name=name) for number, name in enumerate(names, 1)]
     for split in ('train', 'val'):
         images, annotations = [], []
         for number in range(1, 5):
@@ -44,7 +49,7 @@ def write_coco(root: Path) -> None:
             annotations.append(
                 dict(id=number, image_id=number, category_id=18, bbox=box, area=2240, iscrowd=0, segmentation=[polygon])
             )
-        content = dict(images=images, annotations=annotations, categories=[dict(id=18, name='dog')])
+        content = dict(images=images, annotations=annotations, categories=categories)
         (root / 'annotations').mkdir(exist_ok=True)
         (root / 'annotations' / f'instances_{split}2017.json').write_text(json.dumps(content))
 
@@ -69,7 +74,11 @@ def write_voc0712(root: Path) -> None:
 
 def write_voc12aug(root: Path) -> None:
     """``root`` is what ``VOCdevkit/VOC2012`` is in the archive."""
-    for split, folder in (('train', 'SegmentationClass'), ('aug', 'SegmentationClassAug'), ('val', 'SegmentationClass')):
+    for split, folder in (
+        ('train', 'SegmentationClass'),
+        ('aug', 'SegmentationClassAug'),
+        ('val', 'SegmentationClass'),
+    ):
         names = [f'{split}_{number}' for number in range(2)]
         for name in names:
             write_image(root / 'JPEGImages' / f'{name}.jpg')

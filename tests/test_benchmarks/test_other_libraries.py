@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 
 from mocox.checkpoint import load_backbone
 from mocox.models import MoCoViT, SimpleFeaturePyramid
@@ -178,25 +178,28 @@ def test_one_training_step(name, resnet50, tmp_path):
 
 
 def shrink(config: Config) -> None:
-    """One step on images of about 64 px with a transformer of two blocks."""
+    """One step, and the test after it, on images of about 64 px with a transformer of four blocks."""
     config.train_cfg.max_iters = 1
-    config.train_dataloader.update(num_workers=0, persistent_workers=False)
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
     config.default_hooks.logger.interval = 1
     if config.model.backbone.type == 'mocox.MoCoViT':
-        config.model.backbone.arch = dict(embed_dims=768, num_layers=2, num_heads=12, feedforward_channels=64)
+        config.model.backbone.arch = dict(embed_dims=768, num_layers=4, num_heads=12, feedforward_channels=64)
         config.model.backbone.img_size = 64
         if config.default_scope == 'mmseg':
-            config.model.backbone.out_indices = [0, 0, 1, 1]
+            config.model.backbone.out_indices = [0, 1, 2, 3]
+    if config.model.test_cfg.get('mode') == 'slide':
+        config.model.test_cfg.update(crop_size=(64, 64), stride=(48, 48))
     if 'size' in config.model.data_preprocessor:
         config.model.data_preprocessor.size = (64, 64)
     for scheduler in config.param_scheduler if isinstance(config.param_scheduler, list) else []:
         scheduler.begin = 0  # of the 1,500th iteration, where there is one only
     if 'roi_head' in config.model:
         config.model.train_cfg.rcnn.sampler.num = 8  # regions that pass through a stage of the ResNet
-    for transform in _transforms(config.train_dataloader.dataset):
+    for transform in [*_transforms(config.train_dataloader.dataset), *_transforms(config.val_dataloader.dataset)]:
         if transform.type == 'RandomChoiceResize':
             transform.scales = [(128, 64)]
-        elif transform.type == 'RandomResize':
+        elif transform.type in ('RandomResize', 'Resize'):
             transform.scale = (128, 64)
         elif transform.type == 'RandomCrop':
             transform.crop_size = (64, 64)

@@ -1,4 +1,4 @@
-"""Both archives of CIFAR-10, written here in miniature, in the published layout."""
+"""Both archives of CIFAR-10 and of CIFAR-100, written here in miniature, in the published layout."""
 
 import pickle
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mocox.datasets import CIFAR10Images
+from mocox.datasets import CIFAR10Images, CIFAR100Images
 
 CROPS = dict(type='CenterCrop', size=32, resize=32)
 FILES = [*(f'data_batch_{number}' for number in range(1, 6)), 'test_batch']
@@ -83,3 +83,22 @@ def test_missing_or_damaged_files(tmp_path, batches):
         (tmp_path / 'test_batch.bin').write_bytes(content)
         with pytest.raises(ValueError, match=r'test_batch\.bin.* is not a CIFAR-10 batch'):
             CIFAR10Images(str(tmp_path), CROPS, split='test')
+
+
+@pytest.mark.parametrize('folder', ['', 'cifar-100-binary', 'cifar-100-python'])
+@pytest.mark.parametrize('binary', [True, False])
+def test_cifar100_has_fine_labels(tmp_path, folder, binary):
+    """Binary records start with the coarse label, the fine one follows."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 3072), np.uint8)
+    fine, coarse = np.array([99, 0, 57], np.uint8), np.array([1, 2, 3], np.uint8)
+    (tmp_path / folder).mkdir(exist_ok=True)
+    if binary:
+        (tmp_path / folder / 'train.bin').write_bytes(np.column_stack([coarse, fine, images]).tobytes())
+    else:
+        content = {b'fine_labels': fine.tolist(), b'coarse_labels': coarse.tolist(), b'data': images}
+        (tmp_path / folder / 'train').write_bytes(pickle.dumps(content, protocol=4))
+    train = CIFAR100Images(str(tmp_path), CROPS, with_labels=True)
+    assert [train[i]['label'] for i in range(3)] == [99, 0, 57]
+    np.testing.assert_array_equal(train[2]['inputs'][0].numpy().ravel(), images[2])
+    with pytest.raises(FileNotFoundError, match='no CIFAR-100.*cifar-100-binary'):
+        CIFAR100Images(str(tmp_path), CROPS, split='test')

@@ -210,3 +210,29 @@ def test_a_bad_start_does_not_condemn_a_folder(tmp_path):
     dataset = ImageFiles(str(tmp_path), CROPS)
     logging.disable(logging.NOTSET)
     assert level_shown(dataset[99]) == 99
+
+
+def test_list_file_with_commas(tmp_path):
+    """Places205's lists are called csv; both separators are read."""
+    make_files(tmp_path, 'a/1.png', 'b/2, x.png')
+    (tmp_path / 'list.csv').write_text('a/1.png,4\nb/2, x.png , 7\n')
+    dataset = ImageFiles(str(tmp_path), CROPS, list_file='list.csv', with_labels=True)
+    assert names(dataset) == ['a/1.png', 'b/2, x.png']
+    assert dataset.labels.tolist() == [4, 7]
+
+
+def test_published_list_of_imagenet_names(tmp_path):
+    """The class comes from the WordNet id; a class that the list leaves out keeps its number."""
+    make_files(tmp_path / 'train', *(f'n0000000{c}/n0000000{c}_{i}.JPEG' for c in (1, 2, 3) for i in (0, 1)))
+    (tmp_path / '1percent.txt').write_text('n00000003_1.JPEG\nn00000001_0.JPEG\n')
+    dataset = ImageFiles(str(tmp_path), CROPS, 'train', list_file='1percent.txt', with_labels=True)
+    assert names(dataset) == ['n00000003/n00000003_1.JPEG', 'n00000001/n00000001_0.JPEG']
+    assert dataset.labels.tolist() == [2, 0]
+    assert len(dataset.classes) == 3
+    assert [level_shown(dataset[i]) for i in (0, 1)] == [5, 0]
+    make_files(tmp_path / 'flat', 'n00000003_1.JPEG')
+    (tmp_path / 'flat.txt').write_text('n00000003_1.JPEG\n')
+    assert names(ImageFiles(str(tmp_path), CROPS, 'flat', list_file='flat.txt')) == ['n00000003_1.JPEG']
+    (tmp_path / '1percent.txt').write_text('n00000009_1.JPEG\nn00000001_0.JPEG\n')
+    with pytest.raises(ValueError, match=r"list file names \['n00000009'\].*no folders"):
+        ImageFiles(str(tmp_path), CROPS, 'train', list_file='1percent.txt', with_labels=True)

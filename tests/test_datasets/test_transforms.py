@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as tvf
 
-from mocox.datasets import CenterCrop, RandomAffineCrops, RandomResizedCrops
+from mocox.datasets import CenterCrop, RandomAffineCrops, RandomResizedCrops, TransformedCrops
 from mocox.datasets.transforms import affine_matrix
 from mocox.registry import TRANSFORMS
 
@@ -155,6 +155,8 @@ def test_affine_views_of_a_digit():
         (dict(type='RandomResizedCrops', size=8, scale=(0.5, 1.2)), 'scale'),
         (dict(type='RandomResizedCrops', size=8, ratio=(2.0, 1.0)), 'ratio'),
         (dict(type='RandomResizedCrops', size=8, num_views=0), 'num_views'),
+        (dict(type='RandomResizedCrops', size=8, interpolation='cubic'), "interpolation.*'cubic'"),
+        (dict(type='CenterCrop', size=8, interpolation='nearest'), 'interpolation'),
         (dict(type='CenterCrop', size=8, resize=7), 'resize=7 is smaller than size=8'),
         (dict(type='RandomAffineCrops', size=8, degrees=-1), 'degrees.*-1'),
         (dict(type='RandomAffineCrops', size=8, shear=90), 'shear.*90'),
@@ -172,3 +174,46 @@ def test_box_is_independent_of_the_size_of_the_result():
     boxes = [RandomResizedCrops(size).sample_box(50, 70, np.random.default_rng(1)) for size in (8, 224)]
     assert boxes[0] == boxes[1]
     assert math.prod(boxes[0][2:]) <= 50 * 70
+
+
+def test_bicubic_equals_pillow(photo):
+    (view,) = CenterCrop(100, 100, interpolation='bicubic')(photo, np.random.default_rng(0))
+    resized = np.asarray(Image.fromarray(photo).resize((640 * 100 // 427, 100), Image.Resampling.BICUBIC))
+    left = round((resized.shape[1] - 100) / 2)
+    difference = np.abs(view.permute(1, 2, 0).numpy().astype(int) - resized[:, left : left + 100])
+    assert difference.max() <= 1
+    assert not torch.equal(view, CenterCrop(100, 100)(photo, np.random.default_rng(0))[0])
+
+
+ERASING = dict(type='mmpretrain.RandomErasing', erase_prob=1.0, mode='const', fill_color=[1, 2, 3])
+
+
+def test_transforms_of_other_libraries_see_bgr(photo):
+    crops = TransformedCrops(dict(type='CenterCrop', size=32, resize=32), [ERASING])
+    (plain,), (view,) = (c(photo, np.random.default_rng(0)) for c in (crops.crops, crops))
+    erased = (view != plain).any(0)
+    assert 0.02 * 0.5 < erased.float().mean() < 0.5
+    assert view[:, erased].unique(dim=1).flatten().tolist() == [3, 2, 1]  # filled with blue 1, green 2, red 3
+    assert view.dtype == torch.uint8 and view.is_contiguous()
+
+
+def test_transforms_of_other_libraries_follow_the_samples_generator(photo):
+    """The same sample twice is the same, whatever the global generators do; views and samples differ."""
+    crops = TransformedCrops(dict(type='RandomResizedCrops', size=32, num_views=2), [ERASING])
+    assert crops.num_views == 2
+    first = crops(photo, np.random.default_rng([0, 1]))
+    np.random.rand(3)  # noqa: NPY002
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    again = crops(photo, np.random.default_rng([0, 1]))
+    assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    holes = [(view == torch.tensor([3, 2, 1])[:, None, None]).all(0) for view in first]
+    assert not torch.equal(*holes)
+
+
+def test_transforms_must_keep_the_size(photo):
+    crops = TransformedCrops(
+        dict(type='CenterCrop', size=32, resize=32), [dict(type='mmpretrain.CenterCrop', crop_size=8)]
+    )
+    with pytest.raises(ValueError, match=r'\(3, 8, 8\) of torch.uint8 \(3, 32, 32\)'):
+        crops(photo, np.random.default_rng(0))

@@ -31,7 +31,7 @@ def write_voc(folder: Path, splits: dict[str, list[str]], objects: dict[str, lis
         (folder / 'Annotations' / f'{name}.xml').write_text(
             f'<annotation><folder>VOC2007</folder><filename>{name}.jpg</filename>{items}</annotation>'
         )
-        pixels = np.full((10, 12, 3), 40 * number, np.uint8)
+        pixels = np.full((10, 12, 3), 40 * number % 256, np.uint8)
         Image.fromarray(pixels).save(folder / 'JPEGImages' / f'{name}.jpg')
 
 

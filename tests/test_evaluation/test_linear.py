@@ -47,7 +47,7 @@ def test_each_classifier_of_the_grid_is_one_trained_alone_by_sgd(number):
 
 def test_a_learning_rate_that_diverges_does_not_harm_the_others():
     features, labels = clusters()
-    both, alone = LinearGrid(5, 3, [0.1, 1e30]), LinearGrid(5, 3, [0.1])
+    both, alone = LinearGrid(5, 3, [0.1, float('inf')]), LinearGrid(5, 3, [0.1])
     for _ in range(20):
         both.step(features, labels)
         alone.step(features, labels)
@@ -93,7 +93,8 @@ class MeanColour(nn.Module):
 
 def train(folder, moves=False, **changes):
     dataset = ImageFiles(str(folder), dict(type='CenterCrop', size=8, resize=8), data_prefix='train', with_labels=True)
-    settings = dict(crops=dict(type='RandomResizedCrops', size=8, num_views=1), recipe=LinearRecipe(12, 8), base_lrs=LRS)
+    crops = dict(type='RandomResizedCrops', size=8, num_views=1)
+    settings = dict(crops=crops, recipe=LinearRecipe(12, 8), base_lrs=LRS)
     model = Encoder(MeanColour(moves))
     return train_grid(model, dataset, torch.arange(len(dataset)), 2, **(settings | changes)), dataset
 
@@ -122,7 +123,9 @@ def test_an_encoder_that_changes_is_an_error(tmp_path):
         train(tmp_path, moves=True)
 
 
-@pytest.mark.parametrize(('fraction', 'limit', 'expected'), [(0.1, 10_000, [2, 1, 0]), (0.5, 10_000, [10, 2, 0]), (0.5, 5, [4, 1, 0])])
+@pytest.mark.parametrize(
+    ('fraction', 'limit', 'expected'), [(0.1, 10_000, [2, 1, 0]), (0.5, 10_000, [10, 2, 0]), (0.5, 5, [4, 1, 0])]
+)
 def test_hold_out_takes_from_every_class(fraction, limit, expected):
     labels = torch.tensor([0] * 20 + [1] * 4 + [2])[torch.randperm(25)]
     learn, held_out = hold_out(labels, fraction, limit)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.neighbors import NearestCentroid
+from sklearn.neighbors import KNeighborsClassifier
 
+from mocox.evaluation import knn_classify
 from mocox.evaluation.evaluate import check_finite, split_options
 from mocox.evaluation.few_shot import few_shot_accuracies, nearest_class_mean
 from mocox.evaluation.protocols import PROTOCOLS, Task, choose_protocols
@@ -45,6 +46,13 @@ def test_permuted_labels_give_chance(name):
         assert result.value == pytest.approx(25, abs=10)
 
 
+def test_every_k_has_its_own_vote():
+    noisy = task(permuted=True)
+    for result in PROTOCOLS['knn'].run(noisy, ks=(1, 7, 50), temperature=0.5):
+        predicted = knn_classify(noisy.test_features, noisy.features, noisy.labels, int(result.setting[2:]), 0.5)
+        assert result.value == pytest.approx(100 * (predicted == noisy.test_labels).double().mean().item())
+
+
 def test_the_same_seed_gives_the_same_numbers():
     for name in ('logreg', 'fewshot'):
         first, second = (PROTOCOLS[name].run(task(permuted=True), **FAST[name]) for _ in range(2))
@@ -77,7 +85,7 @@ def test_nearest_class_mean_is_that_of_scikit_learn():
     labels = torch.arange(40) % 4
     unit = torch.nn.functional.normalize(support)
     means = torch.stack([unit[labels == label].mean(dim=0) for label in range(4)])
-    oracle = NearestCentroid().fit(torch.nn.functional.normalize(means), np.arange(4))
+    oracle = KNeighborsClassifier(1).fit(torch.nn.functional.normalize(means), np.arange(4))
     expected = oracle.predict(torch.nn.functional.normalize(queries))
     assert nearest_class_mean(queries, support, labels).tolist() == expected.tolist()
 
@@ -87,7 +95,7 @@ def test_episodes_with_fewer_classes_are_easier():
     features = features + 1.5 * torch.randn(10, 8)[labels]
     args = (features[:200], labels[:200], features[200:], labels[200:], 5)
     everything, pairs = few_shot_accuracies(*args), few_shot_accuracies(*args, num_ways=2)
-    assert pairs.mean() > everything.mean() + 0.1
+    assert pairs.mean() > everything.mean() + 0.03
     assert pairs.std() > 0
     with pytest.raises(ValueError, match='num_ways=11: must lie between 2 and the 10 classes'):
         few_shot_accuracies(*args, num_ways=11)

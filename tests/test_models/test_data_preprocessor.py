@@ -103,6 +103,72 @@ def test_labels():
     torch.testing.assert_close(evaluated, normalised(data['inputs'][0].float()))
 
 
+def mixed(kind: str, labels: Tensor) -> tuple[LabelledPreprocessor, dict]:
+    augments = dict(augments=[dict(type=kind, alpha=1.0)])
+    return LabelledPreprocessor(MEAN, STD, num_classes=6, batch_augments=augments), make_batch(1, label=labels)
+
+
+def partners(result: dict, labels: list[int]) -> list[tuple[float, int]]:
+    """Share of its own label and index of the other image, read from the scores of images with different labels."""
+    found = []
+    for label, sample in zip(labels, result['data_samples'], strict=True):
+        share = sample.gt_score[label].item()
+        others = [other for other in labels if other != label and sample.gt_score[other] > 0]
+        assert sample.gt_score.sum().item() == pytest.approx(1)
+        found.append((share, labels.index(others[0]) if others else labels.index(label)))
+    return found
+
+
+def test_mixup_by_hand():
+    labels = [3, 1, 4, 0]
+    preprocessor, data = mixed('Mixup', torch.tensor(labels))
+    images = normalised(data['inputs'][0].float())
+    result = preprocessor(data, training=True)
+    pairs = partners(result, labels)
+    assert any(other != i for i, (_, other) in enumerate(pairs))
+    for i, (share, other) in enumerate(pairs):
+        torch.testing.assert_close(
+            result['inputs'][i], share * images[i] + (1 - share) * images[other], atol=1e-5, rtol=0
+        )
+    assert [sample.gt_label.tolist() for sample in result['data_samples']] == [[3], [1], [4], [0]]
+
+
+def test_cutmix_by_hand():
+    """A share of the pixels comes from the other image, as large as its share of the label."""
+    labels = [3, 1, 4, 0]
+    preprocessor, data = mixed('CutMix', torch.tensor(labels))
+    data['inputs'] = [torch.arange(0, 200, 50, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 6, 6)]
+    images = normalised(data['inputs'][0].float())
+    result = preprocessor(data, training=True)
+    for i, (share, other) in enumerate(partners(result, labels)):
+        own = (result['inputs'][i] == images[i]).all(0)
+        assert torch.equal(result['inputs'][i][:, ~own], images[other][:, ~own])
+        assert own.float().mean().item() == pytest.approx(share, abs=1e-6)
+
+
+def test_mixing_is_a_function_of_the_draws_and_only_for_training():
+    preprocessor, data = mixed('Mixup', torch.tensor([3, 1, 4, 0]))
+    state = torch.get_rng_state()
+    first = preprocessor(data, training=True)['inputs']
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(5)
+    assert torch.equal(first, preprocessor(data, training=True)['inputs'])
+    plain = preprocessor(data)
+    torch.testing.assert_close(plain['inputs'], normalised(data['inputs'][0].float()))
+    assert 'gt_score' not in plain['data_samples'][0]
+    data['draws'] = torch.rand(4, 1, NUM_DRAWS)
+    assert not torch.equal(first, preprocessor(data, training=True)['inputs'])
+
+
+def test_mixing_needs_the_number_of_classes():
+    augments = dict(augments=[dict(type='Mixup', alpha=1.0)])
+    with pytest.raises(ValueError, match='num_classes'):
+        LabelledPreprocessor(MEAN, STD, batch_augments=augments)
+    preprocessor = LabelledPreprocessor(MEAN, STD, num_classes=4, batch_augments=augments)
+    with pytest.raises(ValueError, match='a label is 4, but num_classes=4'):
+        preprocessor(make_batch(1, label=torch.tensor([3, 1, 4, 0])), training=True)
+
+
 def test_configs_build():
     for name in ('mocov3', 'mocov3_32px'):
         config = Config.fromfile(f'configs/_base_/views/{name}.py')

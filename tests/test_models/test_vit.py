@@ -77,6 +77,29 @@ def test_frozen_parts():
     assert {n for n, p in conv.named_parameters() if not p.requires_grad} == {'pos_embed'}
 
 
+def test_fine_tuning_trains_everything():
+    model = MoCoViT(TINY, img_size=32, stop_grad_conv1=False, learn_positions=True)
+    model(torch.randn(2, 3, 32, 32))[0].sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_layer_depths():
+    """Two blocks make four depths: the input, each block, all behind them."""
+    model = MoCoViT(TINY, img_size=32)
+    names = [
+        'patch_embed.proj.bias',
+        'cls_token',
+        'pos_embed',
+        'blocks.0.norm1.weight',
+        'blocks.1.mlp.fc2.bias',
+        'norm.bias',
+    ]
+    assert [model.get_layer_depth(name) for name in names] == [(0, 4), (0, 4), (0, 4), (1, 4), (2, 4), (3, 4)]
+    assert [model.get_layer_depth(f'backbone.{name}', 'backbone.')[0] for name in names] == [0, 0, 0, 1, 2, 3]
+    assert model.get_layer_depth('head.fc.weight', 'backbone.') == (3, 4)
+    assert model.get_layer_depth('cls_token', 'backbone.') == (3, 4)
+
+
 @pytest.mark.parametrize(
     ('out_type', 'shape'),
     [('cls_token', (2, 16)), ('avg_featmap', (2, 16)), ('featmap', (2, 16, 2, 3)), ('raw', (2, 7, 16))],

@@ -1,7 +1,7 @@
-"""The 1,437 training digits that ``tools/demo.py`` writes as files, distorted like handwriting; no labels.
+"""The 1,437 training digits that ``tools/demo.py`` writes as files, two distorted views of each; no labels.
 
-One view is blurred more often than the other, as in MoCo v3. A digit has no colour, and neither its mirror image nor a
-part of it is that digit. Decoding in the training process is fastest for files this small.
+A digit has no colour, and neither its mirror image nor a part of it is that digit: so no colours, flips or crops, but
+rotation, shift, zoom and shear. Files this small are read by the training process itself.
 """
 
 data_preprocessor = dict(

@@ -48,5 +48,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', metric=['bbox', 'segm'])  # ground truth comes with the samples
+val_evaluator = dict(
+    type='CocoMetric', ann_file='data/coco/annotations/instances_val2017.json', metric=['bbox', 'segm']
+)
 test_evaluator = val_evaluator
