@@ -1,6 +1,8 @@
 """What every test starts from: one torch thread, a fixed seed, and nothing that an earlier ``Runner`` left behind."""
 
+import os
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 import torch
@@ -12,7 +14,8 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def fresh_start() -> Iterator[None]:
-    """Seeds torch before the test, and makes MMEngine forget its global instances after it."""
+    """Seeds torch before the test; restores the environment and MMEngine's global instances after it."""
     torch.manual_seed(0)
-    yield
+    with mock.patch.dict(os.environ):  # launchers and tools set variables
+        yield
     forget_runner()

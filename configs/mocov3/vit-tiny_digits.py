@@ -2,7 +2,7 @@
 
 Source: no paper's row. The recipe of arXiv 2104.02057 for ViTs with a convolutional stem, made small, with a larger
 learning rate, and with views that leave a digit what it is.
-Published: no number. Measured: k-NN 98.3 and linear 98.1 % on 360 test digits with seed 0, 96.7 and 97.8 % with seed 1.
+Published: no number. Measured on 360 test digits: k-NN 98.3, linear 98.1 % (seed 0); 96.7, 97.8 % (seed 1).
 Hardware: 2 CPU cores, 128 images.
 Launch: python tools/demo.py, which also writes data/digits; then
     python tools/train.py configs/mocov3/vit-tiny_digits.py
