@@ -71,8 +71,12 @@ class ViewsDataset(Dataset):
 
 
 @FUNCTIONS.register_module()
-def collate_views(samples: list[dict[str, Any]]) -> dict[str, Any]:
+def collate_views(samples: list[dict[str, Any]], _scope_: str | None = None) -> dict[str, Any]:
     """Stacks samples view by view, inside a worker straight into shared memory.
+
+    Args:
+        samples: What a dataset gave.
+        _scope_: Ignored: MMEngine hands over all of a config that was inherited from another package.
 
     Returns:
         ``inputs``: V tensors (B, 3, S, S) uint8; ``draws`` (B, V, P); ``index`` (B,); with labels ``label`` (B,).
