@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 # What a person can cause and cure. Anything else is a bug, and its traceback is wanted.
 USER_ERRORS = (ValueError, TypeError, KeyError, OSError, ImportError, SyntaxError, UnpicklingError)
 
-MEMORY_ADVICE = ('the GPU ran out of memory. Add --amp; or keep the batch and compute it in parts with --cfg-options '
-                 'model.chunk_size=64 (backbones without BatchNorm); or lower train_dataloader.batch_size')
+MEMORY_ADVICE = (
+    'the GPU ran out of memory. Add --amp; or keep the batch and compute it in parts with --cfg-options '
+    'model.chunk_size=64 (backbones without BatchNorm); or lower train_dataloader.batch_size'
+)
 
 
 def run_tool(main: Callable[[], None]) -> None:
@@ -58,8 +60,13 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument('config', help='a config file, or mocox::FOLDER/NAME.py for one that came with the package')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/CONFIG_NAME)')
     parser.add_argument('--data-root', help='the folder with the images, instead of the one in the config')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='change the config: train_dataloader.batch_size=64 optim_wrapper.optimizer.lr=1e-4')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='change the config: train_dataloader.batch_size=64 optim_wrapper.optimizer.lr=1e-4',
+    )
     parser.add_argument('--launcher', choices=dist.LAUNCHERS, default='none', help='who started the processes')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
@@ -67,11 +74,17 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what only training has."""
-    parser.add_argument('--resume', nargs='?', const='auto', metavar='CKPT',
-                        help='continue from this checkpoint, or without one from the latest in the work dir')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CKPT',
+        help='continue from this checkpoint, or without one from the latest in the work dir',
+    )
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
-    parser.add_argument('--auto-scale-lr', action='store_true',
-                        help='scale the learning rate by batch size / base_batch_size')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate by batch size / base_batch_size'
+    )
     parser.add_argument('--pretrained', metavar='CKPT', help='initialise the backbone from this checkpoint')
 
 
@@ -106,8 +119,10 @@ def prepare_config(path: str, args: argparse.Namespace) -> 'Config':
         _use_mixed_precision(config)
     if getattr(args, 'auto_scale_lr', False):
         if 'base_batch_size' not in config.get('auto_scale_lr', {}):
-            raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch '
-                             'size that its learning rate is for')
+            raise ValueError(
+                '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch '
+                'size that its learning rate is for'
+            )
         config.auto_scale_lr.enable = True
     if getattr(args, 'resume', None):
         _set_resume(config, args.resume)

@@ -47,8 +47,11 @@ def allow_log_history(module: ModuleType) -> None:
     reconstruct = np.ndarray(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     # numpy 2 moved its internals from numpy.core to numpy._core: a checkpoint of either must load under either.
-    moved = [(function, f'numpy.{core}.multiarray.{function.__name__}')
-             for core in ('core', '_core') for function in (reconstruct, scalar)]
+    moved = [
+        (function, f'numpy.{core}.multiarray.{function.__name__}')
+        for core in ('core', '_core')
+        for function in (reconstruct, scalar)
+    ]
     dtypes = sorted({type(np.dtype(code)) for code in '?bhilqBHILQefd'}, key=str)
     statistics = (get_statistic, 'builtins.getattr')
     torch.serialization.add_safe_globals([history, statistics, np.ndarray, np.dtype, *moved, *dtypes])
@@ -93,8 +96,9 @@ class _RepairAfterImport(importlib.abc.MetaPathFinder):
     def __init__(self, repairs: dict[str, Repair]) -> None:
         self.repairs = repairs
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
-                  target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         repair = self.repairs.pop(fullname, None)
         if repair is None:
             return None

@@ -93,7 +93,8 @@ def start(launcher: str, timeout_s: float = 1800.0) -> None:
         if not bound and local_size > num_gpus:
             raise ValueError(
                 f'{local_size} processes were started on this machine, but it has {num_gpus} GPU(s): start at most '
-                f'{num_gpus} (tools/dist_train.sh CONFIG {num_gpus}), or set CUDA_VISIBLE_DEVICES="" to use the CPU')
+                f'{num_gpus} (tools/dist_train.sh CONFIG {num_gpus}), or set CUDA_VISIBLE_DEVICES="" to use the CPU'
+            )
         torch.cuda.set_device(local_rank % num_gpus)
     torch_dist.init_process_group('nccl' if num_gpus else 'gloo', timeout=datetime.timedelta(seconds=timeout_s))
 
@@ -110,15 +111,19 @@ def _read_environment(launcher: str) -> tuple[int, int]:
             nodes = env['SLURM_NODELIST']
             env.update(RANK=env['SLURM_PROCID'], WORLD_SIZE=env['SLURM_NTASKS'], LOCAL_RANK=env['SLURM_LOCALID'])
             if 'MASTER_ADDR' not in env:
-                answer = subprocess.run(['scontrol', 'show', 'hostnames', nodes], stdout=subprocess.PIPE, text=True,
-                                        check=True)
+                answer = subprocess.run(
+                    ['scontrol', 'show', 'hostnames', nodes], stdout=subprocess.PIPE, text=True, check=True
+                )
                 env['MASTER_ADDR'] = answer.stdout.split()[0]
             # "4(x2),1" means 4 tasks on each of two nodes and 1 on the third.
             tasks = env.get('SLURM_STEP_TASKS_PER_NODE') or env['SLURM_TASKS_PER_NODE']
             local_size = max(int(part.split('(')[0]) for part in tasks.split(','))
         elif launcher == 'mpi':
-            env.update(RANK=env['OMPI_COMM_WORLD_RANK'], WORLD_SIZE=env['OMPI_COMM_WORLD_SIZE'],
-                       LOCAL_RANK=env['OMPI_COMM_WORLD_LOCAL_RANK'])
+            env.update(
+                RANK=env['OMPI_COMM_WORLD_RANK'],
+                WORLD_SIZE=env['OMPI_COMM_WORLD_SIZE'],
+                LOCAL_RANK=env['OMPI_COMM_WORLD_LOCAL_RANK'],
+            )
             env.setdefault('MASTER_ADDR', 'localhost')
             local_size = int(env['OMPI_COMM_WORLD_LOCAL_SIZE'])
         else:
@@ -128,7 +133,8 @@ def _read_environment(launcher: str) -> tuple[int, int]:
     except KeyError as error:
         raise ValueError(
             f'launcher is {launcher!r}, but the environment variable {error.args[0]} is not set: start the processes '
-            'with tools/dist_train.sh or tools/slurm_train.sh, or use --launcher none') from None
+            'with tools/dist_train.sh or tools/slurm_train.sh, or use --launcher none'
+        ) from None
 
 
 def launch(arguments: list[str]) -> int:

@@ -37,7 +37,7 @@ def _unwrap_worker_message(message: str) -> str:
     if not message.startswith('Caught ') or 'Original Traceback' not in message:
         return message
     final = list(re.finditer(r'^[\w.]*(?:Error|Exception|Exit|Interrupt)\w*: ', message, re.MULTILINE))
-    return message[final[-1].end():].strip() if final else message
+    return message[final[-1].end() :].strip() if final else message
 
 
 def _path_in_use(frames: list[FrameType]) -> str:
@@ -49,8 +49,10 @@ def _explain_refused_file(message: str, frames: list[FrameType]) -> str:
     path = _path_in_use(frames)
     wanted = re.search(r'(?:GLOBAL|global|class|function)\s+`?([A-Za-z_][\w]*(?:\.\w+)+)', message)
     if wanted:
-        return (f'{path} was refused: loading it would call {wanted[1]}, which no checkpoint needs. It may be '
-                'malicious; if you trust its author, ask for a file that holds tensors only')
+        return (
+            f'{path} was refused: loading it would call {wanted[1]}, which no checkpoint needs. It may be '
+            'malicious; if you trust its author, ask for a file that holds tensors only'
+        )
     return f'{path} is not a checkpoint that torch.load can read: {message.splitlines()[0]}'
 
 

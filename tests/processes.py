@@ -92,8 +92,13 @@ def _serve(rank: int, world_size: int, folder: str, pipe: Connection) -> None:
     torch.set_num_threads(1)
     for name, value in dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=world_size, LOCAL_WORLD_SIZE=world_size).items():
         os.environ[name] = str(value)
-    dist.init_process_group('gloo', init_method=Path(folder, 'rendezvous').as_uri(), rank=rank, world_size=world_size,
-                            timeout=datetime.timedelta(seconds=120))
+    dist.init_process_group(
+        'gloo',
+        init_method=Path(folder, 'rendezvous').as_uri(),
+        rank=rank,
+        world_size=world_size,
+        timeout=datetime.timedelta(seconds=120),
+    )
     while True:
         try:
             task = pipe.recv_bytes()

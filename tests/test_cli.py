@@ -43,13 +43,19 @@ MISTAKES = {
     'unknown key of a parent class': (['--cfg-options', 'model.chunk_sise=8'], "MoCoV3 .*'chunk_sise'.*chunk_size"),
     'unknown key of a torch class': (['--cfg-options', 'optim_wrapper.optimizer.lrr=1'], "AdamW .*'lrr'.*lr"),
     'unknown key of the loop': (['--cfg-options', 'train_cfg.max_epoch=2'], "has no argument 'max_epoch'.*max_epochs"),
-    'unknown key of the loader': (['--cfg-options', 'train_dataloader.bach_size=2'],
-                                  "DataLoader has no argument 'bach_size'.*batch_size"),
+    'unknown key of the loader': (
+        ['--cfg-options', 'train_dataloader.bach_size=2'],
+        "DataLoader has no argument 'bach_size'.*batch_size",
+    ),
     'unknown section': (['--cfg-options', 'train_dataloadr.batch_size=2'], "'train_dataloadr'.*train_dataloader"),
-    'unknown component': (['--cfg-options', 'model.backbone.type=MoCoVit'],
-                          "no 'MoCoVit' in the model registry of scope mocox.*MoCoViT"),
-    'unknown foreign component': (['--cfg-options', 'model.backbone.type=mmpretrain.ResNett'],
-                                  "'mmpretrain.ResNett'.*mmpretrain.ResNet"),
+    'unknown component': (
+        ['--cfg-options', 'model.backbone.type=MoCoVit'],
+        "no 'MoCoVit' in the model registry of scope mocox.*MoCoViT",
+    ),
+    'unknown foreign component': (
+        ['--cfg-options', 'model.backbone.type=mmpretrain.ResNett'],
+        "'mmpretrain.ResNett'.*mmpretrain.ResNet",
+    ),
     'package that is not installed': (['--cfg-options', 'model.backbone.type=mmfoo.ResNet'], 'mmfoo is not installed'),
     'batch of one': (['--cfg-options', 'train_dataloader.batch_size=1'], 'batch size 1.*train_dataloader.batch_size'),
     'momentum out of range': (['--cfg-options', 'model.base_momentum=1.5'], r'momentum.*1\.5'),
@@ -62,8 +68,10 @@ MISTAKES = {
     'resume is missing': (['--resume', 'nowhere.pth'], '--resume.*nowhere.pth'),
     'resume is text': (['--resume', 'text.pth'], 'text.pth is not a checkpoint'),
     'resume is malicious': (['--resume', 'malicious.pth'], 'malicious.pth was refused.*system'),
-    'float16 on the CPU': (['--cfg-options', 'optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.dtype=float16'],
-                           "'float16' needs a GPU"),
+    'float16 on the CPU': (
+        ['--cfg-options', 'optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.dtype=float16'],
+        "'float16' needs a GPU",
+    ),
 }
 
 
@@ -75,7 +83,7 @@ def test_mistakes_end_training_with_an_explanation(tiny, capfd, mistake):
         run_tool('train.py', tiny, *arguments)
     assert end.value.code == 1
     message = capfd.readouterr().err
-    message = message[message.index('error: '):]
+    message = message[message.index('error: ') :]
     assert re.search(explanation, message, re.DOTALL), message
     assert 'Traceback' not in message
     assert len(message) < 1500
@@ -138,9 +146,20 @@ def prepare(path, *arguments):
 def test_options_change_the_config(tiny, tmp_path):
     (tmp_path / 'other').mkdir()
     (tmp_path / 'start.pth').touch()
-    config = prepare(tiny, '--data-root', 'other', '--pretrained', 'start.pth', '--amp', '--auto-scale-lr',
-                     '--launcher', 'pytorch', '--cfg-options', 'optim_wrapper.optimizer.lr=0.5',
-                     'auto_scale_lr.enable=False')
+    config = prepare(
+        tiny,
+        '--data-root',
+        'other',
+        '--pretrained',
+        'start.pth',
+        '--amp',
+        '--auto-scale-lr',
+        '--launcher',
+        'pytorch',
+        '--cfg-options',
+        'optim_wrapper.optimizer.lr=0.5',
+        'auto_scale_lr.enable=False',
+    )
     assert config.train_dataloader.dataset.data_root == 'other'
     assert config.model.backbone.init_cfg == dict(type='mocox.Pretrained', checkpoint='start.pth')
     assert config.optim_wrapper.type == 'mocox.AmpOptimWrapper'
@@ -153,8 +172,10 @@ def test_options_change_the_config(tiny, tmp_path):
 
 def test_data_root_reaches_every_data_set(tmp_path):
     path = tmp_path / 'config.py'
-    path.write_text("train_dataloader = dict(dataset=dict(datasets=[dict(data_root='a'), dict(data_root='b')]))\n"
-                    "val_dataloader = dict(dataset=dict(dataset=dict(data_root='c')))\ntest_dataloader = None\n")
+    path.write_text(
+        "train_dataloader = dict(dataset=dict(datasets=[dict(data_root='a'), dict(data_root='b')]))\n"
+        "val_dataloader = dict(dataset=dict(dataset=dict(data_root='c')))\ntest_dataloader = None\n"
+    )
     config = prepare(path, '--data-root', tmp_path)
     assert [part.data_root for part in config.train_dataloader.dataset.datasets] == [str(tmp_path)] * 2
     assert config.val_dataloader.dataset.dataset.data_root == str(tmp_path)
@@ -162,9 +183,11 @@ def test_data_root_reaches_every_data_set(tmp_path):
 
 def test_data_root_reaches_an_evaluators_annotations(tmp_path):
     path = tmp_path / 'coco.py'
-    path.write_text("val_dataloader = dict(dataset=dict(data_root='data/coco/'))\n"
-                    "val_evaluator = dict(ann_file='data/coco/annotations/val.json')\n"
-                    "test_evaluator = [dict(ann_file='elsewhere/val.json'), dict(type='x')]\n")
+    path.write_text(
+        "val_dataloader = dict(dataset=dict(data_root='data/coco/'))\n"
+        "val_evaluator = dict(ann_file='data/coco/annotations/val.json')\n"
+        "test_evaluator = [dict(ann_file='elsewhere/val.json'), dict(type='x')]\n"
+    )
     config = prepare(path, '--data-root', tmp_path)
     assert config.val_evaluator.ann_file == str(tmp_path / 'annotations/val.json')
     assert config.test_evaluator[0].ann_file == 'elsewhere/val.json'
@@ -179,11 +202,14 @@ def test_pretrained_reaches_the_stage_in_the_head_of_a_detector(tmp_path):
     assert model.roi_head.shared_head.init_cfg == dict(model.backbone.init_cfg, part='layer4.')
 
 
-@pytest.mark.parametrize(('text', 'option', 'explanation'), [
-    ('model = dict()', ['--data-root', '.'], 'no dataset of this config has a data_root'),
-    ('optim_wrapper = dict(type="Other")', ['--amp'], "optim_wrapper.type='Other'"),
-    ('model = dict()', ['--auto-scale-lr'], 'base_batch_size'),
-])
+@pytest.mark.parametrize(
+    ('text', 'option', 'explanation'),
+    [
+        ('model = dict()', ['--data-root', '.'], 'no dataset of this config has a data_root'),
+        ('optim_wrapper = dict(type="Other")', ['--amp'], "optim_wrapper.type='Other'"),
+        ('model = dict()', ['--auto-scale-lr'], 'base_batch_size'),
+    ],
+)
 def test_options_that_do_not_fit_the_config(tmp_path, text, option, explanation):
     path = tmp_path / 'config.py'
     path.write_text(text)
@@ -206,8 +232,9 @@ def test_resume(tiny, tmp_path, capsys):
     assert (config.resume, config.load_from) == (True, 'mine.pth')
 
 
-@pytest.mark.parametrize(('num_gpus', 'has_bfloat16', 'dtype'), [(0, False, 'bfloat16'), (1, True, 'bfloat16'),
-                                                               (1, False, 'float16')])
+@pytest.mark.parametrize(
+    ('num_gpus', 'has_bfloat16', 'dtype'), [(0, False, 'bfloat16'), (1, True, 'bfloat16'), (1, False, 'float16')]
+)
 def test_amp_chooses_what_the_device_can(tiny, monkeypatch, num_gpus, has_bfloat16, dtype):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: num_gpus > 0)
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: has_bfloat16)
@@ -216,7 +243,12 @@ def test_amp_chooses_what_the_device_can(tiny, monkeypatch, num_gpus, has_bfloat
 
 def test_a_tool_in_its_own_process(tmp_path):
     """The exit code and the streams as a shell sees them."""
-    result = subprocess.run([sys.executable, ROOT / 'tools' / 'train.py', 'nowhere.py'], cwd=tmp_path, text=True,
-                            capture_output=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    result = subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'train.py', 'nowhere.py'],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
     assert (result.returncode, result.stdout) == (1, '')
     assert 'error: there is no config file nowhere.py\n(MOCOX_DEBUG=1 shows the traceback)\n' in result.stderr

@@ -59,8 +59,9 @@ class Runs:
         return os.system, (self.command,)
 
 
-@pytest.mark.parametrize('attribute', [(HistoryBuffer, '__init__'), (HistoryBuffer, '__subclasses__'),
-                                       (collections.OrderedDict, 'mean')])
+@pytest.mark.parametrize(
+    'attribute', [(HistoryBuffer, '__init__'), (HistoryBuffer, '__subclasses__'), (collections.OrderedDict, 'mean')]
+)
 def test_getattr_is_allowed_for_the_statistics_only(tmp_path, attribute):
     torch.save(Reads(*attribute), tmp_path / 'x.pth')
     with pytest.raises(pickle.UnpicklingError):
@@ -76,8 +77,10 @@ def test_mmengine_never_runs_code_of_a_checkpoint(tmp_path):
 
 @pytest.mark.parametrize('imports', ['mocox, mmengine.runner', 'mmengine.runner, mocox'])
 def test_repairs_take_effect_in_either_order(imports):
-    code = (f'import {imports}, torch; from mmengine.config.utils import MODULE2PACKAGE; '
-            "assert 'mocox' in MODULE2PACKAGE; print(len(torch.serialization.get_safe_globals()))")
+    code = (
+        f'import {imports}, torch; from mmengine.config.utils import MODULE2PACKAGE; '
+        "assert 'mocox' in MODULE2PACKAGE; print(len(torch.serialization.get_safe_globals()))"
+    )
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 10

@@ -12,9 +12,17 @@ def use_collectives(num_rows: int) -> dict:
     y = torch.tensor([1.0 + dist.rank()], requires_grad=True)
     (dist.all_reduce_sum(y) * (dist.rank() + 1)).backward()
     parameter = x.clone().requires_grad_()
-    return dict(rows=dist.gather_rows(parameter), transposed=dist.gather_rows(x.t()), offset=dist.rank_offset(num_rows),
-                size=dist.world_size(), total=dist.all_reduce_sum(y).detach(), y=y.detach(), grad=y.grad,
-                half=dist.gather_rows(x.bfloat16()), integers=dist.gather_rows(x.long()))
+    return dict(
+        rows=dist.gather_rows(parameter),
+        transposed=dist.gather_rows(x.t()),
+        offset=dist.rank_offset(num_rows),
+        size=dist.world_size(),
+        total=dist.all_reduce_sum(y).detach(),
+        y=y.detach(),
+        grad=y.grad,
+        half=dist.gather_rows(x.bfloat16()),
+        integers=dist.gather_rows(x.long()),
+    )
 
 
 @pytest.mark.dist
@@ -54,8 +62,9 @@ def environment(monkeypatch):
     return lambda **values: [monkeypatch.setenv(name, str(value)) for name, value in values.items()]
 
 
-@pytest.mark.parametrize(('launcher', 'missing'), [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NODELIST'),
-                                                   ('mpi', 'OMPI_COMM_WORLD_RANK')])
+@pytest.mark.parametrize(
+    ('launcher', 'missing'), [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NODELIST'), ('mpi', 'OMPI_COMM_WORLD_RANK')]
+)
 def test_not_started_by_the_launcher(environment, launcher, missing):
     with pytest.raises(ValueError, match=f'{missing} is not set.*dist_train.sh'):
         dist.start(launcher)
@@ -68,10 +77,17 @@ def test_unknown_launcher():
 
 STARTED_BY = {
     'pytorch': dict(RANK=3, LOCAL_RANK=3, WORLD_SIZE=4, LOCAL_WORLD_SIZE=4, MASTER_ADDR='localhost'),
-    'slurm': dict(SLURM_NODELIST='n1', SLURM_PROCID=3, SLURM_NTASKS=8, SLURM_LOCALID=3, SLURM_TASKS_PER_NODE='4(x2)',
-                  MASTER_ADDR='n1'),
-    'mpi': dict(OMPI_COMM_WORLD_RANK=3, OMPI_COMM_WORLD_SIZE=4, OMPI_COMM_WORLD_LOCAL_RANK=3,
-                OMPI_COMM_WORLD_LOCAL_SIZE=4),
+    'slurm': dict(
+        SLURM_NODELIST='n1',
+        SLURM_PROCID=3,
+        SLURM_NTASKS=8,
+        SLURM_LOCALID=3,
+        SLURM_TASKS_PER_NODE='4(x2)',
+        MASTER_ADDR='n1',
+    ),
+    'mpi': dict(
+        OMPI_COMM_WORLD_RANK=3, OMPI_COMM_WORLD_SIZE=4, OMPI_COMM_WORLD_LOCAL_RANK=3, OMPI_COMM_WORLD_LOCAL_SIZE=4
+    ),
 }
 
 

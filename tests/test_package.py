@@ -81,7 +81,8 @@ def test_source_distribution_can_build_the_same(built):
         names = {name.partition('/')[2] for name in archive.getnames()}
     assert {'setup.py', 'model-index.yml', 'LICENSE', 'README.md', 'tools/train.py', 'tests/processes.py'} <= names
     assert {name for name in names if name.startswith('configs/') and '.' in name} == {
-        f'configs/{name}' for name in files_below(ROOT / 'configs')}
+        f'configs/{name}' for name in files_below(ROOT / 'configs')
+    }
     assert not [name for name in names if '.mim' in name]
 
 

@@ -58,8 +58,8 @@ class MomentumUpdateHook(Hook):
         if missing:
             raise ValueError(
                 f"the checkpoint has {len(backbone) - len(missing)} of the backbone's {len(backbone)} tensors in this "
-                f'name and shape; the first it lacks: {", ".join(missing[:3])}. load_from and resume need a checkpoint of '
-                'the same model; to start from a backbone in any layout use --pretrained FILE'
+                f'name and shape; the first it lacks: {", ".join(missing[:3])}. load_from and resume need a checkpoint '
+                'of the same model; to start from a backbone in any layout use --pretrained FILE'
             )
         self.sync_after_load = not any(key.startswith('momentum_encoder.') for key in state)
 

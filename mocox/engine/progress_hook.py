@@ -64,8 +64,9 @@ class ProgressHook(Hook):
         for handler in self._console_handlers(runner):
             handler.removeFilter(self.filter)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
-                         outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
         """Prints when enough time has passed, and after the first and the last iteration."""
         if runner.rank != 0:
             return
@@ -87,9 +88,11 @@ class ProgressHook(Hook):
         since = now - (self.last_time if self.last_iter > self.start_iter else self.start_time)
         images_per_s = (done - self.last_iter) * batch_size * runner.world_size / max(since, 1e-9)
         remaining = (now - self.start_time) / (done - self.start_iter) * (total - done)
-        return (f'{_bar(done / total)} {done / total:4.0%} | epoch {runner.epoch + 1}/{runner.max_epochs} '
-                f'| loss {loss:.3f}{chance} | lr {lr:.2e} '
-                f'| {images_per_s:.0f} images/s | {datetime.timedelta(seconds=round(remaining))} left')
+        return (
+            f'{_bar(done / total)} {done / total:4.0%} | epoch {runner.epoch + 1}/{runner.max_epochs} '
+            f'| loss {loss:.3f}{chance} | lr {lr:.2e} '
+            f'| {images_per_s:.0f} images/s | {datetime.timedelta(seconds=round(remaining))} left'
+        )
 
     def _console_handlers(self, runner: Runner) -> list[logging.Handler]:
         return [handler for handler in runner.logger.handlers if type(handler) is logging.StreamHandler]

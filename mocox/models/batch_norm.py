@@ -45,7 +45,8 @@ class SyncBatchNorm(_BatchNorm):
         if x.numel() // max(x.shape[1], 1) * dist.world_size() == 1:
             raise ValueError(
                 f'BatchNorm cannot train with batch size 1: an input of shape {tuple(x.shape)} has one value per '
-                'channel and no variance. Set train_dataloader.batch_size to 2 or more, and drop_last=True')
+                'channel and no variance. Set train_dataloader.batch_size to 2 or more, and drop_last=True'
+            )
 
     def _forward_across_processes(self, x: Tensor) -> Tensor:
         dims = [dim for dim in range(x.ndim) if dim != 1]

@@ -78,12 +78,15 @@ def test_two_processes_count_every_image_once(folder, checkpoint):
     assert json.loads((folder / 'two.json').read_text())['accuracy/top1'] == pytest.approx(100 * 7 / 13, rel=1e-6)
 
 
-@pytest.mark.parametrize(('change', 'told'), [
-    (lambda state: state.pop('head.fc.bias'), 'missing.*head.fc.bias'),
-    (lambda state: state.update({'neck.fc0.weight': torch.zeros(1)}), 'unexpected.*neck.fc0.weight'),
-    (lambda state: state.update({'head.fc.weight': torch.zeros(3, 16)}), 'head.fc.weight.*3, 16.*2, 16'),
-    (lambda state: [state.pop(name) for name in list(state) if 'backbone' in name], 'missing.*backbone.cls_token'),
-])
+@pytest.mark.parametrize(
+    ('change', 'told'),
+    [
+        (lambda state: state.pop('head.fc.bias'), 'missing.*head.fc.bias'),
+        (lambda state: state.update({'neck.fc0.weight': torch.zeros(1)}), 'unexpected.*neck.fc0.weight'),
+        (lambda state: state.update({'head.fc.weight': torch.zeros(3, 16)}), 'head.fc.weight.*3, 16.*2, 16'),
+        (lambda state: [state.pop(name) for name in list(state) if 'backbone' in name], 'missing.*backbone.cls_token'),
+    ],
+)
 def test_a_checkpoint_that_does_not_fit_is_refused(folder, checkpoint, capfd, change, told):
     other = torch.load(checkpoint, weights_only=True)
     change(other['state_dict'])

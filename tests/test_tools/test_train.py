@@ -48,8 +48,11 @@ def losses(work_dir: Path) -> list[float]:
 def test_a_run_learns_and_leaves_its_files(straight):
     before, after = (read(straight / f'epoch_{epoch}.pth') for epoch in (2, 4))
     assert list(read(straight / 'epoch_4.pth')['state_dict']) == list(after['state_dict'])
-    moved = {name.partition('.')[0] for name, tensor in after['state_dict'].items()
-             if not torch.equal(tensor, before['state_dict'][name])}
+    moved = {
+        name.partition('.')[0]
+        for name, tensor in after['state_dict'].items()
+        if not torch.equal(tensor, before['state_dict'][name])
+    }
     assert moved == {'backbone', 'neck', 'head', 'momentum_encoder'}
     assert (straight / 'last_checkpoint').read_text() == str(straight / 'epoch_4.pth')
     assert (straight / 'tiny.py').is_file()
@@ -95,8 +98,16 @@ def test_mixed_precision_differs_only_by_rounding(folder, straight):
 
 @pytest.mark.dist
 def test_two_processes_equal_one_with_the_doubled_batch(folder, straight):
-    result = run_script('dist_train.sh', folder / 'tiny.py', 2, '--work-dir', folder / 'two',
-                        '--cfg-options', 'train_dataloader.batch_size=4', cwd=folder)
+    result = run_script(
+        'dist_train.sh',
+        folder / 'tiny.py',
+        2,
+        '--work-dir',
+        folder / 'two',
+        '--cfg-options',
+        'train_dataloader.batch_size=4',
+        cwd=folder,
+    )
     assert result.returncode == 0, result.stderr
     two, one = (read(path / 'epoch_4.pth')['state_dict'] for path in (folder / 'two', straight))
     assert_same_state(two, one, rtol=1e-4, atol=1e-5)
@@ -123,8 +134,12 @@ def test_slurm_script_passes_everything_on(tmp_path):
     (tmp_path / 'srun').chmod(0o755)
     script = ROOT / 'tools' / 'slurm_train.sh'
     env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'GPUS': '16'}
-    result = subprocess.run(['bash', script, 'gpu', 'name', 'c.py', 'work', '--amp', '--cfg-options', 'a=b c'], env=env,
-                            text=True, capture_output=True)
+    result = subprocess.run(
+        ['bash', script, 'gpu', 'name', 'c.py', 'work', '--amp', '--cfg-options', 'a=b c'],
+        env=env,
+        text=True,
+        capture_output=True,
+    )
     arguments = result.stdout.splitlines()
     assert {'--partition=gpu', '--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8'} <= set(arguments)
     assert arguments[-8:] == ['c.py', '--work-dir', 'work', '--launcher', 'slurm', '--amp', '--cfg-options', 'a=b c']
