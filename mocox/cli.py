@@ -135,7 +135,25 @@ def build_runner(config: 'Config') -> 'Runner':
     from mmengine.runner import Runner
 
     dist.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800))
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if config.get(name):
+            _complete_loader(config[name], config.get('randomness', {}).get('seed'))
     return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+
+
+def _complete_loader(loader: dict, seed: int | None) -> None:
+    """Gives the run's seed to our data sets (MMEngine gives it to samplers only); pins no memory without a GPU."""
+    import torch
+
+    from mocox.datasets import ViewsDataset
+    from mocox.registry import DATASETS
+
+    if not torch.cuda.is_available():
+        loader.pop('pin_memory', None)  # torch would warn
+    dataset = loader['dataset']
+    kind = DATASETS.get(dataset['type']) if isinstance(dataset, dict) and 'type' in dataset else None
+    if inspect.isclass(kind) and issubclass(kind, ViewsDataset) and seed is not None:
+        dataset.setdefault('seed', seed)
 
 
 def load_for_test(runner: 'Runner', path: str) -> None:

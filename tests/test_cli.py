@@ -252,3 +252,22 @@ def test_a_tool_in_its_own_process(tmp_path):
     )
     assert (result.returncode, result.stdout) == (1, '')
     assert 'error: there is no config file nowhere.py\n(MOCOX_DEBUG=1 shows the traceback)\n' in result.stderr
+
+
+def test_the_seed_of_the_run_is_that_of_our_data_sets():
+    loader = dict(pin_memory=True, dataset=dict(type='ImageFiles', data_root='x'))
+    cli._complete_loader(loader, 7)
+    assert loader['dataset']['seed'] == 7
+    loader = dict(dataset=dict(type='ImageFiles', data_root='x', seed=3))
+    cli._complete_loader(loader, 7)
+    assert loader['dataset']['seed'] == 3  # given, so kept
+    loader = dict(dataset=dict(type='mmpretrain.ImageNet'))
+    cli._complete_loader(loader, 7)
+    assert 'seed' not in loader['dataset']
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU to pin memory for')
+def test_no_memory_is_pinned_without_a_gpu():
+    loader = dict(pin_memory=True, dataset=dict(type='ImageFiles', data_root='x'))
+    cli._complete_loader(loader, None)
+    assert 'pin_memory' not in loader and 'seed' not in loader['dataset']

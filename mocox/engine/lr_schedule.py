@@ -5,6 +5,11 @@ from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from mocox.registry import PARAM_SCHEDULERS
 from mocox.schedules import warmup_cosine
 
+NO_BATCH = (
+    'an epoch has no batch: there are fewer images than train_dataloader.batch_size (times the number of processes), '
+    'and drop_last=True leaves out what fills no batch. Lower it: --cfg-options train_dataloader.batch_size=...'
+)
+
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(_ParamScheduler):
@@ -50,6 +55,8 @@ class WarmupCosineLR(_ParamScheduler):
         cls, *args, epoch_length: int, warmup_epochs: float = 0, begin: int = 0, end: int = INF, by_epoch=True, **kwargs
     ) -> 'WarmupCosineLR':
         """MMEngine's entry for ``convert_to_iter_based``: the same schedule with durations in iterations."""
+        if not epoch_length:
+            raise ValueError(NO_BATCH)
         return cls(
             *args,
             warmup_epochs=warmup_epochs * epoch_length,

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mocox.engine.lr_schedule import NO_BATCH
 from mocox.registry import HOOKS
 
 CLEAR_LINE = '\r\x1b[K'
@@ -48,7 +49,9 @@ class ProgressHook(Hook):
         self.seconds = seconds
 
     def before_train(self, runner: Runner) -> None:
-        """Takes the console over from ``LoggerHook``, on the rank that logs."""
+        """Takes the console over from ``LoggerHook``, on the rank that logs; refuses to train on nothing."""
+        if not len(runner.train_dataloader):
+            raise ValueError(NO_BATCH)
         self.live = sys.stdout.isatty()
         self.start_iter, self.start_time = runner.iter, time.monotonic()
         self.last_iter, self.last_time = runner.iter, -math.inf

@@ -82,3 +82,8 @@ def test_a_group_may_keep_its_learning_rate():
         scheduler.step()
     assert [value for _, value, _ in values] == [0.1] * 3
     assert [(first, last) for first, _, last in values] == [(lr, lr) for lr in (0.025, 0.1, pytest.approx(0.05))]
+
+
+def test_no_batch_is_an_error_that_names_the_batch_size():
+    with pytest.raises(ValueError, match=r'fewer images than train_dataloader\.batch_size'):
+        sequence(1, epoch_length=0, warmup_epochs=1, end=2, convert_to_iter_based=True)
