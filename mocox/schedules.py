@@ -1,6 +1,6 @@
 """Pure schedule formulas of the papers: no torch, no state."""
 
-from math import cos, log, pi
+from math import cos, exp, log, pi
 
 
 def cosine(progress: float, start: float, end: float) -> float:
@@ -38,6 +38,10 @@ def in_batch_chance_level(num_keys: int, temperature: float) -> float:
     return 4 * temperature * log(num_keys)
 
 
-def queue_chance_level(num_keys: int) -> float:
-    """Loss in nats of MoCo v1 and v2 whose queries cannot tell the positive from ``num_keys`` queued keys."""
-    return log(num_keys + 1)
+def queue_chance_level(num_keys: int, length: int, temperature: float) -> float:
+    """Loss in nats of MoCo v1 and v2 whose queries cannot tell their positive from the keys in the queue.
+
+    The ``length - num_keys`` random vectors that a young queue still holds are told apart by themselves: their cosine
+    is about 0 where that of real keys is 1. A full queue gives ``ln(length + 1)``.
+    """
+    return log(1 + num_keys + (length - num_keys) * exp(-1 / temperature))

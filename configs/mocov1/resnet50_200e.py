@@ -2,7 +2,7 @@
 
 Paper: arXiv 1911.05722, section 3.3 and 4.1, with the values of the official code.
 Published: linear top-1 60.6 (paper, table 1; 60.8 +- 0.2 over 5 runs in the official README); not re-run here.
-Hardware: one node, 8 GPUs x 32 images = 256; on any number of GPUs BatchNorm normalises groups of 32 images.
+Hardware: one node, 8 GPUs x 32 images = 256; BatchNorm normalises groups of 32 images.
 Launch: tools/dist_train.sh configs/mocov1/resnet50_200e.py 8
 """
 

@@ -2,7 +2,7 @@
 
 Paper: arXiv 2003.04297, with the values of the official code.
 Published: linear top-1 67.7 (67.5 +- 0.1 over 5 runs; official README); not re-run here.
-Hardware: one node, 8 GPUs x 32 images = 256; on any number of GPUs BatchNorm normalises groups of 32 images.
+Hardware: one node, 8 GPUs x 32 images = 256; BatchNorm normalises groups of 32 images.
 Launch: tools/dist_train.sh configs/mocov2/resnet50_200e.py 8
 """
 

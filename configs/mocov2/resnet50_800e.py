@@ -2,7 +2,7 @@
 
 Paper: arXiv 2003.04297, with the values of the official code.
 Published: linear top-1 71.1 (official README); not re-run here.
-Hardware: one node, 8 GPUs x 32 images = 256; on any number of GPUs BatchNorm normalises groups of 32 images.
+Hardware: one node, 8 GPUs x 32 images = 256; BatchNorm normalises groups of 32 images.
 Launch: tools/dist_train.sh configs/mocov2/resnet50_800e.py 8
 """
 

@@ -1,7 +1,7 @@
 """Linear evaluation of the demo's ViT on handwritten digits: frozen backbone, 50 epochs on 1,437, tested on 360.
 
 Source: no paper's row. The protocol of the official code with AdamW in place of SGD, which needs several times the
-epochs on features this few and this correlated.
+epochs on features this few and this correlated, and with label smoothing, since they fit 1,437 images without an error.
 Published: no number. Measured: 98.1 % with seed 0, 97.8 % with seed 1; random backbones 65.6 and 64.7 %.
 Hardware: 2 CPU cores, 64 images.
 Launch: python tools/train.py configs/mocov3/vit-tiny_digits_linear.py --pretrained CHECKPOINT
@@ -17,7 +17,7 @@ model = dict(
     backbone=dict(
         arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=192), img_size=16, patch_size=4,
         stem='conv'),
-    head=dict(num_classes=10, in_channels=96),
+    head=dict(num_classes=10, in_channels=96, loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1)),
 )
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=0.4, weight_decay=0.0))
 train_dataloader = dict(batch_size=64)

@@ -104,7 +104,7 @@ class Layout:
 
 def _mlp(ours: str, theirs: str) -> tuple[tuple[str, str], ...]:
     """fc0, bn0, fc1, ... of NonLinearNeck against nn.Sequential(Linear, BatchNorm, ReLU, Linear, ...)."""
-    layers = [((f'{ours}.fc{i}', f'{theirs}.{3 * i}'), (f'{ours}.bn{i}', f'{theirs}.{3 * i + 1}')) for i in range(3)]
+    layers = [((f'{ours}.fc{i}', f'{theirs}.{3 * i}'), (f'{ours}.bn{i}', f'{theirs}.{3 * i + 1}')) for i in range(8)]
     return tuple(pair for layer in layers for pair in layer)
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ EXTENSIONS = (
 # A label is a last column of digits; 'photo 1.jpg' has none because its last word is no integer.
 LABELLED_LINE = re.compile(r'(?P<path>.*[^\s,])(?:[ \t]+|[ \t]*,[ \t]*)(?P<label>\d+)')
 IMAGENET_NAME = re.compile(r'(?P<class>n\d{8})_\d+\.\w+')  # the class is a WordNet id
-NUM_PROBES = 32  # files tried at the start before a folder counts as unreadable
+NUM_PROBES = 32  # files tried at the start, spread over the folder, before all the others
 FIX = 'pass --data-root DIR, or set data_root (and data_prefix) of the dataset in the config'
 
 
@@ -120,7 +121,8 @@ class ImageFiles(ViewsDataset):
     def _check_readable(self) -> None:
         """Fails at the start, not in the first batch, where no file can be read."""
         reasons = []
-        for index in np.unique(np.linspace(0, len(self) - 1, NUM_PROBES).astype(int)):
+        probes = set(np.linspace(0, len(self) - 1, NUM_PROBES).astype(int).tolist())
+        for index in chain(sorted(probes), (i for i in range(len(self)) if i not in probes)):
             if self._read(index, reasons) is not None:
                 return
         raise ValueError(

@@ -5,5 +5,6 @@ from mocox.engine.lr_schedule import WarmupCosineLR
 from mocox.engine.momentum_hook import MomentumUpdateHook
 from mocox.engine.optim_wrapper import AmpOptimWrapper
 from mocox.engine.progress_hook import ProgressHook
+from mocox.engine.seed_hook import EpochSeedHook
 
-__all__ = ['LARS', 'AmpOptimWrapper', 'MomentumUpdateHook', 'ProgressHook', 'WarmupCosineLR']
+__all__ = ['LARS', 'AmpOptimWrapper', 'EpochSeedHook', 'MomentumUpdateHook', 'ProgressHook', 'WarmupCosineLR']

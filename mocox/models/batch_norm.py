@@ -85,7 +85,7 @@ class SplitBatchNorm(_BatchNorm):
     Args:
         num_features: Channels.
         group_size: Images per group, at least 2; if the batch is not a multiple of it, the next larger size that
-            divides the batch.
+            divides the batch, which may be the whole batch.
         eps: Added to the variance.
         momentum: Weight of the new batch in the running statistics.
         affine: Learn scale and shift.

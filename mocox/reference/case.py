@@ -69,7 +69,7 @@ class RecordedRows(Dataset):
         case = Case.read(folder, precision)
         self.train, self.repeats = case.spec['train'], repeats
         self.inputs = case.tensors('inputs')
-        self.views = ['x'] if 'step00.x' in self.inputs else ['x1', 'x2']
+        self.views = ['x'] if case.spec['method'] == 'lincls' else ['x1', 'x2']
 
     def __len__(self) -> int:
         return self.train['batch_size'] * self.train['iters_per_epoch'] * self.repeats

@@ -27,7 +27,9 @@ class Pretraining:
             head=dict(
                 type='ContrastiveHead',
                 temperature=moco['T'],
-                predictor=dict(head, in_channels=moco['dim'], with_last_bn_affine=False, **predictor),
+                predictor=dict(head, in_channels=moco['dim'], with_last_bn_affine=False, **predictor)
+                if moco['predictor_layers']
+                else None,
             ),
             data_preprocessor=dict(type='RecordedInputs'),
         )
@@ -55,8 +57,8 @@ class Pretraining:
             momentum_backbone=_pool(keys[-1]),
             momentum_projection=momentum.neck(keys)[-1],
         )
-        if model.head.predictor is not None:
-            outputs['prediction'] = model.head.predictor(projection)[-1]
+        predictor = model.head.predictor
+        outputs['prediction'] = projection[-1] if predictor is None else predictor(projection)[-1]
         return outputs
 
 

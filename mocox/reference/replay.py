@@ -118,7 +118,7 @@ def _train(config: Config, case: Case) -> Result:
     method = METHODS[case.spec['method']]
     model = MODELS.build(config.model).to(DTYPES[case.precision])
     runner_config = {k: v for k, v in config.items() if k not in ('model', 'model_wrapper_cfg')}
-    runner = Runner(model=model, experiment_name=f'trace_{os.getpid()}', cfg=config, **runner_config)
+    runner = Runner(model=model, experiment_name=Path(config.work_dir).name, cfg=config, **runner_config)
     result = Result()
     inputs = case.tensors('inputs')
     validation = [(inputs[k], inputs[k[:-1] + 'y']) for k in sorted(inputs) if k.startswith('val') and k[-1] == 'x']

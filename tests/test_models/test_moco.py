@@ -1,7 +1,7 @@
 """MoCo v1 and v2 against algorithm 1 written out, shuffling across processes, the queue through a resume."""
 
 import warnings
-from math import log
+from math import exp, log
 
 import pytest
 import torch
@@ -34,9 +34,7 @@ def config(norm: str = 'BN', **kwargs) -> dict:
 def build(**kwargs) -> MoCo:
     torch.manual_seed(0)
     model = MODELS.build(config(**kwargs)).double()
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        model.init_weights()
+    model.init_weights()
     return model
 
 
@@ -90,7 +88,17 @@ def test_chance_level_follows_the_fill():
     for _ in range(3):
         model(views(32), mode='loss')
         levels.append(model.chance_level(6))
-    assert levels == pytest.approx([log(7), log(13), log(17)])
+    # f real keys among 16, of cosine 1 like the positive; the random rest has cosine 0
+    assert levels == pytest.approx([log(1 + f + (16 - f) * exp(-5)) for f in (6, 12, 16)])
+
+
+def test_chance_level_is_the_loss_of_a_collapsed_encoder():
+    model = build(queue_len=12, feat_dim=8)
+    one = F.one_hot(torch.tensor(0), 8).double()
+    model.queue.keys.copy_(F.one_hot(torch.tensor([1] * 12), 8).T)  # orthogonal to every key of the collapsed encoder
+    model.queue.enqueue(one.repeat(5, 1))
+    z = one.repeat(6, 1)
+    assert model.head.loss(z, z, model.queue.keys.T).item() == pytest.approx(model.chance_level(6), rel=1e-12)
 
 
 def test_a_positive_is_never_among_its_negatives():
@@ -103,13 +111,26 @@ def test_a_positive_is_never_among_its_negatives():
 
 
 def test_warning_where_statistics_leak():
+    def first_loss(*args, **kwargs):
+        MODELS.build(config(*args, **kwargs))([x.float() for x in views(32)], mode='loss')
+
     with pytest.warns(UserWarning, match='one process normalises the whole batch'):
-        MODELS.build(config()).init_weights()
+        first_loss()
+    with pytest.warns(UserWarning, match='a single group of 32 or more of a batch of 6'):
+        first_loss('mocox.SplitBN')
+    with pytest.warns(UserWarning, match='SyncBN normalises'):
+        first_loss('mocox.SyncBN')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        MODELS.build(config('mocox.SplitBN')).init_weights()
-        neck = dict(type='mmpretrain.MoCoV2Neck', in_channels=16, hid_channels=16, out_channels=8, with_avg_pool=False)
-        MODELS.build(config(backbone=VIT, neck=neck)).init_weights()
+        split = dict(config()['backbone'], norm_cfg=dict(type='mocox.SplitBN', group_size=3))
+        first_loss(backbone=split)
+
+
+def test_no_warning_without_batch_norm_in_the_backbone():
+    neck = dict(type='NonLinearNeck', in_channels=16, hid_channels=16, out_channels=8)  # its SyncBN is on purpose
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        MODELS.build(config(backbone=VIT, neck=neck))([x.float() for x in views()], mode='loss')
 
 
 def test_split_groups_of_keys_differ_from_those_of_queries():

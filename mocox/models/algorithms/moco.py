@@ -4,6 +4,7 @@ import warnings
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mocox import dist
 from mocox.models.algorithms.base import MomentumContrast, has_batch_norm
@@ -52,12 +53,8 @@ class MoCo(MomentumContrast):
         super().__init__(backbone, neck, head, base_momentum, chunk_size, data_preprocessor, init_cfg)
         self.queue = KeyQueue(queue_len, feat_dim)
         self.queue_x1 = KeyQueue(queue_len, feat_dim) if symmetric else None
+        self.warned = False
         self.draw_permutation = draw_permutation  # a trace puts its recorded permutations here
-
-    def init_weights(self) -> None:
-        """As every algorithm; then warn where BatchNorm would let the model cheat."""
-        super().init_weights()
-        warn_of_leaking_statistics(self)
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None) -> dict[str, Tensor]:
         """InfoNCE of the first view's queries against the second view's keys and the queue, or of both directions.
@@ -70,6 +67,9 @@ class MoCo(MomentumContrast):
             ``{'loss': scalar in nats}``.
         """
         x1, x2 = inputs
+        if self.training and not self.warned:
+            self.warned = True
+            warn_of_leaking_statistics(self, len(x1))
         directions = [(x2, self.queue)] if self.queue_x1 is None else [(x2, self.queue), (x1, self.queue_x1)]
         losses = []
         for z, (x, queue) in zip(self.encode_queries([x1, x2][: len(directions)]), directions, strict=True):
@@ -82,7 +82,7 @@ class MoCo(MomentumContrast):
     @torch.no_grad()
     def encode_shuffled(self, x: Tensor) -> Tensor:
         """Unit-length keys (world size * N, D) of all processes, in rank order, normalised in shuffled batches."""
-        if not has_batch_norm(self.momentum_encoder):
+        if not has_batch_norm(self.momentum_encoder.backbone):  # a neck's is synchronised on purpose
             return dist.gather_rows(l2_normalize(self.encode_keys([x])[0]))
         order = self.draw_permutation(len(x) * dist.world_size(), self.iteration)
         (k,) = self.encode_keys([shuffle_rows(x, order)])
@@ -90,23 +90,26 @@ class MoCo(MomentumContrast):
 
     def chance_level(self, batch_size: int) -> float:
         """Loss of a model that has learned nothing, given the keys that the queue holds so far."""
-        return queue_chance_level(int(self.queue.filled))
+        return queue_chance_level(int(self.queue.filled), len(self.queue), self.head.temperature)
 
 
-def warn_of_leaking_statistics(model: MomentumContrast) -> None:
-    """Warn if a query and its key would share BatchNorm statistics (arXiv 1911.05722, section 3.3)."""
-    layers = list(model.momentum_encoder.modules())
-    if not has_batch_norm(model.momentum_encoder) or any(isinstance(m, SplitBatchNorm) for m in layers):
+def warn_of_leaking_statistics(model: MoCo, batch_size: int) -> None:
+    """Warn if queries and their keys share the backbone's BatchNorm statistics (arXiv 1911.05722, section 3.3)."""
+    layers = [m for m in model.momentum_encoder.backbone.modules() if isinstance(m, _BatchNorm)]
+    split = [m for m in layers if isinstance(m, SplitBatchNorm)]
+    if not layers or any(m.num_groups(batch_size) > 1 for m in split):
         return
-    if dist.world_size() == 1:
-        cause = 'one process normalises the whole batch at once'
-    elif any(isinstance(m, SyncBatchNorm | nn.SyncBatchNorm) for m in layers):
-        cause = 'SyncBN normalises the batches of all processes at once'
+    if any(isinstance(m, SyncBatchNorm | nn.SyncBatchNorm) for m in layers):
+        cause = 'SyncBN normalises the images of all processes together'
+    elif dist.world_size() > 1:
+        return
+    elif split:
+        cause = f'SplitBN makes a single group of {split[0].group_size} or more of a batch of {batch_size}'
     else:
-        return
+        cause = 'one process normalises the whole batch at once'
     warnings.warn(
         f'Shuffling BatchNorm has no effect here: {cause}, so that queries and keys share their statistics and the '
-        "model may solve the task by those. Use norm_cfg=dict(type='mocox.SplitBN') in the backbone: it normalises "
-        'groups of 32 images on any number of processes.',
+        "model may solve the task by those. Use norm_cfg=dict(type='mocox.SplitBN', group_size=G) in the backbone with "
+        'a batch per process that is a multiple of G, at least 2 * G (the papers have G = 32).',
         stacklevel=2,
     )

@@ -133,7 +133,7 @@ class MoCoViT(VisionTransformer, BaseModule):
             embed_dim=width,
             depth=settings['num_layers'],
             num_heads=heads,
-            mlp_ratio=settings['feedforward_channels'] / width,
+            mlp_ratio=(settings['feedforward_channels'] + 0.5) / width,  # timm truncates the product
             qkv_bias=qkv_bias,
             final_norm=final_norm,
             drop_path_rate=drop_path_rate,
