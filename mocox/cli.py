@@ -156,6 +156,15 @@ def _complete_loader(loader: dict, seed: int | None) -> None:
         dataset.setdefault('seed', seed)
 
 
+def require_test_data(config: 'Config', path: str) -> None:
+    """Refuses a config without test data, such as one for pre-training, before anything is built."""
+    if config.get('test_dataloader') is None:
+        raise ValueError(
+            f'{path} has no test_dataloader: it is a recipe for training. Test with the config of the linear '
+            'evaluation, such as configs/mocov3/vit-small_linear.py'
+        )
+
+
 def load_for_test(runner: 'Runner', path: str) -> None:
     """Loads a checkpoint into the runner's model, all of it.
 
@@ -238,8 +247,25 @@ def _set_resume(config: 'Config', resume: str) -> None:
     if resume != 'auto':
         _require_file(resume, '--resume')
         config.load_from = resume
-    elif not Path(config.work_dir, 'last_checkpoint').is_file():
-        config.resume = False
-        print(f'--resume: {config.work_dir} holds no checkpoint yet, so training starts from the beginning', flush=True)
     else:
-        config.load_from = None  # the Runner then takes the latest of the work dir
+        start = config.get('load_from')
+        config.load_from = _latest_checkpoint(Path(config.work_dir))
+        config.resume = config.load_from is not None
+        if not config.resume:
+            config.load_from = start
+            print(
+                f'--resume: {config.work_dir} holds no checkpoint yet, so training starts from the beginning',
+                flush=True,
+            )
+
+
+def _latest_checkpoint(work_dir: Path) -> str | None:
+    """The checkpoint to continue from, also where the folder was moved or its note of the latest one is lost."""
+    note = work_dir / 'last_checkpoint'
+    if note.is_file():
+        noted = Path(note.read_text().strip())
+        for path in (work_dir / noted.name, noted):
+            if path.is_file():
+                return str(path)
+    saved = [path for path in work_dir.glob('*_*.pth') if path.stem.rpartition('_')[2].isdigit()]
+    return str(max(saved, key=lambda path: int(path.stem.rpartition('_')[2]))) if saved else None

@@ -17,7 +17,8 @@ def explain(error: BaseException) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     build = next((frame.f_locals for frame in reversed(frames) if frame.f_code.co_name == 'build_from_cfg'), {})
     message = _unwrap_worker_message(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
-    if isinstance(error, UnpicklingError):
+    unpickling = any('_weights_only_unpickler' in frame.f_code.co_filename for frame in frames)
+    if isinstance(error, UnpicklingError) or (unpickling and isinstance(error, KeyError)):
         return _explain_refused_file(message, frames)
     if isinstance(error, SyntaxError):
         return f'{_path_in_use(frames)}, line {error.lineno}: {error.msg}'

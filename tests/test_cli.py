@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -225,7 +226,14 @@ def test_resume(tiny, tmp_path, capsys):
     (tmp_path / 'work_dirs' / 'tiny').mkdir(parents=True)
     (tmp_path / 'work_dirs' / 'tiny' / 'last_checkpoint').write_text('x.pth')
     config = prepare(tiny, '--resume', '--cfg-options', 'load_from=start.pth')
-    assert (config.resume, config.load_from) == (True, None)
+    assert (config.resume, config.load_from) == (False, 'start.pth')  # what the note names is gone: nothing to resume
+    for name in ('epoch_2.pth', 'epoch_10.pth'):
+        (tmp_path / 'work_dirs' / 'tiny' / name).touch()
+    latest = str(Path('work_dirs', 'tiny', 'epoch_10.pth'))
+    config = prepare(tiny, '--resume', '--cfg-options', 'load_from=start.pth')
+    assert (config.resume, config.load_from) == (True, latest)
+    (tmp_path / 'work_dirs' / 'tiny' / 'last_checkpoint').write_text('/where/the/folder/was/epoch_2.pth')
+    assert prepare(tiny, '--resume').load_from == str(Path('work_dirs', 'tiny', 'epoch_2.pth'))
 
     (tmp_path / 'mine.pth').touch()
     config = prepare(tiny, '--resume', 'mine.pth')

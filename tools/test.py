@@ -13,7 +13,9 @@ def main() -> None:
     parser.add_argument('--out', metavar='FILE', help='also write the metrics to this JSON file')
     args = parser.parse_args()
 
-    runner = cli.build_runner(cli.prepare_config(args.config, args))
+    config = cli.prepare_config(args.config, args)
+    cli.require_test_data(config, args.config)
+    runner = cli.build_runner(config)
     cli.load_for_test(runner, args.checkpoint)
     metrics = runner.test()
     if args.out and dist.rank() == 0:

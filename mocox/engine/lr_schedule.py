@@ -1,5 +1,8 @@
 """The learning-rate schedule of the papers, exact at every step."""
 
+import logging
+
+from mmengine.logging import print_log
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 
 from mocox.registry import PARAM_SCHEDULERS
@@ -49,6 +52,13 @@ class WarmupCosineLR(_ParamScheduler):
         self.warmup_start_ratio = warmup_start_ratio
         self.eta_min = eta_min
         super().__init__(optimizer, 'lr', begin, end, last_step, by_epoch, verbose)
+        if warmup_epochs and warmup_epochs >= end - begin:
+            print_log(
+                f'The warm-up takes {warmup_epochs} of {end - begin} steps of the learning rate, which never reaches '
+                'its peak: lower param_scheduler.warmup_epochs, or raise train_cfg.max_epochs.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     @classmethod
     def build_iter_from_epoch(

@@ -149,7 +149,10 @@ def dataset_hash(dataset: ViewsDataset) -> str:
     digest = hashlib.sha256()
     if hasattr(dataset, 'path'):
         for index in range(len(dataset)):
-            status = os.stat(dataset.path(index))
+            try:
+                status = os.stat(dataset.path(index))
+            except OSError:  # a broken link: the data set shows another image in its place
+                status = os.lstat(dataset.path(index))
             digest.update(f'{dataset.path(index)}\0{status.st_size}\0{status.st_mtime_ns}\n'.encode('utf-8', 'replace'))
     else:
         digest.update(dataset.images.tobytes())

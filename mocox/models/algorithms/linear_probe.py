@@ -1,6 +1,9 @@
 """Linear evaluation: a classifier on frozen features."""
 
+import logging
+
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -34,6 +37,18 @@ class LinearProbe(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.backbone.requires_grad_(False)
         self.head = MODELS.build(head)
+
+    def init_weights(self) -> None:
+        """As every model; says so if nothing was loaded into the backbone."""
+        super().init_weights()
+        configs = getattr(self.backbone, 'init_cfg', None) or []
+        kinds = [config['type'] for config in ([configs] if isinstance(configs, dict) else configs)]
+        if not any(str(kind).rpartition('.')[2] == 'Pretrained' for kind in kinds):
+            print_log(
+                'The backbone has random weights: give its checkpoint with --pretrained FILE.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def train(self, mode: bool = True) -> 'LinearProbe':
         """Switch the head's mode; the backbone stays in evaluation mode."""

@@ -1,0 +1,31 @@
+"""The linear probe: a frozen backbone and a trained head. A recorded trace (test_reference.py) proves its numbers."""
+
+import torch
+
+from mocox.models import LinearProbe
+from mocox.registry import MODELS
+from tests.test_models.test_mocov3 import VIT
+
+
+def build(backbone: dict) -> LinearProbe:
+    loss = dict(type='mmpretrain.CrossEntropyLoss')
+    head = dict(type='mmpretrain.LinearClsHead', _scope_='mmpretrain', num_classes=3, in_channels=16, loss=loss)
+    return MODELS.build(dict(type='LinearProbe', backbone=backbone, head=head))
+
+
+def test_only_the_head_trains():
+    model = build(dict(VIT, drop_path_rate=0.5)).train()
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {'head.fc.weight', 'head.fc.bias'}
+    assert model.head.training and not any(m.training for m in model.backbone.modules())
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(model(x), model(x))  # no path is dropped
+    assert not model.extract_feat(x)[0].requires_grad and model(x).requires_grad
+
+
+def test_statistics_of_the_backbone_stay():
+    resnet = dict(type='mmpretrain.ResNet', depth=18, stem_channels=4, base_channels=2)
+    model = build(resnet).train()
+    before = {name: value.clone() for name, value in model.backbone.named_buffers()}
+    scores = model(torch.randn(4, 3, 32, 32))
+    assert scores.shape == (4, 3)  # feature maps are averaged
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.named_buffers())
