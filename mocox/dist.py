@@ -11,7 +11,7 @@ import sys
 
 import torch
 import torch.distributed as torch_dist
-from torch import Tensor
+from torch import Tensor, nn
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -48,6 +48,13 @@ def gather_rows(x: Tensor) -> Tensor:
     rows = x.new_empty(world_size() * len(x), *x.shape[1:])
     torch_dist.all_gather(list(rows.chunk(world_size())), x.detach().contiguous())
     return rows
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, where several processes train it inside DistributedDataParallel."""
+    from mmengine.model import is_model_wrapper
+
+    return model.module if is_model_wrapper(model) else model
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """The only writer of the momentum encoder's weights and of their coefficient."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mocox import dist
 from mocox.registry import HOOKS
 from mocox.schedules import momentum_cosine
 
@@ -41,9 +41,10 @@ class MomentumUpdateHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Refuse a model that has no momentum encoder."""
-        if not hasattr(_unwrap(runner), 'update_momentum_encoder'):
+        model = dist.unwrap(runner.model)
+        if not hasattr(model, 'update_momentum_encoder'):
             raise TypeError(
-                f'MomentumUpdateHook needs a model with a momentum encoder, got {type(_unwrap(runner)).__name__}; '
+                f'MomentumUpdateHook needs a model with a momentum encoder, got {type(model).__name__}; '
                 "remove the hook from custom_hooks, or use a MoCo algorithm such as dict(type='MoCoV3', ...)"
             )
 
@@ -53,7 +54,7 @@ class MomentumUpdateHook(Hook):
         MMEngine's own loading would go on with random weights for whatever the checkpoint lacks.
         """
         state = {key.removeprefix('module.'): v for key, v in checkpoint.get('state_dict', checkpoint).items()}
-        backbone = {f'backbone.{key}': v for key, v in _unwrap(runner).backbone.state_dict().items()}
+        backbone = {f'backbone.{key}': v for key, v in dist.unwrap(runner.model).backbone.state_dict().items()}
         missing = [key for key, v in backbone.items() if key not in state or state[key].shape != v.shape]
         if missing:
             raise ValueError(
@@ -67,18 +68,14 @@ class MomentumUpdateHook(Hook):
         """After loading, and before the first step."""
         if self.sync_after_load:
             runner.logger.info('The checkpoint has no momentum encoder: it starts as a copy of the query encoder.')
-            _unwrap(runner).sync_momentum_encoder()
+            dist.unwrap(runner.model).sync_momentum_encoder()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Set the coefficient and update, at the first micro-batch of each optimizer step."""
-        model = _unwrap(runner)
+        model = dist.unwrap(runner.model)
         model.iteration = runner.iter
         if runner.iter % runner.optim_wrapper._accumulative_counts:
             return
         model.momentum = self.coefficient(model.base_momentum, runner.iter, runner.max_iters)
         model.update_momentum_encoder()
         runner.message_hub.update_scalar('train/momentum', model.momentum)
-
-
-def _unwrap(runner: Runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mocox import dist
 from mocox.engine.lr_schedule import NO_BATCH
 from mocox.registry import HOOKS
 
@@ -84,7 +84,7 @@ class ProgressHook(Hook):
     def _describe(self, runner: Runner, now: float) -> str:
         done, total = runner.iter + 1, runner.max_iters
         batch_size = _batch_size(runner)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = dist.unwrap(runner.model)
         chance = f' (chance {model.chance_level(batch_size):.3f})' if hasattr(model, 'chance_level') else ''
         loss = runner.message_hub.get_scalar('train/loss').mean(max(done - self.last_iter, 1))
         lr = runner.message_hub.get_scalar('train/lr').current()  # of this step; the scheduler has moved on already

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mocox.checkpoint import Checkpoint, load_backbone, read
 from mocox.checkpoint.reading import strip
 from mocox.models import ViewsPreprocessor
+from mocox.models.necks import average_positions
 from mocox.registry import MODELS
 
 LEVELS = ('backbone', 'projector')
@@ -50,9 +51,7 @@ class Encoder(BaseModel):
     def extract_feat(self, images: Tensor) -> Tensor:
         """Features (B, C), or projections (B, D), of normalised images (B, 3, S, S)."""
         output = self.backbone(images.flip(1) if self.bgr else images)
-        features = output if isinstance(output, Tensor) else output[-1]
-        if features.ndim == 4:
-            features = features.mean(dim=(2, 3))
+        features = average_positions(output if isinstance(output, Tensor) else output[-1])
         if features.ndim != 2:
             raise ValueError(
                 f'{type(self.backbone).__name__} gives features of shape {tuple(features.shape)}: one vector or map '

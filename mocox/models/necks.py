@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from mocox.registry import MODELS
 
 
+def average_positions(features: Tensor) -> Tensor:
+    """One vector (B, C) for each image: the mean over the positions of a (B, C, H, W) map; (B, C) stays as it is."""
+    return features.mean(dim=(2, 3)) if features.ndim == 4 else features
+
+
 @MODELS.register_module()
 class NonLinearNeck(BaseModule):
     """Fully connected layers with BatchNorm and ReLU between them: the projector and the predictor of MoCo v3.
@@ -72,8 +77,8 @@ class NonLinearNeck(BaseModule):
             One-element tuple with (B, out_channels).
         """
         x = x if isinstance(x, Tensor) else x[-1]
-        if self.with_avg_pool and x.ndim == 4:
-            x = x.mean(dim=(2, 3))
+        if self.with_avg_pool:
+            x = average_positions(x)
         x = x.flatten(1)
         for i in range(self.num_layers):
             x = self._modules[f'fc{i}'](x)

@@ -4,6 +4,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from mocox.checkpoint import load_backbone, mocox_to_official, official_to_mocox
+from mocox.models.necks import average_positions
 from mocox.reference.case import Case
 from mocox.registry import MODELS
 
@@ -52,9 +53,9 @@ class Pretraining:
         features, keys = model.backbone(x), momentum.backbone(x)
         projection = model.neck(features)
         outputs = dict(
-            backbone=_pool(features[-1]),
+            backbone=average_positions(features[-1]),
             projection=projection[-1],
-            momentum_backbone=_pool(keys[-1]),
+            momentum_backbone=average_positions(keys[-1]),
             momentum_projection=momentum.neck(keys)[-1],
         )
         predictor = model.head.predictor
@@ -212,10 +213,6 @@ def TraceResNet(block: str, layers: list[int], **kwargs) -> nn.Module:
     kinds = {'basic': BasicBlock, 'bottleneck': Bottleneck}
     resnet = type('TraceResNet', (ResNet,), dict(arch_settings={0: (kinds[block], tuple(layers))}))
     return resnet(depth=0, **kwargs)
-
-
-def _pool(features: Tensor) -> Tensor:
-    return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 
 def build_config(case: Case, work_dir: str, chunk_size: int | None = None, accumulation: int = 1) -> Config:

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, multiprocessing
 
 import mocox.engine  # noqa: F401  registers what the config names
 from mocox import dist
@@ -83,11 +82,11 @@ class TraceHook(Hook):
         loss = dist.all_reduce_sum(outputs['loss'].detach().clone().double()) / dist.world_size()
         self.result.losses.append(loss.item())
         self.result.lr.append(runner.optim_wrapper.param_groups[0]['lr'])
-        self.result.momentum.append(getattr(_unwrap(runner.model), 'momentum', None))
+        self.result.momentum.append(getattr(dist.unwrap(runner.model), 'momentum', None))
 
     def after_train_epoch(self, runner: Runner) -> None:
         if self.validation:
-            model = _unwrap(runner.model).eval()
+            model = dist.unwrap(runner.model).eval()
             with torch.no_grad():
                 scores = torch.cat([model(x) for x, _ in self.validation])
             labels = torch.cat([y for _, y in self.validation])
@@ -142,8 +141,4 @@ class InitialState(Hook):
         self.case = case
 
     def before_train(self, runner: Runner) -> None:
-        self.method.load(_unwrap(runner.model), self.case)
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+        self.method.load(dist.unwrap(runner.model), self.case)

@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mocox import dist
 from mocox.models.momentum_encoder import MomentumEncoder
+from mocox.models.necks import average_positions
 from mocox.registry import MODELS
 
 
@@ -130,8 +131,7 @@ class MomentumContrast(BaseModel):
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Features (B, C) of images (B, 3, S, S): the query backbone's last output, averaged over positions."""
-        features = self.backbone(inputs)[-1]
-        return features.mean(dim=(2, 3)) if features.ndim == 4 else features
+        return average_positions(self.backbone(inputs)[-1])
 
     def encode_queries(self, views: list[Tensor]) -> list[Tensor]:
         """Projections (N, D) of each view by the query encoder."""

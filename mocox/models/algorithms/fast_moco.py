@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mocox import dist
 from mocox.models.algorithms.base import MomentumContrast
+from mocox.models.necks import average_positions
 from mocox.registry import MODELS
 
 
@@ -68,8 +69,7 @@ class FastMoCo(MomentumContrast):
 
     def encode_combinations(self, x: Tensor) -> Tensor:
         """Projections (R * N, D) of the R combinations of patches of (N, 3, S, S), block after block."""
-        features = self.backbone(split_grid(x, self.num_splits))[-1]
-        features = features.mean(dim=(2, 3)) if features.ndim == 4 else features
+        features = average_positions(self.backbone(split_grid(x, self.num_splits))[-1])
         patches = features.chunk(self.num_splits**2)
         means = [sum(chosen) / self.num_combined for chosen in combinations(patches, self.num_combined)]
         return self.neck((torch.cat(means),))[-1]

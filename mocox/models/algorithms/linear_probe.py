@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mocox.models.algorithms.base import build_preprocessor
+from mocox.models.necks import average_positions
 from mocox.registry import MODELS
 
 
@@ -59,8 +60,7 @@ class LinearProbe(BaseModel):
     @torch.no_grad()
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
         """Frozen features of images (B, 3, S, S), as a one-element tuple with (B, C)."""
-        features = self.backbone(inputs)[-1]
-        return (features.mean(dim=(2, 3)) if features.ndim == 4 else features,)
+        return (average_positions(self.backbone(inputs)[-1]),)
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """MMEngine's entry: ``loss`` gives losses, ``predict`` data samples with scores, ``tensor`` class scores."""
