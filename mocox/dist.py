@@ -8,6 +8,7 @@ import datetime
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import torch
 import torch.distributed as torch_dist
@@ -31,7 +32,6 @@ def rank_offset(num_rows: int) -> int:
     return rank() * num_rows
 
 
-@torch.no_grad()
 def gather_rows(x: Tensor) -> Tensor:
     """Concatenates the rows of every process, in rank order; one process gets its own tensor back.
 
@@ -43,11 +43,51 @@ def gather_rows(x: Tensor) -> Tensor:
     Returns:
         (world_size * N, ...).
     """
+    return start_gathering(x)()
+
+
+def start_gathering(x: Tensor) -> Callable[[], Tensor]:
+    """Starts :func:`gather_rows` and returns at once; what it returns waits for the rows and gives them.
+
+    What is computed in between overlaps with the communication.
+    """
+    x = x.detach()
     if world_size() == 1:
-        return x.detach()
+        return lambda: x
+    x = x.contiguous()
     rows = x.new_empty(world_size() * len(x), *x.shape[1:])
-    torch_dist.all_gather(list(rows.chunk(world_size())), x.detach().contiguous())
-    return rows
+    work = torch_dist.all_gather_into_tensor(rows, x, async_op=True)
+
+    def wait() -> Tensor:
+        work.wait()
+        return rows
+
+    return wait
+
+
+@torch.no_grad()
+def exchange_rows(x: Tensor, order: Tensor) -> Tensor:
+    """This process's share of all processes' rows in another order; only the rows of a share travel to it.
+
+    Args:
+        x: (N, ...), the rows of this process; (world_size * N, ...) in rank order are all rows.
+        order: (world_size * N,), on the CPU and equal on all processes: which row stands where.
+
+    Returns:
+        (N, ...), the rows ``order[rank * N : (rank + 1) * N]`` of all rows.
+    """
+    size, n = world_size(), len(x)
+    shares = order.view(size, n)
+    if size == 1:
+        return x[order.to(x.device, non_blocking=True)]
+    owners = shares // n  # (receiver, position)
+    mine = owners == rank()
+    outgoing = x[(shares[mine] - rank() * n).to(x.device, non_blocking=True)]  # by receiver
+    incoming = torch.empty_like(outgoing)  # by owner
+    received = owners[rank()].bincount(minlength=size).tolist()
+    torch_dist.all_to_all_single(incoming, outgoing, received, mine.sum(dim=1).tolist())
+    position = owners[rank()].argsort(stable=True).argsort()
+    return incoming[position.to(x.device, non_blocking=True)]
 
 
 def unwrap(model: nn.Module) -> nn.Module:

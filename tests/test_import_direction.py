@@ -7,8 +7,9 @@ import mocox
 
 LAYERS = [
     'registry version schedules dist compat errors randomness',
-    'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn',
-    'models.backbones models.necks models.heads models.data_preprocessor datasets',
+    'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
+    'models.compilation',
+    'models.chunks models.backbones models.necks models.heads models.data_preprocessor datasets',
     'models.algorithms models',
     'checkpoint contact_sheet',
     'engine evaluation',

@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mocox import dist
+from mocox.models.losses import CHUNK_LOGITS, InfoNCELoss, chunked_info_nce, contrastive_logits
 from mocox.registry import MODELS
 
 
@@ -13,12 +14,6 @@ def l2_normalize(x: Tensor) -> Tensor:
     """Rows of (N, D) scaled to unit length, in at least float32 (in float16 the guard against zero rows vanishes)."""
     with torch.autocast(x.device.type, enabled=False):
         return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
-
-
-def similarities(q: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """Logits (N, M) of unit-length queries (N, D) against keys (M, D), in the precision of the inputs."""
-    with torch.autocast(q.device.type, enabled=False):
-        return q @ keys.T / temperature
 
 
 @MODELS.register_module()
@@ -30,7 +25,8 @@ class ContrastiveHead(BaseModule):
 
     Args:
         predictor: Config of the network that maps projections to queries; None compares the projections themselves.
-        loss: Config of a module that takes logits (N, M) and labels (N,).
+        loss: Config of a module that takes logits (N, M) and labels (N,). ``InfoNCELoss`` is computed in chunks where
+            there are more than 4 million logits, without holding all of them.
         temperature: Divisor of the cosine similarities, above 0.
         init_cfg: Initialiser config.
 
@@ -56,27 +52,28 @@ class ContrastiveHead(BaseModule):
         """Unit-length queries (N, D) of projections (N, D)."""
         return l2_normalize(z if self.predictor is None else self.predictor((z,))[-1])
 
-    def loss(self, z: Tensor, k: Tensor, queue: Tensor | None = None) -> Tensor:
-        """Contrast projections with the keys of the same images.
+    def loss(self, z: Tensor, keys: Tensor, queue: Tensor | None = None) -> Tensor:
+        """Contrast projections with keys.
 
         Args:
             z: (R * N, D), the query encoder's projections of one view, in R blocks of the same images; usually R is 1.
-            k: (N, D), the momentum encoder's projections of the other view, row for row the same images.
-            queue: (K, D), unit-length negative keys; None takes the keys of the whole batch, all processes included.
+            keys: (world size * N, D), the momentum encoder's unit-length keys of the other view, of all processes in
+                rank order; those of this process are row for row the same images.
+            queue: (K, D), unit-length negative keys; None takes the other keys of the batch.
 
         Returns:
             Scalar, in nats: the mean over this process's queries.
         """
-        q, k = self.query(z), l2_normalize(k)
-        logits, labels = self._in_batch(q, k) if queue is None else self._in_queue(q, k, queue)
-        return self.loss_module(logits, labels)
+        q = self.query(z)
+        n = len(keys) // dist.world_size()
+        own = (torch.arange(n, device=q.device) + dist.rank_offset(n)).repeat(len(q) // n)  # (R * N,)
+        if queue is None:
+            return self._compare(q, keys, own)
+        return self._compare(q, queue, torch.zeros_like(own), keys[own])
 
-    def _in_batch(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        keys = dist.gather_rows(k)  # (M, D), in rank order
-        labels = torch.arange(len(k), device=q.device) + dist.rank_offset(len(k))
-        return similarities(q, keys, self.temperature), labels.repeat(len(q) // len(k))
-
-    def _in_queue(self, q: Tensor, k: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
-        positive = (q * k.repeat(len(q) // len(k), 1)).sum(dim=1, keepdim=True) / self.temperature  # (N, 1)
-        logits = torch.cat([positive, similarities(q, queue.to(q.dtype), self.temperature)], dim=1)  # (N, 1 + K)
-        return logits, torch.zeros(len(q), dtype=torch.long, device=q.device)
+    def _compare(self, q: Tensor, keys: Tensor, labels: Tensor, positives: Tensor | None = None) -> Tensor:
+        plain = type(self.loss_module).forward is InfoNCELoss.forward  # another loss gets its logits
+        if plain and len(q) * len(keys) > CHUNK_LOGITS:
+            loss = chunked_info_nce(q, keys.to(q.dtype), labels, self.temperature, positives)
+            return self.loss_module.loss_weight * loss
+        return self.loss_module(contrastive_logits(q, keys, self.temperature, positives), labels)

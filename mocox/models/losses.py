@@ -1,10 +1,13 @@
-"""InfoNCE as a pure function, and the thin module that configs name."""
+"""InfoNCE as a pure function, in one piece and in chunks, and the thin module that configs name."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from mocox.registry import MODELS
+
+CHUNK_LOGITS = 2**22  # 16 MB of float32; what has more logits than this is computed in chunks of about this many
 
 
 def info_nce(logits: Tensor, labels: Tensor) -> Tensor:
@@ -21,6 +24,87 @@ def info_nce(logits: Tensor, labels: Tensor) -> Tensor:
     """
     with torch.autocast(logits.device.type, enabled=False):
         return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
+
+
+def contrastive_logits(q: Tensor, keys: Tensor, temperature: float, positives: Tensor | None = None) -> Tensor:
+    """Similarities of unit-length queries and keys, divided by the temperature, in the precision of the queries.
+
+    Args:
+        q: (N, D), queries.
+        keys: (M, D), keys that all queries are compared with.
+        temperature: The divisor.
+        positives: (N, D), one more key for each query; it becomes the first column.
+
+    Returns:
+        (N, M), or (N, 1 + M) with ``positives``.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        logits = q @ keys.to(q.dtype).T / temperature
+        if positives is None:
+            return logits
+        return torch.cat([(q * positives).sum(dim=1, keepdim=True) / temperature, logits], dim=1)
+
+
+def chunked_info_nce(
+    q: Tensor,
+    keys: Tensor,
+    labels: Tensor,
+    temperature: float,
+    positives: Tensor | None = None,
+    chunk_logits: int = CHUNK_LOGITS,
+) -> Tensor:
+    """:func:`info_nce` of :func:`contrastive_logits`, without ever holding all logits.
+
+    Queries are taken in chunks, and the gradient is made in the forward pass, chunk by chunk: what lives until the
+    backward pass has the size of the inputs and not that of the logits. It can be differentiated once.
+
+    Args:
+        q: (N, D), unit-length queries.
+        keys: (M, D), unit-length keys.
+        labels: (N,), column of each query's positive key.
+        temperature: Divisor of the similarities.
+        positives: (N, D), one more key for each query, before the others.
+        chunk_logits: Logits held at a time, at least one row of them.
+
+    Returns:
+        Scalar, in nats.
+    """
+    num_columns = len(keys) + (positives is not None)
+    return _ChunkedInfoNCE.apply(max(chunk_logits // num_columns, 1), labels, temperature, q, keys, positives)
+
+
+class _ChunkedInfoNCE(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        rows: int,
+        labels: Tensor,
+        temperature: float,
+        q: Tensor,
+        keys: Tensor,
+        positives: Tensor | None,
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad[3:]
+        grads = [torch.zeros_like(x) if want else None for x, want in zip((q, keys, positives), wanted, strict=True)]
+        total = q.new_zeros(())
+        for chunk in (slice(i, i + rows) for i in range(0, len(q), rows)):
+            part = [q[chunk], keys, None if positives is None else positives[chunk]]
+            part = [x.detach().requires_grad_(want) if x is not None else None for x, want in zip(part, wanted)]
+            with torch.set_grad_enabled(any(wanted)):
+                logits = contrastive_logits(part[0], part[1], temperature, part[2])
+                loss = F.cross_entropy(logits, labels[chunk], reduction='sum') / len(q)
+            del logits
+            total += loss.detach()
+            needed = [x for x, want in zip(part, wanted) if want]
+            for i, grad in zip([i for i in range(3) if wanted[i]], torch.autograd.grad(loss, needed) if needed else []):
+                (grads[i] if i == 1 else grads[i][chunk]).add_(grad)
+        ctx.save_for_backward(*grads)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, *(None if g is None else g * grad for g in ctx.saved_tensors)
 
 
 @MODELS.register_module()

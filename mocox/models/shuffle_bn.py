@@ -17,10 +17,9 @@ def draw_permutation(num_rows: int, iteration: int) -> Tensor:
 
 def shuffle_rows(x: Tensor, order: Tensor) -> Tensor:
     """This process's share (N, ...) of all processes' rows, permuted by ``order`` (world size * N,)."""
-    share = order.view(dist.world_size(), -1)[dist.rank()]
-    return dist.gather_rows(x)[share.to(x.device)]
+    return dist.exchange_rows(x, order)
 
 
-def unshuffle_rows(x: Tensor, order: Tensor) -> Tensor:
-    """All processes' rows (world size * N, ...) in their original order, from this process's shuffled share."""
-    return dist.gather_rows(x)[order.argsort().to(x.device)]
+def unshuffle_rows(rows: Tensor, order: Tensor) -> Tensor:
+    """All processes' rows (world size * N, ...) in their original order, from the gathered shuffled shares."""
+    return rows[order.argsort().to(rows.device, non_blocking=True)]

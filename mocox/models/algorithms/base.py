@@ -1,55 +1,25 @@
 """What MoCo v1, v2 and v3 share: a query encoder, its momentum copy, a head."""
 
+import logging
+from collections.abc import Callable
+
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from mocox import dist
+from mocox.models.chunks import describe_statistics, encode_in_chunks, has_batch_norm
+from mocox.models.compilation import compile_blocks
+from mocox.models.heads import l2_normalize
 from mocox.models.momentum_encoder import MomentumEncoder
 from mocox.models.necks import average_positions
 from mocox.registry import MODELS
 
 
-def encode_views(backbone: nn.Module, neck: nn.Module, views: list[Tensor], chunk_size: int | None) -> list[Tensor]:
-    """Project V views of N images.
-
-    Without BatchNorm in the backbone its features do not depend on their batch, so all views pass as one batch, in
-    chunks if asked to: every chunk is recomputed in the backward pass (``torch.utils.checkpoint``), which bounds the
-    activation memory and changes no number. A backbone with BatchNorm sees one view at a time, as published. The neck
-    always sees one whole view.
-
-    Args:
-        backbone: Maps (B, 3, S, S) to a tuple of features.
-        neck: Maps that tuple to a tuple with (B, D).
-        views: V tensors (N, 3, S, S).
-        chunk_size: Images per backbone pass; None means all at once.
-
-    Returns:
-        V tensors (N, D).
-    """
-    groups = views if has_batch_norm(backbone) else [torch.cat(views)]
-    features = torch.cat([_chunked(backbone, group, chunk_size) for group in groups])
-    return [neck((feature,))[-1] for feature in features.chunk(len(views))]
-
-
-def has_batch_norm(module: nn.Module) -> bool:
-    """Whether the output for one image depends on the others in its batch."""
-    return any(isinstance(m, _BatchNorm) for m in module.modules())
-
-
 def build_preprocessor(config: dict | nn.Module | None) -> nn.Module | None:
     """Built in our scope: MMEngine's BaseModel would look in the default scope, and there may be none."""
     return MODELS.build(config) if isinstance(config, dict) and 'type' in config else config
-
-
-def _chunked(backbone: nn.Module, x: Tensor, chunk_size: int | None) -> Tensor:
-    if chunk_size is None or len(x) <= chunk_size:
-        return backbone(x)[-1]
-    if not torch.is_grad_enabled():
-        return torch.cat([backbone(chunk)[-1] for chunk in x.split(chunk_size)])
-    return torch.cat([checkpoint(backbone, chunk, use_reentrant=False)[-1] for chunk in x.split(chunk_size)])
 
 
 class MomentumContrast(BaseModel):
@@ -60,13 +30,18 @@ class MomentumContrast(BaseModel):
         neck: Config of the projector.
         head: Config of the contrastive head.
         base_momentum: Weight of the old key encoder in its update (the papers' convention), in [0, 1].
-        chunk_size: Images per pass through the backbone, see :func:`encode_views`.
+        chunk_size: Images per pass through the backbone, see :func:`~mocox.models.chunks.encode_in_chunks`. Exact
+            without BatchNorm in the backbone; otherwise it takes its statistics from the chunk.
+        merge_views: Pass both views through a backbone without BatchNorm at once; for measuring only, the result is
+            the same.
+        compile: True, or arguments of ``torch.compile``, to compile the blocks of both backbones.
+        channels_last: Keep the weights and feature maps of both backbones in the layout that convolutions on GPUs
+            prefer; the result is the same.
         data_preprocessor: Config of the batched augmentation.
         init_cfg: Initialiser config.
 
     Raises:
-        ValueError: ``base_momentum`` outside [0, 1]; ``chunk_size`` below 1, or given with a backbone whose BatchNorm
-            would see the chunk instead of the batch.
+        ValueError: ``base_momentum`` outside [0, 1]; ``chunk_size`` below 1, or below 2 with BatchNorm in the backbone.
     """
 
     def __init__(
@@ -76,6 +51,9 @@ class MomentumContrast(BaseModel):
         head: dict,
         base_momentum: float,
         chunk_size: int | None = None,
+        merge_views: bool = True,
+        compile: bool | dict = False,
+        channels_last: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -84,25 +62,29 @@ class MomentumContrast(BaseModel):
             raise ValueError(
                 f'base_momentum={base_momentum}: must lie in [0, 1]; it is the weight of the OLD key encoder, e.g. 0.99'
             )
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f'chunk_size={chunk_size}: must be at least 1, or None to pass the batch at once')
         self.backbone = MODELS.build(backbone)
-        if chunk_size is not None and has_batch_norm(self.backbone):
+        self.batch_norm = has_batch_norm(self.backbone)
+        if chunk_size is not None and chunk_size < 1 + self.batch_norm:
             raise ValueError(
-                f'chunk_size={chunk_size}: {type(self.backbone).__name__} has BatchNorm, whose statistics would come '
-                'from the chunk and not from the batch; leave chunk_size out, or use a backbone without BatchNorm'
+                f'chunk_size={chunk_size}: must be at least {1 + self.batch_norm}, or None to pass the batch at once'
             )
+        if channels_last:
+            self.backbone.to(memory_format=torch.channels_last)
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head)
         self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
         self.base_momentum = self.momentum = base_momentum
         self.iteration = 0  # MomentumUpdateHook counts
-        self.chunk_size = chunk_size
+        self.chunk_size, self.merge_views = chunk_size, merge_views
+        for encoder in (self.backbone, self.momentum_encoder.backbone):
+            compile_blocks(encoder, compile)
 
     def init_weights(self) -> None:
-        """Initialise the query encoder, then make the momentum encoder equal to it."""
+        """Initialise the query encoder, then make the momentum encoder equal to it; say what chunks do to BatchNorm."""
         super().init_weights()
         self.sync_momentum_encoder()
+        if self.chunk_size is not None and (message := describe_statistics(self.backbone, self.chunk_size)):
+            print_log(message, logger='current', level=logging.WARNING)
 
     def sync_momentum_encoder(self) -> None:
         """Copy the query encoder into the momentum encoder."""
@@ -125,9 +107,10 @@ class MomentumContrast(BaseModel):
         raise NotImplementedError
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to train on and what is logged, which is the mean over all processes and not the first one's."""
+        """The loss to train on and what is logged: the mean over all processes, in one collective."""
         loss, log_vars = super().parse_losses(losses)
-        return loss, {name: dist.all_reduce_sum(value.detach()) / dist.world_size() for name, value in log_vars.items()}
+        means = torch.stack([value.detach() for value in log_vars.values()])
+        return loss, dict(zip(log_vars, dist.all_reduce_sum(means) / dist.world_size(), strict=True))
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Features (B, C) of images (B, 3, S, S): the query backbone's last output, averaged over positions."""
@@ -135,9 +118,30 @@ class MomentumContrast(BaseModel):
 
     def encode_queries(self, views: list[Tensor]) -> list[Tensor]:
         """Projections (N, D) of each view by the query encoder."""
-        return encode_views(self.backbone, self.neck, views, self.chunk_size)
+        return self._encode(self.backbone, self.neck, views, interleave=self.batch_norm)
 
     @torch.no_grad()
-    def encode_keys(self, views: list[Tensor]) -> list[Tensor]:
-        """Projections (N, D) of each view by the momentum encoder, without gradient."""
-        return encode_views(self.momentum_encoder.backbone, self.momentum_encoder.neck, views, self.chunk_size)
+    def encode_keys(self, views: list[Tensor], interleave: bool = False) -> list[Tensor]:
+        """Projections (N, D) of each view by the momentum encoder, without gradient.
+
+        Chunks of keys are slices of the batch and chunks of queries are interleaved: where BatchNorm normalises chunks,
+        a key then has other company than its query, of which at most one in ``N / chunk_size`` is the same.
+        """
+        return self._encode(self.momentum_encoder.backbone, self.momentum_encoder.neck, views, interleave)
+
+    def gather_keys(self, views: list[Tensor]) -> Callable[[], tuple[Tensor, ...]]:
+        """Starts gathering each view's unit-length keys (world size * N, D); the result waits for them and gives them.
+
+        One collective for all views, which overlaps with what is computed before the result is called.
+        """
+        wait = dist.start_gathering(torch.stack([l2_normalize(k) for k in self.encode_keys(views)], dim=1))
+        return lambda: wait().unbind(dim=1)
+
+    def _encode(self, backbone: nn.Module, neck: nn.Module, views: list[Tensor], interleave: bool) -> list[Tensor]:
+        """The neck always sees one whole view, and so does a backbone with BatchNorm, as published."""
+        fits = self.chunk_size is None or self.chunk_size >= len(views) * len(views[0])
+        if self.merge_views and fits and not self.batch_norm:
+            features = backbone(torch.cat(views))[-1].chunk(len(views))
+        else:
+            features = [encode_in_chunks(backbone, x, self.chunk_size, interleave) for x in views]
+        return [neck((feature,))[-1] for feature in features]

@@ -2,12 +2,14 @@
 
 from itertools import combinations
 from math import log
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mocox import dist
 from mocox.models.algorithms.base import MomentumContrast
+from mocox.models.chunks import encode_in_chunks
 from mocox.models.necks import average_positions
 from mocox.registry import MODELS
 
@@ -26,8 +28,7 @@ class FastMoCo(MomentumContrast):
         num_splits: Patches per side of a view.
         num_combined: Patches per combination.
         base_momentum: Weight of the old key encoder.
-        data_preprocessor: Config of the batched augmentation.
-        init_cfg: Initialiser config.
+        kwargs: See :class:`MomentumContrast`; a chunk is as many patches as ``chunk_size`` images have.
 
     Raises:
         ValueError: More patches to combine than there are, or fewer than 1.
@@ -41,10 +42,9 @@ class FastMoCo(MomentumContrast):
         num_splits: int = 2,
         num_combined: int = 2,
         base_momentum: float = 0.99,
-        data_preprocessor: dict | nn.Module | None = None,
-        init_cfg: dict | list[dict] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(backbone, neck, head, base_momentum, None, data_preprocessor, init_cfg)
+        super().__init__(backbone, neck, head, base_momentum, **kwargs)
         if not 1 <= num_combined <= num_splits**2:
             raise ValueError(
                 f'num_combined={num_combined}: a {num_splits} x {num_splits} grid has {num_splits**2} patches'
@@ -63,13 +63,16 @@ class FastMoCo(MomentumContrast):
             ``{'loss': scalar in nats}``.
         """
         x1, x2 = inputs
-        k1, k2 = self.encode_keys([x1, x2])
+        keys = self.gather_keys([x1, x2])
         z1, z2 = self.encode_combinations(x1), self.encode_combinations(x2)
+        k1, k2 = keys()
         return {'loss': (self.head.loss(z1, k2) + self.head.loss(z2, k1)) / 2}
 
     def encode_combinations(self, x: Tensor) -> Tensor:
         """Projections (R * N, D) of the R combinations of patches of (N, 3, S, S), block after block."""
-        features = average_positions(self.backbone(split_grid(x, self.num_splits))[-1])
+        chunk_size = self.chunk_size and self.chunk_size * self.num_splits**2
+        patches = split_grid(x, self.num_splits)
+        features = average_positions(encode_in_chunks(self.backbone, patches, chunk_size, interleave=self.batch_norm))
         patches = features.chunk(self.num_splits**2)
         means = [sum(chosen) / self.num_combined for chosen in combinations(patches, self.num_combined)]
         return self.neck((torch.cat(means),))[-1]

@@ -1,6 +1,8 @@
 """MoBY: MoCo's queues with a predictor and asymmetric regularisation, for Swin and DeiT."""
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 
 from mocox.models.algorithms.moco import MoCo
 from mocox.registry import MODELS
@@ -20,9 +22,7 @@ class MoBY(MoCo):
         queue_len: Keys in each of the two queues.
         feat_dim: Width of a key.
         base_momentum: Weight of the old key encoder at the start.
-        chunk_size: Images per backbone pass.
-        data_preprocessor: Config of the batched augmentation.
-        init_cfg: Initialiser config.
+        kwargs: See :class:`MomentumContrast`.
     """
 
     def __init__(
@@ -33,13 +33,9 @@ class MoBY(MoCo):
         queue_len: int = 4096,
         feat_dim: int = 256,
         base_momentum: float = 0.99,
-        chunk_size: int | None = None,
-        data_preprocessor: dict | nn.Module | None = None,
-        init_cfg: dict | list[dict] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            backbone, neck, head, queue_len, feat_dim, base_momentum, True, chunk_size, data_preprocessor, init_cfg
-        )
+        super().__init__(backbone, neck, head, queue_len, feat_dim, base_momentum, symmetric=True, **kwargs)
         for module in self.momentum_encoder.modules():
             if hasattr(module, 'drop_prob'):  # DropPath of timm, mmcv, mmengine, mmpretrain
                 module.drop_prob = 0.0

@@ -1,15 +1,16 @@
 """MoCo v1 and v2."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mocox import dist
-from mocox.models.algorithms.base import MomentumContrast, has_batch_norm
+from mocox.models.algorithms.base import MomentumContrast
 from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
-from mocox.models.heads import l2_normalize
 from mocox.models.key_queue import KeyQueue
 from mocox.models.shuffle_bn import draw_permutation, shuffle_rows, unshuffle_rows
 from mocox.registry import MODELS
@@ -32,9 +33,8 @@ class MoCo(MomentumContrast):
         base_momentum: Weight of the old key encoder.
         symmetric: Contrast both views with each other's keys, the mean of both losses, with a queue for each view's
             keys ("v2+").
-        chunk_size: Images per backbone pass, for backbones without BatchNorm.
-        data_preprocessor: Config of the batched augmentation.
-        init_cfg: Initialiser config.
+        kwargs: See :class:`MomentumContrast`; with ``chunk_size``, BatchNorm normalises chunks, and keys are shuffled
+            between them.
     """
 
     def __init__(
@@ -46,11 +46,9 @@ class MoCo(MomentumContrast):
         feat_dim: int = 128,
         base_momentum: float = 0.999,
         symmetric: bool = False,
-        chunk_size: int | None = None,
-        data_preprocessor: dict | nn.Module | None = None,
-        init_cfg: dict | list[dict] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(backbone, neck, head, base_momentum, chunk_size, data_preprocessor, init_cfg)
+        super().__init__(backbone, neck, head, base_momentum, **kwargs)
         self.queue = KeyQueue(queue_len, feat_dim)
         self.queue_x1 = KeyQueue(queue_len, feat_dim) if symmetric else None
         self.warned = False
@@ -70,23 +68,29 @@ class MoCo(MomentumContrast):
         if self.training and not self.warned:
             self.warned = True
             warn_of_leaking_statistics(self, len(x1))
-        directions = [(x2, self.queue)] if self.queue_x1 is None else [(x2, self.queue), (x1, self.queue_x1)]
+        queues = [self.queue] if self.queue_x1 is None else [self.queue, self.queue_x1]
+        keys = self.gather_keys([x2, x1][: len(queues)])
+        queries = self.encode_queries([x1, x2][: len(queues)])
         losses = []
-        for z, (x, queue) in zip(self.encode_queries([x1, x2][: len(directions)]), directions, strict=True):
+        for z, k, queue in zip(queries, keys(), queues, strict=True):
             negatives = queue.keys.T.clone()  # (K, D), before this batch; the backward pass needs them unchanged
-            k = self.encode_shuffled(x)  # (M, D), of all processes
-            losses.append(self.head.loss(z, k[dist.rank_offset(len(z)) :][: len(z)], negatives))
+            losses.append(self.head.loss(z, k, negatives))
             queue.enqueue(k)
         return {'loss': sum(losses) / len(losses)}
 
     @torch.no_grad()
-    def encode_shuffled(self, x: Tensor) -> Tensor:
-        """Unit-length keys (world size * N, D) of all processes, in rank order, normalised in shuffled batches."""
-        if not has_batch_norm(self.momentum_encoder.backbone):  # a neck's is synchronised on purpose
-            return dist.gather_rows(l2_normalize(self.encode_keys([x])[0]))
-        order = self.draw_permutation(len(x) * dist.world_size(), self.iteration)
-        (k,) = self.encode_keys([shuffle_rows(x, order)])
-        return unshuffle_rows(l2_normalize(k), order)
+    def encode_keys(self, views: list[Tensor], interleave: bool = True) -> list[Tensor]:
+        """As in the base; company is mixed by shuffling, and ``SplitBN`` groups in chunks as it does in the batch."""
+        return super().encode_keys(views, interleave and self.batch_norm)
+
+    def gather_keys(self, views: list[Tensor]) -> Callable[[], tuple[Tensor, ...]]:
+        """As in the base, normalised in shuffled batches where the backbone has BatchNorm (a neck's is on purpose)."""
+        if not self.batch_norm:
+            return super().gather_keys(views)
+        order = self.draw_permutation(len(views[0]) * dist.world_size(), self.iteration)
+        shuffled = shuffle_rows(torch.stack(views, dim=1), order).unbind(dim=1)
+        wait = super().gather_keys(list(shuffled))
+        return lambda: tuple(unshuffle_rows(k, order) for k in wait())
 
     def chance_level(self, batch_size: int) -> float:
         """Loss of a model that has learned nothing, given the keys that the queue holds so far."""
@@ -95,6 +99,8 @@ class MoCo(MomentumContrast):
 
 def warn_of_leaking_statistics(model: MoCo, batch_size: int) -> None:
     """Warn if queries and their keys share the backbone's BatchNorm statistics (arXiv 1911.05722, section 3.3)."""
+    if model.chunk_size is not None and model.chunk_size < batch_size:
+        return
     layers = [m for m in model.momentum_encoder.backbone.modules() if isinstance(m, _BatchNorm)]
     split = [m for m in layers if isinstance(m, SplitBatchNorm)]
     if not layers or any(m.num_groups(batch_size) > 1 for m in split):

@@ -1,6 +1,8 @@
 """MoCo v3."""
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 
 from mocox import dist
 from mocox.models.algorithms.base import MomentumContrast
@@ -20,22 +22,11 @@ class MoCoV3(MomentumContrast):
         neck: Config of the projector.
         head: Config of the contrastive head, with its predictor and temperature.
         base_momentum: Weight of the old key encoder at the start; ``MomentumUpdateHook`` raises it to 1.
-        chunk_size: Images per backbone pass: trains a large batch in little memory with the same result.
-        data_preprocessor: Config of the batched augmentation.
-        init_cfg: Initialiser config.
+        kwargs: See :class:`MomentumContrast`; ``chunk_size`` trains a large batch in little memory.
     """
 
-    def __init__(
-        self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
-        base_momentum: float = 0.99,
-        chunk_size: int | None = None,
-        data_preprocessor: dict | nn.Module | None = None,
-        init_cfg: dict | list[dict] | None = None,
-    ) -> None:
-        super().__init__(backbone, neck, head, base_momentum, chunk_size, data_preprocessor, init_cfg)
+    def __init__(self, backbone: dict, neck: dict, head: dict, base_momentum: float = 0.99, **kwargs: Any) -> None:
+        super().__init__(backbone, neck, head, base_momentum, **kwargs)
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None) -> dict[str, Tensor]:
         """Symmetrised InfoNCE.
@@ -51,8 +42,9 @@ class MoCoV3(MomentumContrast):
             ``{'loss': scalar in nats}``, the sum over both directions times ``2 * temperature``.
         """
         x1, x2 = inputs
-        k1, k2 = self.encode_keys([x1, x2])
+        keys = self.gather_keys([x1, x2])
         z1, z2 = self.encode_queries([x1, x2])
+        k1, k2 = keys()
         loss = self.head.loss(z1, k2) + self.head.loss(z2, k1)
         return {'loss': 2 * self.head.temperature * loss}
 

@@ -1,0 +1,83 @@
+"""Passing a batch through the backbone in chunks: the memory of a chunk, the loss of the batch."""
+
+from contextlib import nullcontext
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether the output for one image depends on the others in its batch."""
+    return any(isinstance(m, _BatchNorm) for m in module.modules())
+
+
+def encode_in_chunks(backbone: nn.Module, x: Tensor, chunk_size: int | None, interleave: bool = False) -> Tensor:
+    """Last features (N, ...) of images (N, 3, S, S); each chunk is computed once more in the backward pass.
+
+    The activations of one chunk are alive at a time, and a backbone without BatchNorm gives the same numbers as
+    without chunks. BatchNorm takes its statistics from the chunk, as it does from the images of a GPU, and its running
+    statistics move once for each chunk. The random numbers of stochastic depth are those of the first computation.
+
+    Args:
+        backbone: Gives a tuple of features, last one used.
+        x: The images.
+        chunk_size: Images per pass, at most; None means all at once.
+        interleave: Chunk j of n holds the images j, j + n, j + 2 n, ..., and all chunks have ``chunk_size`` images.
+            These are whole groups of ``SplitBN``; without ``interleave`` chunks are slices of the batch.
+
+    Raises:
+        ValueError: ``interleave`` with a batch that is not a multiple of ``chunk_size``.
+    """
+    if chunk_size is None or len(x) <= chunk_size:
+        return backbone(x)[-1]
+    num_chunks = ceil(len(x) / chunk_size)
+    if not interleave:
+        return torch.cat([_recomputed(backbone, chunk) for chunk in x.tensor_split(num_chunks)])
+    if len(x) % chunk_size:
+        raise ValueError(
+            f'chunk_size={chunk_size} does not divide the batch of {len(x)} images: the BatchNorm of '
+            f'{type(backbone).__name__} would take statistics of chunks of unequal size. Choose a divisor of {len(x)}'
+        )
+    return torch.stack([_recomputed(backbone, x[j::num_chunks]) for j in range(num_chunks)], dim=1).flatten(0, 1)
+
+
+def describe_statistics(backbone: nn.Module, chunk_size: int) -> str | None:
+    """What chunks do to the BatchNorm of a backbone, for the log; None where they change no training step."""
+    layers = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
+    if all(isinstance(m, SplitBatchNorm) and chunk_size % m.group_size == 0 for m in layers):
+        return None
+    synchronised = any(isinstance(m, SyncBatchNorm | nn.SyncBatchNorm) for m in layers)
+    return (
+        f'chunk_size={chunk_size}: {type(backbone).__name__} has BatchNorm, which now normalises the {chunk_size} images '
+        f'of a chunk{", with the chunks of the other processes," if synchronised else ""} together, and not the batch: '
+        'the regime of the papers that normalise the images of one GPU. It is not the same run as without chunk_size'
+    )
+
+
+def _recomputed(backbone: nn.Module, x: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return backbone(x)[-1]
+    contexts = (nullcontext(), _RunningStatisticsKept(backbone))
+    return checkpoint(backbone, x, use_reentrant=False, context_fn=lambda: contexts)[-1]
+
+
+class _RunningStatisticsKept:
+    """While entered, BatchNorm updates throw-away buffers. Same tensors are saved for backward as without it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        layers = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.training]
+        self.kept = [(m, dict(m._buffers)) for m in layers]
+        for m, buffers in self.kept:
+            m._buffers.update({k: None if b is None else torch.zeros_like(b) for k, b in buffers.items()})
+
+    def __exit__(self, *error: object) -> None:
+        for m, buffers in self.kept:
+            m._buffers.update(buffers)
