@@ -4,6 +4,7 @@ from mocox.datasets.annotated import AnnotatedImages, FlowersImages, INaturalist
 from mocox.datasets.base import NUM_DRAWS, ViewsDataset, collate_views
 from mocox.datasets.cifar import CIFAR10Images, CIFAR100Images
 from mocox.datasets.decode import decode
+from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.image_files import ImageFiles
 from mocox.datasets.samplers import EpochSampler
 from mocox.datasets.subset import stratified_subset
@@ -16,6 +17,7 @@ __all__ = [
     'CIFAR10Images',
     'CIFAR100Images',
     'CenterCrop',
+    'EncodedImages',
     'EpochSampler',
     'FlowersImages',
     'INaturalistImages',

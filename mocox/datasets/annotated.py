@@ -8,6 +8,7 @@ import numpy as np
 
 from mocox.datasets.base import Crops
 from mocox.datasets.image_files import ImageFiles
+from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
 
 
@@ -54,11 +55,11 @@ class AnnotatedImages(ImageFiles):
             '--data-root DIR or set data_root'
         )
 
-    def _find(self, list_file: str | None) -> tuple[list[str], list[int] | None]:
+    def _find(self, list_file: str | None) -> tuple[PackedPaths, np.ndarray | None]:
         paths, labels, self.classes = self.read_annotations()
         if not paths:
             raise ValueError(f'{type(self).__name__}: the annotations in {self.root!r} name no images')
-        return paths, labels if self.with_labels else None
+        return PackedPaths(map(os.fsencode, paths)), np.array(labels) if self.with_labels else None
 
 
 @DATASETS.register_module()

@@ -6,13 +6,19 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+# What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
+_READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}
+Image.init()
+FORMATS = [name for name in Image.ID if name in _READ]  # those that this Pillow has
+
 
 def decode(data: bytes) -> np.ndarray:
     """Decodes an image file.
 
     The orientation noted in EXIF is applied. Alpha is dropped, as ``convert('RGB')`` does it; gray and palette images
-    become RGB; 16-bit gray is scaled by its whole range, not clipped; of an animation the first frame counts. Pillow's
-    limit on the number of pixels (``PIL.Image.MAX_IMAGE_PIXELS``) holds for every format.
+    become RGB; 16-bit gray is scaled by its whole range, not clipped; of an animation the first frame counts. The
+    formats are those of ``FORMATS``. Pillow's limit on the number of pixels (twice ``PIL.Image.MAX_IMAGE_PIXELS``, by
+    default 179 million) holds for every format.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -22,9 +28,9 @@ def decode(data: bytes) -> np.ndarray:
         Exception: Whatever Pillow raises for damaged bytes.
     """
     try:
-        image = Image.open(io.BytesIO(data))  # reads the header only
+        image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
     except UnidentifiedImageError:  # its message names the buffer
-        raise ValueError('not an image of a format that Pillow reads' if data else 'the file is empty') from None
+        raise ValueError('not an image of a format that mocox reads' if data else 'the file is empty') from None
     if image.format == 'JPEG' and image.mode in ('RGB', 'L') and _is_whole_jpeg(data):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # applies EXIF itself
         if pixels is not None:
@@ -56,10 +62,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(
             f'a 32-bit image with values from {values.min()} to {values.max()} has no fixed range: '
             'convert it to 8 or 16 bits per channel'
         )
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert('RGB')  # 65535 = 257 * 255
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert(
+        'RGB'
+    )  # 65535 = 257 * 255

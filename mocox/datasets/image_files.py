@@ -3,15 +3,16 @@
 import logging
 import os
 import re
+import stat
+from array import array
 from collections.abc import Iterator
-from itertools import chain
 
 import numpy as np
-import torch
 from mmengine.logging import print_log
 
-from mocox.datasets.base import Crops, ViewsDataset
-from mocox.datasets.decode import decode
+from mocox.datasets.base import Crops
+from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages
+from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
 
 EXTENSIONS = (
@@ -19,19 +20,20 @@ EXTENSIONS = (
     *('.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tga', '.tif', '.tiff', '.webp'),
 )
 # A label is a last column of digits; 'photo 1.jpg' has none because its last word is no integer.
-LABELLED_LINE = re.compile(r'(?P<path>.*[^\s,])(?:[ \t]+|[ \t]*,[ \t]*)(?P<label>\d+)')
-IMAGENET_NAME = re.compile(r'(?P<class>n\d{8})_\d+\.\w+')  # the class is a WordNet id
-NUM_PROBES = 32  # files tried at the start, spread over the folder, before all the others
+LABELLED_LINE = re.compile(r'(?P<path>.*[^\s,])(?:[ \t]+|[ \t]*,[ \t]*)(?P<label>[0-9]+)')
+MAX_LABEL_DIGITS = 18  # fits 64 bits
+MAX_LINE = 2**16  # characters; the longest path of Linux has 4096 bytes
+IMAGENET_NAME = re.compile(rb'n[0-9]{8}_[0-9]+\.\w+')  # the class is a WordNet id
 FIX = 'pass --data-root DIR, or set data_root (and data_prefix) of the dataset in the config'
 
 
 @DATASETS.register_module()
-class ImageFiles(ViewsDataset):
+class ImageFiles(EncodedImages):
     """All images of a folder, in the order of their relative paths.
 
-    Names that start with a dot are left out. A file that cannot be read (corrupt, truncated, vanished) does not end a
-    run: another image takes its place, the same one every time, and the log names the file once. ``index`` of the item
-    stays the one asked for; ``label`` is that of the image shown.
+    Names that start with a dot are left out. A file that cannot be read (corrupt, truncated, vanished, larger than 1
+    GiB, no regular file) does not end a run: another image takes its place, the same one every time, and the log names
+    the file once. ``index`` of the item stays the one asked for; ``label`` is that of the image shown.
 
     Args:
         data_root: A folder.
@@ -48,6 +50,8 @@ class ImageFiles(ViewsDataset):
         max_replacements: Images tried in place of an unreadable one before giving up.
     """
 
+    fix = FIX
+
     def __init__(
         self,
         data_root: str,
@@ -59,113 +63,46 @@ class ImageFiles(ViewsDataset):
         seed: int = 0,
         max_replacements: int = 100,
     ) -> None:
-        super().__init__(crops, with_labels, list(classes) if classes else None, seed)
+        super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements)
         self.folder = _existing_folder(data_root, data_prefix)
-        self.max_replacements = max_replacements
         paths, labels = self._find(list_file and os.path.join(os.path.expanduser(data_root), list_file))
-        # Bytes in one array: forked workers share it, where a list of str is copied page by page as it is read.
-        self._paths = np.array([os.fsencode(path) for path in paths])
-        self.labels = None if labels is None else np.array(labels)
-        self._unreadable = torch.zeros(len(paths), dtype=torch.bool).share_memory_()  # written by workers too
-        self._check_readable()
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    @property
-    def num_unreadable(self) -> int:
-        """Files found unreadable so far, by this process and its workers."""
-        return int(self._unreadable.sum())
+        self.set_images(paths, labels, repr(self.folder))
 
     def path(self, index: int) -> str:
         """The path of one image."""
         return os.path.join(self.folder, os.fsdecode(self._paths[index]))
 
-    def load(self, index: int) -> tuple[np.ndarray, int | None]:
-        """Reads one image, or the first readable one of its replacements, and the label that belongs to it."""
-        reasons = []
-        for candidate in self._candidates(index):
-            image = self._read(candidate, reasons)
-            if image is not None:
-                return image, None if self.labels is None else int(self.labels[candidate])
-        raise ValueError(
-            f'no readable image among {len(reasons)} tried in {self.folder!r}, first {reasons[0]}: '
-            f'check the files, or {FIX}'
-        )
+    def read_bytes(self, index: int) -> bytes:
+        """Reads one file."""
+        return read_regular_file(self.path(index))
 
-    def _candidates(self, index: int) -> Iterator[int]:
-        """The index itself, then its replacements, which only depend on it and the seed."""
-        yield index
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
-        for _ in range(self.max_replacements):
-            yield int(rng.integers(len(self)))
-
-    def _read(self, index: int, reasons: list[str]) -> np.ndarray | None:
-        """Decodes one file; on failure notes the reason and logs the file if no process has done so."""
-        path = self.path(index)
-        try:
-            with open(path, 'rb') as file:
-                return decode(file.read())
-        except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
-            reasons.append(f'{path}: {error}')
-        if not self._unreadable[index]:
-            self._unreadable[index] = True
-            print_log(
-                f'unreadable image, replaced by another one ({self.num_unreadable} of {len(self)} files so far): '
-                f'{reasons[-1]}',
-                logger='current',
-                level=logging.WARNING,
-            )
-        return None
-
-    def _check_readable(self) -> None:
-        """Fails at the start, not in the first batch, where no file can be read."""
-        reasons = []
-        probes = set(np.linspace(0, len(self) - 1, NUM_PROBES).astype(int).tolist())
-        for index in chain(sorted(probes), (i for i in range(len(self)) if i not in probes)):
-            if self._read(index, reasons) is not None:
-                return
-        raise ValueError(
-            f'no readable image in {self.folder!r}: {len(reasons)} of its {len(self)} files tried, '
-            f'first {reasons[0]}; {FIX}'
-        )
-
-    def _find(self, list_file: str | None) -> tuple[list[str], list[int] | None]:
+    def _find(self, list_file: str | None) -> tuple[PackedPaths, np.ndarray | None]:
         if list_file is None:
-            paths, labels = _scan(self.folder), []
+            paths, labels = PackedPaths(map(os.fsencode, scan(self.folder))), None
+            if not len(paths):
+                raise ValueError(
+                    f'no images in {self.folder!r}: neither it nor its subfolders hold a file named '
+                    f'{" ".join(EXTENSIONS)}; {FIX}'
+                )
         else:
-            paths, labels = _parse_list(list_file)
+            paths, labels = parse_list(list_file)
             paths = self._in_class_folders(paths)
         if not self.with_labels:
             return paths, None
-        if labels:
+        if labels is not None:
             return paths, labels
-        return self._label_by_folder(paths, listed=list_file is not None)
+        existing = None
+        if list_file is not None:
+            existing = [entry.name for entry in os.scandir(self.folder) if _is_class_folder(entry)]
+        self.classes, paths, labels = label_by_folder(paths, repr(self.folder), self.classes, existing)
+        return paths, labels
 
-    def _in_class_folders(self, paths: list[str]) -> list[str]:
-        matches = [IMAGENET_NAME.fullmatch(path) for path in paths]
-        if not all(matches) or os.path.isfile(os.path.join(self.folder, paths[0])):
+    def _in_class_folders(self, paths: PackedPaths) -> PackedPaths:
+        if os.path.isfile(os.path.join(self.folder, os.fsdecode(paths[0]))):
             return paths
-        return [f'{match["class"]}/{path}' for match, path in zip(matches, paths, strict=True)]
-
-    def _label_by_folder(self, paths: list[str], listed: bool) -> tuple[list[str], list[int]]:
-        folders = [path.split('/')[0] if '/' in path else None for path in paths]
-        if None in folders:
-            raise ValueError(
-                f'{paths[folders.index(None)]!r} in {self.folder!r} lies in no class folder: with_labels=True needs '
-                'one folder per class, or a list_file with a label at the end of each line'
-            )
-        if listed and self.classes is None:
-            self.classes = sorted(entry.name for entry in os.scandir(self.folder) if _is_class_folder(entry))
-            if unknown := sorted(set(folders) - set(self.classes)):
-                raise ValueError(f'the list file names {unknown[:3]}, which are no folders in {self.folder!r}: {FIX}')
-        elif self.classes is None:
-            self.classes = sorted(set(folders))
-        elif missing := sorted(set(self.classes) - set(folders)):
-            raise ValueError(f'no image of the classes {missing} in {self.folder!r}: correct classes, or {FIX}')
-        label_of = {name: label for label, name in enumerate(self.classes)}
-        kept = [(path, label_of[folder]) for path, folder in zip(paths, folders, strict=True) if folder in label_of]
-        return [path for path, _ in kept], [label for _, label in kept]
+        if not all(IMAGENET_NAME.fullmatch(path) for path in paths):  # ends at the first that is none
+            return paths
+        return PackedPaths(path[: path.index(b'_')] + b'/' + path for path in paths)
 
 
 def _existing_folder(data_root: str, data_prefix: str) -> str:
@@ -177,49 +114,168 @@ def _existing_folder(data_root: str, data_prefix: str) -> str:
     raise error(f'the image folder {folder!r} {problem} (data_root={data_root!r}, data_prefix={data_prefix!r}): {FIX}')
 
 
-def _scan(folder: str) -> list[str]:
-    """Relative paths with forward slashes, sorted."""
-    paths = []
-    for parent, subfolders, names in os.walk(folder, followlinks=True):
-        subfolders[:] = [name for name in subfolders if name[0] != '.' and not _is_loop(parent, name)]
-        relative = os.path.relpath(parent, folder)
-        for name in names:
-            if name[0] != '.' and os.path.splitext(name)[1].lower() in EXTENSIONS:
-                paths.append(os.path.normpath(os.path.join(relative, name)).replace(os.sep, '/'))
-    if not paths:
-        raise ValueError(
-            f'no images in {folder!r}: neither it nor its subfolders hold a file named {" ".join(EXTENSIONS)}; {FIX}'
-        )
-    return sorted(paths)
+def scan(folder: str) -> Iterator[str]:
+    """Relative paths of the images below a folder, with forward slashes, in the order of ``sorted``.
+
+    One folder's names are in memory at a time. Linked folders are followed, but not in circles.
+    """
+    stack = [('', (), iter(_names_in(folder)))]  # sorting 'name/' as such puts 'a.jpg' before 'a/b.jpg'
+    while stack:
+        prefix, crossed, names = stack[-1]
+        name = next(names, None)
+        if name is None:
+            stack.pop()
+        elif not name.endswith('/'):
+            yield prefix + name
+        else:
+            path = os.path.join(folder, prefix + name[:-1])
+            if os.path.islink(path):
+                crossed = (*crossed, os.path.realpath(os.path.dirname(path)))
+                target = os.path.realpath(path)
+                if any(os.path.commonpath([target, parent]) == target for parent in crossed):
+                    continue  # it leads back to a folder that the walk came through
+            stack.append((prefix + name, crossed, iter(_names_in(path, required=False))))
 
 
-def _is_loop(parent: str, name: str) -> bool:
-    """Whether a link points back at a folder that contains it."""
-    path = os.path.join(parent, name)
-    if not os.path.islink(path):
+def _names_in(folder: str, required: bool = True) -> list[str]:
+    """Sorted names of the images and, with a slash at the end, of the folders in a folder."""
+    names = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name[0] == '.':
+                    continue
+                if _is_folder(entry):
+                    names.append(f'{entry.name}/')
+                elif entry.name[entry.name.rfind('.') :].lower() in EXTENSIONS:
+                    names.append(entry.name)
+    except OSError as error:
+        if required:
+            raise type(error)(f'the image folder {folder!r} cannot be read ({error.strerror}): {FIX}') from None
+        print_log(f'{folder!r} is left out: {error.strerror}', logger='current', level=logging.WARNING)
+    return sorted(names)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
         return False
-    target = os.path.realpath(path)
-    return os.path.commonpath([target, os.path.realpath(parent)]) == target
 
 
 def _is_class_folder(entry: os.DirEntry) -> bool:
     return entry.is_dir() and not entry.name.startswith('.')
 
 
-def _parse_list(list_file: str) -> tuple[list[str], list[int]]:
-    """Paths and labels of a list file; no labels at all if no line has one."""
+def label_by_folder(
+    paths: PackedPaths, source: str, classes: list[str] | None = None, existing: list[str] | None = None
+) -> tuple[list[str], PackedPaths, np.ndarray]:
+    """Labels images by the first folder of their path.
+
+    Args:
+        paths: Relative, with forward slashes.
+        source: Where they come from, for messages.
+        classes: The folders to keep, in the order of their labels; by default all, sorted.
+        existing: All class folders, where some may have none of the paths.
+
+    Returns:
+        Classes, the paths that are kept, and their labels (N,) int64.
+
+    Raises:
+        ValueError: A path in no folder or in one that does not exist; a class without image.
+    """
+    folders, numbers = _number_folders(paths, source)
+    if classes is None:
+        classes = sorted(folders if existing is None else existing)
+        if unknown := sorted(set(folders) - set(classes)):
+            raise ValueError(f'the list file names {unknown[:3]}, which are no folders in {source}: {FIX}')
+    elif missing := sorted(set(classes) - set(folders)):
+        raise ValueError(f'no image of the classes {missing} in {source}: correct classes, or {FIX}')
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = np.array([label_of.get(folder, -1) for folder in folders])[numbers]
+    kept = labels >= 0
+    if not kept.all():
+        paths = PackedPaths(path for path, keep in zip(paths, kept) if keep)
+    return classes, paths, labels[kept]
+
+
+def _number_folders(paths: PackedPaths, source: str) -> tuple[list[str], np.ndarray]:
+    """The first folders of all paths, and for each path the number of its own."""
+    folders: dict[bytes, int] = {}
+    numbers = array('q')
+    for path in paths:
+        folder, slash, _ = path.partition(b'/')
+        if not slash:
+            raise ValueError(
+                f'{os.fsdecode(path)!r} in {source} lies in no class folder: with_labels=True needs one folder per '
+                'class, or a list_file with a label at the end of each line'
+            )
+        numbers.append(folders.setdefault(folder, len(folders)))
+    return [os.fsdecode(folder) for folder in folders], np.frombuffer(numbers, np.int64)
+
+
+def parse_list(list_file: str) -> tuple[PackedPaths, np.ndarray | None]:
+    """Paths and labels of a list file, read line by line; no labels if no line has one.
+
+    Bytes that are no UTF-8 stay as they are, since paths are bytes. A name with a line break cannot be listed.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: No path in it, no text file, or labels on some of the lines only.
+    """
     if not os.path.isfile(list_file):
         raise FileNotFoundError(f'the list file {list_file!r} does not exist: correct list_file, or {FIX}')
-    with open(list_file, encoding='utf-8-sig') as file:
-        lines = [line.strip() for line in file if line.strip()]
-    if not lines:
+    labels = array('q')
+    paths = PackedPaths(_read_entries(list_file, labels))
+    if not len(paths):
         raise ValueError(f'the list file {list_file!r} names no images: it needs one path per line')
-    matches = [LABELLED_LINE.fullmatch(line) for line in lines]
-    if not any(matches):
-        return lines, []
-    if not all(matches):
-        raise ValueError(
-            f'{lines[matches.index(None)]!r} in {list_file!r} has no label, other lines have one: '
-            'put an integer at the end of each line, or of none'
-        )
-    return [match['path'] for match in matches], [int(match['label']) for match in matches]
+    return paths, np.frombuffer(labels, np.int64) if labels else None
+
+
+def _read_entries(list_file: str, labels: array) -> Iterator[bytes]:
+    """Yields the paths and appends to the labels."""
+    first_line, labelled = '', None
+    for line in _read_lines(list_file):
+        match = LABELLED_LINE.fullmatch(line)
+        if labelled is None:
+            first_line, labelled = line, bool(match)
+        if bool(match) != labelled:
+            raise ValueError(
+                f'{(first_line if match else line)!r} in {list_file!r} has no label, other lines have one: '
+                'put an integer at the end of each line, or of none'
+            )
+        if match:
+            if len(match['label']) > MAX_LABEL_DIGITS:
+                raise ValueError(f'{list_file!r}: the label of {match["path"]!r} has {len(match["label"])} digits')
+            labels.append(int(match['label']))
+        yield os.fsencode(match['path'] if match else line)
+
+
+def _read_lines(list_file: str) -> Iterator[str]:
+    """The lines of a text file without white space around them, empty ones left out."""
+    with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
+        while line := file.readline(MAX_LINE):
+            if len(line) == MAX_LINE or '\0' in line:
+                raise ValueError(f'{list_file!r} is no list of paths, one per line: it holds {line[:40]!r}...')
+            if line := line.strip():
+                yield line
+
+
+def read_regular_file(path: str) -> bytes:
+    """The content of a file that may be anything: neither waits for a pipe nor reads a device.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: No regular file, or too large for an image.
+    """
+    with open(path, 'rb', opener=_open_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError('not a regular file')
+        if status.st_size > MAX_FILE_BYTES:
+            raise ValueError(f'{status.st_size} bytes, more than the {MAX_FILE_BYTES} that an image may have')
+        return file.read() if status.st_size else b''  # what claims to be empty may be endless, as in /proc
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))

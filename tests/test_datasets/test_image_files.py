@@ -133,7 +133,7 @@ def test_folders_that_cannot_be_used(tmp_path):
         ('nowhere', FileNotFoundError, 'does not exist'),
         ('file', NotADirectoryError, 'is a file'),
         ('empty', ValueError, 'no images'),
-        ('', ValueError, r'no readable image.*text\.jpg: not an image'),
+        ('', ValueError, r"no readable image.*text\.jpg': not an image"),
     ):
         with pytest.raises(error, match=message) as info:
             ImageFiles(str(tmp_path), CROPS, data_prefix=name)

@@ -1,0 +1,153 @@
+"""Images kept as encoded files somewhere, some of which cannot be read."""
+
+import logging
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+
+from mocox.datasets.base import Crops, ViewsDataset
+from mocox.datasets.decode import decode
+from mocox.datasets.packed_paths import PackedPaths
+
+NUM_PROBES = 32  # images tried at the start, spread over the data set
+MAX_PROBES = 1000  # tried in all before a data set counts as unreadable
+MAX_NAMED = 100  # unreadable images that one run names in the log; all are counted
+MAX_FILE_BYTES = 2**30  # of one encoded image
+UNTRIED, READABLE, UNREADABLE = range(3)
+
+
+class EncodedImages(ViewsDataset):
+    """Images that are kept as encoded files somewhere; a subclass knows where (:meth:`read_bytes`).
+
+    An image that cannot be read (corrupt, truncated, vanished, too large) does not end a run: another one takes its
+    place, always the same one for a seed, and it is counted and named in the log. ``index`` of the item stays the one
+    asked for; ``label`` is that of the image shown.
+
+    Args:
+        crops: Config of the transform that cuts the views.
+        with_labels: Whether an item has a ``label``.
+        classes: Class names in the order of their labels.
+        seed: Seed of crops, draws and replacements.
+        max_replacements: Images tried in place of an unreadable one before giving up.
+    """
+
+    fix = 'correct the config'  # what a user can do about a wrong place
+
+    def __init__(
+        self,
+        crops: dict | Crops,
+        with_labels: bool = False,
+        classes: list[str] | None = None,
+        seed: int = 0,
+        max_replacements: int = 100,
+    ) -> None:
+        super().__init__(crops, with_labels, classes, seed)
+        self.max_replacements = max_replacements
+
+    def read_bytes(self, index: int) -> bytes:
+        """The content of one image file.
+
+        Raises:
+            Exception: It cannot be read.
+        """
+        raise NotImplementedError
+
+    def path(self, index: int) -> str:
+        """Where one image is, for people."""
+        return os.fsdecode(self._paths[index])
+
+    def set_images(self, paths: PackedPaths, labels: np.ndarray | None, source: str) -> None:
+        """Takes over what a subclass has found, and reads one image.
+
+        Args:
+            paths: One per image.
+            labels: (N,) int64, or None.
+            source: Where they all come from, for messages.
+
+        Raises:
+            ValueError: None of the images tried can be read.
+        """
+        self._paths, self.labels, self.source = paths, labels, source
+        self._status = torch.zeros(len(paths), dtype=torch.uint8).share_memory_()  # written by workers too
+        self._check_readable()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @property
+    def num_tried(self) -> int:
+        """Images that were read, or should have been, so far, by this process and its workers."""
+        return int((self._status != UNTRIED).sum())
+
+    @property
+    def num_unreadable(self) -> int:
+        """Images found unreadable so far, by this process and its workers."""
+        return int((self._status == UNREADABLE).sum())
+
+    def unreadable(self) -> list[int]:
+        """Indices of the images found unreadable so far, by this process and its workers."""
+        return (self._status == UNREADABLE).nonzero()[:, 0].tolist()
+
+    def load(self, index: int) -> tuple[np.ndarray, int | None]:
+        """Reads one image, or the first readable one of its replacements, and the label that belongs to it."""
+        reasons = []
+        for candidate in self._candidates(index):
+            image = self._read(candidate, reasons)
+            if image is not None:
+                return image, None if self.labels is None else int(self.labels[candidate])
+        raise ValueError(
+            f'no readable image among {len(reasons)} tried in {self.source}, first {reasons[0]}: '
+            f'check the files, or {self.fix}'
+        )
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        """The index itself, then its replacements, which only depend on it and the seed."""
+        yield index
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
+        for _ in range(self.max_replacements):
+            yield int(rng.integers(len(self)))
+
+    def _read(self, index: int, reasons: list[str]) -> np.ndarray | None:
+        """Decodes one image; on failure notes the reason and logs the image if no process has done so."""
+        try:
+            image = decode(self.read_bytes(index))
+        except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
+            # repr: a name may hold line breaks, or bytes that no log file can encode
+            reasons.append(f'{self.path(index)!r}: {_one_line(error)}')
+        else:
+            if self._status[index] == UNTRIED:
+                self._status[index] = READABLE
+            return image
+        if self._status[index] != UNREADABLE:
+            self._status[index] = UNREADABLE
+            self._log_unreadable(reasons[-1])
+        return None
+
+    def _log_unreadable(self, reason: str) -> None:
+        count = self.num_unreadable
+        if count <= MAX_NAMED:
+            last = '; further ones are counted, not named' if count == MAX_NAMED else ''
+            print_log(
+                f'unreadable image, replaced by another one ({count} of {len(self)} so far{last}): {reason}',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _check_readable(self) -> None:
+        """Fails at the start, not in the first batch, where nothing can be read; never reads everything."""
+        reasons = []
+        probes = [np.linspace(0, len(self) - 1, num).astype(int) for num in (NUM_PROBES, MAX_PROBES)]
+        for index in dict.fromkeys(np.concatenate(probes).tolist()):
+            if self._read(index, reasons) is not None:
+                return
+        raise ValueError(
+            f'no readable image in {self.source}: {len(reasons)} of {len(self)} files tried, first {reasons[0]}; '
+            f'{self.fix}'
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).encode('unicode_escape').decode()[:500]
