@@ -81,6 +81,17 @@ setup(
         'safetensors>=0.4',
         'scikit-learn>=1.4',
     ],
-    extras_require={'test': ['pytest>=8', 'ruff>=0.9']},
+    extras_require={
+        'webdataset': ['webdataset>=0.2.86', 'fsspec[http]>=2024.2'],
+        'lmdb': ['lmdb>=1.4'],
+        'test': [
+            'pytest>=8',
+            'ruff>=0.9',
+            'hypothesis>=6.100',
+            'webdataset>=0.2.86',
+            'fsspec[http]>=2024.2',
+            'lmdb>=1.4',
+        ],
+    },
     zip_safe=False,
 )

@@ -23,8 +23,10 @@ def main() -> None:
     images = ImageFiles(args.folder, dict(type='CenterCrop'), with_labels=True)
     chosen = stratified_subset(images.labels, args.fraction, args.per_class, args.seed)
     lines = [f'{Path(images.path(i)).relative_to(images.folder).as_posix()} {images.labels[i]}' for i in chosen]
+    if unlistable := [line for line in lines if len(line.splitlines()) > 1]:
+        raise ValueError(f'a list file cannot hold the name {unlistable[0]!r}, which has a line break: rename the file')
     Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    Path(args.out).write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    Path(args.out).write_text('\n'.join(lines) + '\n', encoding='utf-8', errors='surrogateescape')
     print(f'{args.out}: {len(lines)} of {len(images)} images, {len(images.classes)} classes, seed {args.seed}')
 
 

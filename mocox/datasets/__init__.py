@@ -6,10 +6,12 @@ from mocox.datasets.cifar import CIFAR10Images, CIFAR100Images
 from mocox.datasets.decode import decode
 from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.image_files import ImageFiles
+from mocox.datasets.lmdb_images import LMDBImages, write_lmdb
 from mocox.datasets.samplers import EpochSampler
 from mocox.datasets.subset import stratified_subset
 from mocox.datasets.transforms import CenterCrop, RandomAffineCrops, RandomResizedCrops, TransformedCrops
 from mocox.datasets.voc07 import VOC07Images
+from mocox.datasets.webdataset_images import WebDatasetImages
 
 __all__ = [
     'NUM_DRAWS',
@@ -22,13 +24,16 @@ __all__ = [
     'FlowersImages',
     'INaturalistImages',
     'ImageFiles',
+    'LMDBImages',
     'PetsImages',
     'RandomAffineCrops',
     'RandomResizedCrops',
     'TransformedCrops',
     'VOC07Images',
     'ViewsDataset',
+    'WebDatasetImages',
     'collate_views',
     'decode',
     'stratified_subset',
+    'write_lmdb',
 ]

@@ -186,6 +186,8 @@ PRETRAINING_TABLE = {
     'mocov3/vit-tiny_cifar10': adamw_vit(
         VIT_TI_32PX, 1, 512, 6e-4, lr=3e-4, epochs=800, crop_min=0.2, size=32, views='v3, 32 px'
     ),  # [O]
+    'mocov3/vit-small_webdataset': adamw_vit(VIT_S, 8, 128, 1.5e-4),  # [C], as vit-small
+    'mocov3/vit-small_lmdb': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O], as vit-small_custom
     'mocov3/vit-small_custom': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O]
     'mocov3/timm-resnet18_custom': lars_r50(
         gpus=1, images_per_gpu=64, lr=0.3, peak_lr=0.075, weight_decay=1e-6, epochs=300, temperature=0.2,
@@ -320,4 +322,12 @@ ACCURACIES = {
     'fast_moco/resnet50_200e': 75.1,
     'fast_moco/resnet50_400e': 75.5,
 }
-OURS = ('custom', 'cifar10', 'queue', '1gpu', 'digits')  # in the names of recipes that are no row of a paper
+OURS = (
+    'custom',
+    'cifar10',
+    'queue',
+    '1gpu',
+    'digits',
+    'webdataset',
+    'lmdb',
+)  # in the names of recipes that are no row of a paper

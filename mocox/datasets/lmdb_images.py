@@ -1,0 +1,132 @@
+"""Images in an LMDB: one file with all images, for file systems that are slow with many small files."""
+
+import functools
+import importlib
+import os
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mocox.datasets.base import Crops
+from mocox.datasets.encoded_images import EncodedImages
+from mocox.datasets.image_files import label_by_folder, read_regular_file, scan
+from mocox.datasets.packed_paths import PackedPaths
+from mocox.registry import DATASETS
+
+FIX = 'write one with tools/make_lmdb.py and pass --data-root FILE.lmdb, or set data_root'
+MAX_KEY_BYTES = 511  # LMDB's own limit
+PAGE = 4096
+
+
+@DATASETS.register_module()
+class LMDBImages(EncodedImages):
+    """The images of an LMDB: a key is a path, a value the content of the file.
+
+    As :func:`write_lmdb` makes it of a folder, it is the same data set as the folder: the same order (as long as all
+    names are UTF-8), labels and views. It is opened read-only, without a lock, in every worker when it is first used. LMDB maps the file into memory and
+    trusts it: read none from a stranger.
+
+    Args:
+        data_root: The LMDB, a folder.
+        crops: Config of the transform that cuts the views.
+        with_labels: The first folder in a key is the class.
+        classes: Class folders in the order of their labels; by default all, sorted.
+        seed: Seed of crops and draws.
+        max_replacements: Images tried in place of an unreadable one before giving up.
+    """
+
+    fix = FIX
+
+    def __init__(
+        self,
+        data_root: str,
+        crops: dict | Crops,
+        with_labels: bool = False,
+        classes: list[str] | None = None,
+        seed: int = 0,
+        max_replacements: int = 100,
+    ) -> None:
+        super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements)
+        self.file = os.path.expanduser(data_root)
+        with open_lmdb(self.file, os.getpid()).begin() as transaction:
+            paths, labels = PackedPaths(transaction.cursor().iternext(values=False)), None
+        if not len(paths):
+            raise ValueError(f'the LMDB {self.file!r} is empty: {FIX}')
+        if with_labels:
+            self.classes, paths, labels = label_by_folder(paths, repr(self.file), self.classes)
+        self.set_images(paths, labels, repr(self.file))
+
+    def read_bytes(self, index: int) -> bytes:
+        """Looks one image up."""
+        with open_lmdb(self.file, os.getpid()).begin() as transaction:
+            data = transaction.get(self._paths[index])
+        if data is None:
+            raise ValueError('the key has vanished from the LMDB')
+        return data
+
+
+def write_lmdb(folder: str, out: str) -> int:
+    """Copies all images of a folder, as they are, into an LMDB.
+
+    Args:
+        folder: Searched with all its subfolders, like :class:`~mocox.datasets.ImageFiles`.
+        out: The LMDB, which must not exist; it appears there when it is complete.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        FileExistsError: ``out`` exists.
+        ValueError: No images, or a path that is too long for a key.
+        OSError: A file cannot be read.
+    """
+    if os.path.exists(out):
+        raise FileExistsError(f'{out!r} exists: remove it, or choose another name')
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'there is no folder {folder!r}')
+    paths = PackedPaths(map(os.fsencode, scan(folder)))
+    longest = max(paths, key=len, default=b'')
+    if not 0 < len(longest) <= MAX_KEY_BYTES:
+        problem = f'{os.fsdecode(longest)!r} is longer than {MAX_KEY_BYTES} bytes' if longest else 'it holds no images'
+        raise ValueError(f'{folder!r} cannot be made an LMDB: {problem}')
+    sizes = (os.path.getsize(os.path.join(folder, os.fsdecode(path))) for path in paths)
+    map_size = sum(size // PAGE * PAGE + 3 * PAGE for size in sizes) + 2**24  # an upper bound
+    temporary = f'{out}.{os.getpid()}.tmp'
+    try:
+        with _require().open(temporary, map_size=map_size, sync=False) as database:
+            for path in paths:
+                with database.begin(write=True) as transaction:
+                    transaction.put(path, read_regular_file(os.path.join(folder, os.fsdecode(path))))
+            database.sync(True)
+        Path(temporary, 'lock.mdb').unlink()
+        os.rename(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return len(paths)
+
+
+@functools.lru_cache(maxsize=None)
+def open_lmdb(file: str, process: int) -> Any:
+    """An LMDB for reading: opened once in every process, and again in a forked one, as LMDB demands.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is no LMDB.
+    """
+    lmdb = _require()
+    if not os.path.exists(file):
+        raise FileNotFoundError(f'there is no LMDB {file!r}: {FIX}')
+    try:
+        return lmdb.open(file, subdir=os.path.isdir(file), readonly=True, lock=False, readahead=False)
+    except lmdb.Error as error:
+        raise ValueError(f'{file!r} is no LMDB, or damaged ({error}): {FIX}') from error
+
+
+def _require() -> ModuleType:
+    try:
+        return importlib.import_module('lmdb')
+    except ImportError as error:
+        raise ImportError('LMDB files need lmdb, which is not installed: pip install "mocox[lmdb]"') from error
