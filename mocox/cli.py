@@ -39,7 +39,8 @@ def run_tool(main: Callable[[], None]) -> None:
         sys.exit('\ninterrupted')
     except Exception as error:
         out_of_memory = type(error).__name__ == 'OutOfMemoryError'  # torch's, without importing torch
-        if os.environ.get('MOCOX_DEBUG') == '1' or not (out_of_memory or isinstance(error, USER_ERRORS)):
+        curable = out_of_memory or isinstance(error, USER_ERRORS) or errors.is_worker_failure(error)
+        if os.environ.get('MOCOX_DEBUG') == '1' or not curable:
             raise
         sys.stdout.flush()
         line_start = '\n' if sys.stderr.isatty() else ''  # a progress line may be standing there
@@ -207,7 +208,7 @@ def _set_pretrained(config: 'Config', path: str) -> None:
 
 
 def _set_data_root(config: 'Config', data_root: str) -> None:
-    if not Path(data_root).is_dir():
+    if '://' not in data_root and not Path(data_root).is_dir():  # shards may lie in an object store
         raise FileNotFoundError(f'--data-root: there is no folder {data_root}')
     holders = list(_dicts_with(config._cfg_dict, 'data_root'))
     if not holders:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as torch_dist
@@ -88,6 +89,14 @@ def exchange_rows(x: Tensor, order: Tensor) -> Tensor:
     torch_dist.all_to_all_single(incoming, outgoing, received, mine.sum(dim=1).tolist())
     position = owners[rank()].argsort(stable=True).argsort()
     return incoming[position.to(x.device, non_blocking=True)]
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """What every process passes, in rank order. It is pickled on the way: among our own processes only."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        torch_dist.all_gather_object(values, value)
+    return values
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -11,12 +11,59 @@ from pathlib import Path
 from pickle import UnpicklingError
 from types import FrameType
 
+_DEAD_WORKER = re.compile(
+    r'DataLoader worker \(pid\S* (?P<pid>[\d, ]+)\) (?:is killed by signal: (?P<signal>.+?)\.|exited)'
+)
+_RESUME = 'The run goes on from its last checkpoint with --resume'
+_FEWER = 'lower train_dataloader.num_workers or train_dataloader.batch_size'
+_FULL_SHARED_MEMORY = (
+    f'the shared memory (/dev/shm) through which loader workers hand over batches is full: enlarge it (docker run '
+    f'--shm-size=8g, or --ipc=host), or {_FEWER}. {_RESUME}'
+)
+_WORKER_FAILURES = (
+    (
+        re.compile('out of shared memory|No space left on device.*torch_|torch_.*No space left on device'),
+        _FULL_SHARED_MEMORY,
+    ),
+    (
+        re.compile('received 0 items of ancdata|torch_.*Too many open files'),
+        f'the processes may not open more files, and loader workers hand batches over as open files: raise the limit '
+        f'(ulimit -n 65536), or lower train_dataloader.num_workers. {_RESUME}',
+    ),
+)
+
+
+def is_worker_failure(error: BaseException) -> bool:
+    """Whether data loader workers died or could not hand over a batch, which torch reports as a ``RuntimeError``."""
+    return isinstance(error, RuntimeError) and _explain_worker_failure(str(error)) is not None
+
+
+def _explain_worker_failure(message: str) -> str | None:
+    for pattern, explanation in _WORKER_FAILURES:
+        if pattern.search(message):
+            return explanation
+    dead = _DEAD_WORKER.search(message)
+    if dead is None:
+        return None
+    if dead['signal'] in (None, 'Killed'):
+        return (
+            f'a data loader worker (pid {dead["pid"]}) was killed, as a rule by the system because memory or shared '
+            f'memory ran out (see dmesg, the limit of your job or container, and df /dev/shm): {_FEWER}, or give the '
+            f'job more. {_RESUME}'
+        )
+    return (
+        f'a data loader worker (pid {dead["pid"]}) crashed: {dead["signal"]}. train_dataloader.num_workers=0 and '
+        f'MOCOX_DEBUG=1 show where. {_RESUME}'
+    )
+
 
 def explain(error: BaseException) -> str:
     """The message of an error in words that name the value and, where it can be known, the fix."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     build = next((frame.f_locals for frame in reversed(frames) if frame.f_code.co_name == 'build_from_cfg'), {})
     message = _unwrap_worker_message(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+    if is_worker_failure(error):
+        return _explain_worker_failure(message)
     unpickling = any('_weights_only_unpickler' in frame.f_code.co_filename for frame in frames)
     if isinstance(error, UnpicklingError) or (unpickling and isinstance(error, KeyError)):
         return _explain_refused_file(message, frames)

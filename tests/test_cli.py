@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -182,6 +183,11 @@ def test_data_root_reaches_every_data_set(tmp_path):
     assert config.val_dataloader.dataset.dataset.data_root == str(tmp_path)
 
 
+def test_data_root_may_be_an_object_store():
+    config = prepare(ROOT / 'configs/mocov3/vit-small_webdataset.py', '--data-root', 's3://bucket/imagenet')
+    assert config.train_dataloader.dataset.data_root == 's3://bucket/imagenet'
+
+
 def test_data_root_reaches_an_evaluators_annotations(tmp_path):
     path = tmp_path / 'coco.py'
     path.write_text(
@@ -260,6 +266,26 @@ def test_a_tool_in_its_own_process(tmp_path):
     )
     assert (result.returncode, result.stdout) == (1, '')
     assert 'error: there is no config file nowhere.py\n(MOCOX_DEBUG=1 shows the traceback)\n' in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_a_killed_loader_worker_ends_training_with_the_cure(tmp_path):
+    """As the system kills it where memory runs out."""
+    options = [
+        'train_dataloader.num_workers=2',
+        'train_dataloader.persistent_workers=True',
+        'train_cfg.max_epochs=9999',
+    ]
+    command = [sys.executable, str(ROOT / 'tools/train.py'), str(write_run(tmp_path)), '--cfg-options', *options]
+    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        next(line for line in process.stdout if 'epoch 2/' in line)
+        children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.search(r'^error: a data loader worker .* was killed.*num_workers.*--resume', errors, re.MULTILINE)
+    assert 'Traceback' not in errors
 
 
 def test_the_seed_of_the_run_is_that_of_our_data_sets():

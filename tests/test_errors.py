@@ -1,8 +1,12 @@
+import os
+import re
+import signal
+
 import pytest
 from mmengine.registry import build_from_cfg
 from torch.utils.data import DataLoader, Dataset
 
-from mocox.errors import explain
+from mocox.errors import explain, is_worker_failure
 from mocox.registry import MODELS
 
 
@@ -40,3 +44,37 @@ def test_errors_of_workers_are_unwrapped():
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         list(DataLoader(Failing(), num_workers=1))
     assert explain(caught.value) == 'data/x.png has no pixels:\nremove it'
+
+
+class Deadly(Failing):
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_comes_with_the_cure():
+    with pytest.raises(RuntimeError) as caught:
+        list(DataLoader(Deadly(), num_workers=1))
+    assert is_worker_failure(caught.value)
+    assert re.search(r'worker \(pid \d+\) was killed.*memory.*num_workers.*--resume', explain(caught.value))
+
+
+@pytest.mark.parametrize(
+    ('message', 'cure'),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out "
+         'of shared memory. Please try to raise your shared memory limit.', 'shm-size'),
+        ('unable to write to file </torch_1_2_0>: No space left on device (28)', 'shm-size'),
+        ('unable to open shared memory object </torch_1_2_0> in read-write mode: Too many open files (24)', 'ulimit'),
+        ('received 0 items of ancdata', 'ulimit'),
+        ('DataLoader worker (pid(s) 7, 8) exited unexpectedly', 'pid 7, 8'),
+        ('DataLoader worker (pid 7) is killed by signal: Segmentation fault. Details are lost', 'crashed: Segmentation'),
+    ],
+)  # fmt: skip
+def test_what_loader_workers_fail_of(message, cure):
+    assert is_worker_failure(RuntimeError(message))
+    assert cure in explain(RuntimeError(message))
+
+
+def test_other_errors_are_no_worker_failures():
+    assert not is_worker_failure(RuntimeError('mat1 and mat2 shapes cannot be multiplied'))
+    assert not is_worker_failure(OSError(28, 'No space left on device'))

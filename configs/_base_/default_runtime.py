@@ -9,6 +9,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     epoch_seed=dict(type='EpochSeedHook'),
     runtime_info=dict(type='RuntimeInfoHook'),
+    unreadable=dict(type='UnreadableImagesHook'),
     progress=dict(type='ProgressHook'))
 
 env_cfg = dict(

@@ -1,7 +1,7 @@
 """MoCo v3, ViT-S/16, 300 epochs on ImageNet-1k in WebDataset tar shards, in a folder or an object store.
 
-Source: the recipe of vit-small.py; only the data set differs. Shards in a bucket: --data-root s3://BUCKET/FOLDER, with
-filecache::s3://... to keep them on the local disk; their names: train_dataloader.dataset.shards.
+Source: the recipe of vit-small.py, one node; only the data set differs. DIR_OR_URL may be s3://BUCKET/FOLDER, with
+filecache:: in front to keep shards on the local disk; their names are train_dataloader.dataset.shards.
 Published: as for vit-small.py; not re-run here.
 Hardware: one node, 8 GPUs x 128 images.
 Launch: tools/dist_train.sh configs/mocov3/vit-small_webdataset.py 8 --data-root DIR_OR_URL

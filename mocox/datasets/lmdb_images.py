@@ -1,14 +1,11 @@
 """Images in an LMDB: one file with all images, for file systems that are slow with many small files."""
 
-import functools
 import importlib
 import os
 import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import numpy as np
 
 from mocox.datasets.base import Crops
 from mocox.datasets.encoded_images import EncodedImages
@@ -19,6 +16,7 @@ from mocox.registry import DATASETS
 FIX = 'write one with tools/make_lmdb.py and pass --data-root FILE.lmdb, or set data_root'
 MAX_KEY_BYTES = 511  # LMDB's own limit
 PAGE = 4096
+_opened: dict[str, tuple[int, Any]] = {}  # process and database; LMDB opens a file once in a process
 
 
 @DATASETS.register_module()
@@ -26,8 +24,8 @@ class LMDBImages(EncodedImages):
     """The images of an LMDB: a key is a path, a value the content of the file.
 
     As :func:`write_lmdb` makes it of a folder, it is the same data set as the folder: the same order (as long as all
-    names are UTF-8), labels and views. It is opened read-only, without a lock, in every worker when it is first used. LMDB maps the file into memory and
-    trusts it: read none from a stranger.
+    names are UTF-8), labels and views. Every worker opens it when it first reads, read-only and without a lock. LMDB
+    maps the file into memory and trusts it: read none from a stranger.
 
     Args:
         data_root: The LMDB, a folder.
@@ -51,7 +49,7 @@ class LMDBImages(EncodedImages):
     ) -> None:
         super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements)
         self.file = os.path.expanduser(data_root)
-        with open_lmdb(self.file, os.getpid()).begin() as transaction:
+        with open_lmdb(self.file).begin() as transaction:
             paths, labels = PackedPaths(transaction.cursor().iternext(values=False)), None
         if not len(paths):
             raise ValueError(f'the LMDB {self.file!r} is empty: {FIX}')
@@ -61,7 +59,7 @@ class LMDBImages(EncodedImages):
 
     def read_bytes(self, index: int) -> bytes:
         """Looks one image up."""
-        with open_lmdb(self.file, os.getpid()).begin() as transaction:
+        with open_lmdb(self.file).begin() as transaction:
             data = transaction.get(self._paths[index])
         if data is None:
             raise ValueError('the key has vanished from the LMDB')
@@ -108,21 +106,28 @@ def write_lmdb(folder: str, out: str) -> int:
     return len(paths)
 
 
-@functools.lru_cache(maxsize=None)
-def open_lmdb(file: str, process: int) -> Any:
-    """An LMDB for reading: opened once in every process, and again in a forked one, as LMDB demands.
+def open_lmdb(file: str) -> Any:
+    """An LMDB for reading: opened once in a process, and again in one that was forked from it, as LMDB demands.
 
     Raises:
         FileNotFoundError: There is none.
         ValueError: It is no LMDB.
     """
+    path = os.path.realpath(file)
+    process, database = _opened.get(path, (None, None))
+    if process == os.getpid():
+        return database
+    if database is not None:
+        database.close()  # the parent's, of which this is a copy
     lmdb = _require()
-    if not os.path.exists(file):
+    if not os.path.exists(path):
         raise FileNotFoundError(f'there is no LMDB {file!r}: {FIX}')
     try:
-        return lmdb.open(file, subdir=os.path.isdir(file), readonly=True, lock=False, readahead=False)
+        database = lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
         raise ValueError(f'{file!r} is no LMDB, or damaged ({error}): {FIX}') from error
+    _opened[path] = os.getpid(), database
+    return database
 
 
 def _require() -> ModuleType:

@@ -35,9 +35,9 @@ class WebDatasetImages(EncodedImages):
     """Images in tar shards, any of which can be read at any time.
 
     The shards are looked through once: where every image lies is kept in a small index file. After that this is a data
-    set like a folder: shuffled as a whole, not shard by shard, resumed exactly, and a damaged image is replaced. Nothing
-    is unpacked to disk. An image is read with one ranged request; ``filecache::`` in front of a URL keeps whole shards on
-    the local disk.
+    set like a folder: shuffled as a whole, not shard by shard, resumed exactly, and a damaged image is replaced.
+    Nothing is unpacked to disk. An image is read with one ranged request; ``filecache::`` in front of a URL keeps whole
+    shards on the local disk.
 
     Members with one name up to the first dot of its last part are a sample, as in WebDataset: its first member with the
     ending of an image is the image, its member ``.cls``, a number in digits, the label.
@@ -87,8 +87,8 @@ class WebDatasetImages(EncodedImages):
         if with_labels and (labels < 0).any():
             position = int(np.argmax(labels < 0))
             raise ValueError(
-                f'{os.fsdecode(names[position])!r} in {self.urls[self._shard[position]]!r} has no label: with_labels=True '
-                'needs a member NAME.cls with a number for every image'
+                f'{os.fsdecode(names[position])!r} in {self.urls[self._shard[position]]!r} has no label: '
+                'with_labels=True needs a member NAME.cls with a number for every image'
             )
         self.set_images(names, labels if with_labels else None, self._source())
 
@@ -152,7 +152,7 @@ def expand_shards(data_root: str, shards: str | list[str]) -> list[str]:
 
 
 def open_url(url: str, storage_options: dict) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path in it; cheap, and right in a forked worker as well."""
+    """The file system of fsspec for a URL, and the path in it; cheap, and right in a forked worker as well."""
     return _require('fsspec').core.url_to_fs(url, **storage_options)
 
 
@@ -223,19 +223,19 @@ def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Itera
         with tarfile.open(fileobj=reader, mode='r:') as archive:
             for member in archive:
                 archive.members.clear()  # it would keep them all
-                if member.offset <= last:
-                    raise tarfile.ReadError(f'its members go back to byte {member.offset}')
+                if member.offset <= last or member.offset_data + member.size > size:
+                    raise tarfile.ReadError(f'{member.name!r} is not all there')
                 last = member.offset
-                if member.offset_data + member.size > size:
-                    break
                 # A sparse member says that it is larger than what is stored of it.
                 if member.isreg() and not member.issparse() and not _is_hidden(member.name):
                     yield member
-            reader.seek(archive.offset if member.offset_data + member.size <= size else last)
-            if reader.read(tarfile.BLOCKSIZE).strip(b'\0'):  # tarfile ends without a word where a header is damaged
-                problems.append(f'it is damaged at byte {archive.offset}: the images behind that are left out')
+            reader.seek(archive.offset)
+            if reader.read(tarfile.BLOCKSIZE).strip(b'\0'):  # tarfile ends without a word at a damaged header
+                raise tarfile.ReadError(f'no header at byte {archive.offset}')
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f'{url!r} is no tar archive, or damaged ({error}): write it again, or {FIX}') from error
+        if last < 0:
+            raise ValueError(f'{url!r} is no tar archive, or damaged ({error}): write it again, or {FIX}') from error
+        problems.append(f'the shard is damaged ({error}): what follows its member at byte {last} is left out')
 
 
 def _is_hidden(name: str) -> bool:

@@ -6,5 +6,14 @@ from mocox.engine.momentum_hook import MomentumUpdateHook
 from mocox.engine.optim_wrapper import AmpOptimWrapper
 from mocox.engine.progress_hook import ProgressHook
 from mocox.engine.seed_hook import EpochSeedHook
+from mocox.engine.unreadable_hook import UnreadableImagesHook
 
-__all__ = ['LARS', 'AmpOptimWrapper', 'EpochSeedHook', 'MomentumUpdateHook', 'ProgressHook', 'WarmupCosineLR']
+__all__ = [
+    'LARS',
+    'AmpOptimWrapper',
+    'EpochSeedHook',
+    'MomentumUpdateHook',
+    'ProgressHook',
+    'UnreadableImagesHook',
+    'WarmupCosineLR',
+]

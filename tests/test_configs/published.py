@@ -186,7 +186,7 @@ PRETRAINING_TABLE = {
     'mocov3/vit-tiny_cifar10': adamw_vit(
         VIT_TI_32PX, 1, 512, 6e-4, lr=3e-4, epochs=800, crop_min=0.2, size=32, views='v3, 32 px'
     ),  # [O]
-    'mocov3/vit-small_webdataset': adamw_vit(VIT_S, 8, 128, 1.5e-4),  # [C], as vit-small
+    'mocov3/vit-small_webdataset': adamw_vit(VIT_S, 8, 128, 6e-4),  # [C], as vit-small
     'mocov3/vit-small_lmdb': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O], as vit-small_custom
     'mocov3/vit-small_custom': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O]
     'mocov3/timm-resnet18_custom': lars_r50(

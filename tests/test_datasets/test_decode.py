@@ -127,3 +127,17 @@ def test_text_is_no_image():
         decode(b'<!DOCTYPE html>')
     with pytest.raises(ValueError, match='empty'):
         decode(b'')
+
+
+@pytest.mark.parametrize('file_format', ['PNG', 'TIFF', 'GIF', 'WEBP', 'JPEG2000', 'BMP', 'PPM', 'TGA', 'AVIF'])
+def test_the_limit_on_pixels_holds_for_every_format(photo, monkeypatch, file_format):
+    data = encode(photo, file_format)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 71 * 93 // 3)
+    with pytest.raises(Image.DecompressionBombError):
+        decode(data)
+
+
+def test_postscript_is_no_image(photo):
+    """Pillow hands it to Ghostscript, an interpreter."""
+    with pytest.raises(ValueError, match='not an image'):
+        decode(encode(photo, 'EPS'))

@@ -1,6 +1,9 @@
 """Finding, labelling and reading image files, and what happens to those that cannot be read."""
 
+import errno
 import logging
+import os
+import random
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,8 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mocox.datasets import ImageFiles, collate_views
+from mocox.datasets import ImageFiles, collate_views, encoded_images
+from mocox.datasets.image_files import parse_list, scan
 from mocox.registry import DATASETS
 
 CROPS = dict(type='RandomResizedCrops', size=8)
@@ -236,3 +240,191 @@ def test_published_list_of_imagenet_names(tmp_path):
     (tmp_path / '1percent.txt').write_text('n00000009_1.JPEG\nn00000001_0.JPEG\n')
     with pytest.raises(ValueError, match=r"list file names \['n00000009'\].*no folders"):
         ImageFiles(str(tmp_path), CROPS, 'train', list_file='1percent.txt', with_labels=True)
+
+
+def test_the_order_is_that_of_sorted(tmp_path):
+    """Walked folder by folder, yet as all relative paths sorted: 'a b/x' < 'a.png' < 'a/x' < 'a0/x'."""
+    generator = random.Random(0)
+    letters = [
+        ' ',
+        '!',
+        '-',
+        '.',
+        '0',
+        'A',
+        'a',
+        'b',
+        'é',
+        '\U0001f600',
+        '\n',
+        b'\xff'.decode(errors='surrogateescape'),
+    ]
+    expected = set()
+    for _ in range(300):
+        parts = [''.join(generator.choices(letters, k=generator.randint(1, 3))) for _ in range(generator.randint(1, 4))]
+        parts[-1] += '.png'
+        path = tmp_path.joinpath(*parts)
+        if any(part.startswith('.') for part in parts) or path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        expected.add('/'.join(parts))
+    assert len(expected) > 100
+    assert list(scan(str(tmp_path))) == sorted(expected)
+
+
+def test_names_that_no_text_can_hold(tmp_path, capfd):
+    """Line breaks and bytes that are no UTF-8: read, and named in the log without breaking it."""
+    strange = ['a\nb.png', b'c\xffd.png'.decode(errors='surrogateescape'), ' e .png', 'f\r.png']
+    make_files(tmp_path, *strange, 'good.png')
+    dataset = ImageFiles(str(tmp_path), CROPS)
+    assert names(dataset) == sorted([*strange, 'good.png'])
+    assert [level_shown(dataset[index]) for index in range(5)] == list(range(5))
+    for name in strange:
+        (tmp_path / name).write_bytes(b'')
+    assert [level_shown(dataset[index]) for index in range(5)] == [4] * 5
+    lines = ''.join(capfd.readouterr()).splitlines()
+    assert sum('the file is empty' in line for line in lines) == 4 == len(lines)
+    assert any(r'c\udcffd.png' in line for line in lines)
+
+
+def test_links_that_lead_back_by_way_of_each_other(tmp_path):
+    make_files(tmp_path, 'a/1.png', 'b/2.png')
+    (tmp_path / 'a/to_b').symlink_to(tmp_path / 'b')
+    (tmp_path / 'b/to_a').symlink_to(tmp_path / 'a')
+    (tmp_path / 'b/self').symlink_to(tmp_path / 'b/self')
+    (tmp_path / 'b/self.png').symlink_to(tmp_path / 'b/self.png')
+    assert list(scan(str(tmp_path))) == [
+        'a/1.png',
+        'a/to_b/2.png',
+        'a/to_b/self.png',
+        'b/2.png',
+        'b/self.png',
+        'b/to_a/1.png',
+    ]
+    assert level_shown(ImageFiles(str(tmp_path), CROPS)[4]) in (0, 1)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, capfd):
+    """As without permission, which root always has."""
+    make_files(tmp_path, 'open/1.png', 'closed/2.png')
+    scandir = os.scandir
+
+    def refuse(path: str):
+        if str(path).endswith('closed'):
+            raise PermissionError(errno.EACCES, 'Permission denied', path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    assert names(ImageFiles(str(tmp_path), CROPS)) == ['open/1.png']
+    assert "closed' is left out: Permission denied" in ''.join(capfd.readouterr())
+    with pytest.raises(PermissionError, match='closed.*--data-root'):
+        ImageFiles(str(tmp_path), CROPS, 'closed')
+
+
+@pytest.fixture
+def one_bad(tmp_path) -> Path:
+    """Two images in a list; the second is to become something that cannot be read."""
+    make_files(tmp_path, 'a.png', 'b.png')
+    (tmp_path / 'list.txt').write_text('a.png\nb.png\n')
+    (tmp_path / 'b.png').unlink()
+    return tmp_path
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)  # opening it would wait for ever
+
+
+def make_huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**31)
+
+
+def make_bomb(path: Path) -> None:
+    """200 million pixels in 25 kB."""
+    Image.new('1', (20_000, 10_000)).save(path, compress_level=9)
+
+
+@pytest.mark.parametrize(
+    ('make', 'reason'),
+    [
+        (make_pipe, 'not a regular file'),
+        (make_huge, '2147483648 bytes'),
+        (make_bomb, 'decompression bomb'),
+        (Path.mkdir, 'directory'),
+        (lambda path: path.symlink_to('/dev/zero'), 'not a regular file'),
+        (lambda path: path.symlink_to('/proc/self/mem'), 'the file is empty'),
+        (lambda path: path.symlink_to(path), 'symbolic links'),
+        (lambda path: path.symlink_to('nowhere'), 'No such file'),
+    ],
+    ids=['pipe', 'huge', 'bomb', 'folder', 'endless device', 'file of the kernel', 'link to itself', 'broken link'],
+)
+def test_what_is_no_image_file_is_replaced(one_bad, make, reason, capfd):
+    make(one_bad / 'b.png')
+    dataset = ImageFiles(str(one_bad), CROPS, list_file='list.txt')
+    assert level_shown(dataset[1]) == 0
+    assert reason in ''.join(capfd.readouterr())
+
+
+@pytest.mark.parametrize('number', [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_errors_of_the_disk_are_replaced(tmp_path, number, monkeypatch, capfd):
+    """EIO of a failing disk, ESTALE of a network mount, EACCES: also inside a worker."""
+    make_files(tmp_path, 'a.png', 'b.png')
+    dataset = ImageFiles(str(tmp_path), CROPS)
+    open_file = os.open
+
+    def fail(path: str, *arguments, **keywords):
+        if str(path).endswith('b.png'):
+            raise OSError(number, os.strerror(number), path)
+        return open_file(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, 'open', fail)
+    (batch,) = DataLoader(dataset, batch_size=2, num_workers=1, collate_fn=collate_views)
+    assert batch['inputs'][0].unique().tolist() == [0]
+    assert dataset.unreadable() == [1]
+    assert os.strerror(number) in ''.join(capfd.readouterr())
+
+
+def test_only_the_first_unreadable_ones_are_named(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(encoded_images, 'MAX_NAMED', 5)
+    make_files(tmp_path, 'good.png')
+    for number in range(20):
+        (tmp_path / f'{number}.png').touch()
+    dataset = ImageFiles(str(tmp_path), CROPS)
+    for index in range(21):
+        dataset[index]
+    logged = ''.join(capfd.readouterr())
+    assert logged.count('unreadable image') == 5
+    assert logged.count('counted, not named') == 1
+    assert (dataset.num_unreadable, dataset.num_tried) == (20, 21)
+
+
+def test_a_large_data_set_is_not_read_before_it_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoded_images, 'MAX_NAMED', 0)
+    (tmp_path / 'list.txt').write_text(''.join(f'{number}.png\n' for number in range(50_000)))
+    with pytest.raises(ValueError, match=r'no readable image.*: 1\d\d\d of 50000 files tried'):
+        ImageFiles(str(tmp_path), CROPS, list_file='list.txt')
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'a.png\0\n', 'no list of paths'),
+        (b'a' * 2**17, 'no list of paths'),
+        ('a.png\n'.encode('utf-16'), 'no list of paths'),
+        (b'a.png ' + b'9' * 30, '30 digits'),
+        (b'\xef\xbb\xbf', 'no images'),
+    ],
+)
+def test_files_that_are_no_list(tmp_path, content, message):
+    (tmp_path / 'list.txt').write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        parse_list(str(tmp_path / 'list.txt'))
+
+
+def test_list_files_hold_bytes(tmp_path):
+    """Latin-1 and other names are read as they are; white space around a line is not part of it."""
+    (tmp_path / 'list.txt').write_bytes(b'\xef\xbb\xbf\xe4\xff.png 1\r\n\n  b.png 22 \n')
+    paths, labels = parse_list(str(tmp_path / 'list.txt'))
+    assert list(paths) == [b'\xe4\xff.png', b'b.png']
+    assert labels.tolist() == [1, 22]

@@ -1,4 +1,4 @@
-"""Images in an LMDB (``tools/make_lmdb.py DIR data/custom.lmdb``), no labels. ``--data-root``; needs ``mocox[lmdb]``."""
+"""Images in an LMDB (``tools/make_lmdb.py DIR FILE.lmdb``), no labels. ``--data-root FILE.lmdb``; ``mocox[lmdb]``."""
 
 train_dataloader = dict(
     batch_size=128,

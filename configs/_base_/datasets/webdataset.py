@@ -1,4 +1,4 @@
-"""ImageNet-1k as WebDataset tar shards, no labels. ``--data-root`` sets the folder or URL; needs ``mocox[webdataset]``."""
+"""ImageNet-1k in WebDataset tar shards, no labels. ``--data-root FOLDER_OR_URL``; needs ``mocox[webdataset]``."""
 
 train_dataloader = dict(
     batch_size=128,
