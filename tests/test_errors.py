@@ -67,7 +67,7 @@ def test_a_killed_worker_comes_with_the_cure():
         ('unable to open shared memory object </torch_1_2_0> in read-write mode: Too many open files (24)', 'ulimit'),
         ('received 0 items of ancdata', 'ulimit'),
         ('DataLoader worker (pid(s) 7, 8) exited unexpectedly', 'pid 7, 8'),
-        ('DataLoader worker (pid 7) is killed by signal: Segmentation fault. Details are lost', 'crashed: Segmentation'),
+        ('DataLoader worker (pid 7) is killed by signal: Segmentation fault. ', 'crashed: Segmentation'),
     ],
 )  # fmt: skip
 def test_what_loader_workers_fail_of(message, cure):
