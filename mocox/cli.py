@@ -53,11 +53,11 @@ def run_tool(main: Callable[[], None]) -> None:
         sys.exit(1)
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with what training and testing have in common."""
+def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentParser:
+    """A parser with what training and testing have in common; without help it can be the parent of another."""
     from mmengine.config import DictAction
 
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, add_help=add_help)
     parser.add_argument('config', help='a config file, or mocox::FOLDER/NAME.py for one that came with the package')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/CONFIG_NAME)')
     parser.add_argument('--data-root', help='the folder with the images, instead of the one in the config')

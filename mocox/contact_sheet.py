@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from mocox.datasets import collate_views
+from mocox.datasets import ViewsDataset, collate_views
+from mocox.models import ViewsPreprocessor
 from mocox.registry import DATASETS, MODELS
 
 MIN_TILE_PX = 96  # smaller views are magnified, pixel by pixel
@@ -29,14 +30,20 @@ def augmented_views(config: dict[str, Any], num_images: int, epoch: int = 0) -> 
     """
     if num_images < 1:
         raise ValueError(f'the number of images must be at least 1, got {num_images}')
-    dataset = DATASETS.build(config['train_dataloader']['dataset'])
     preprocessor = MODELS.build(_preprocessor_config(config))
+    return views_of(DATASETS.build(config['train_dataloader']['dataset']), preprocessor, num_images, epoch)
+
+
+def views_of(
+    dataset: ViewsDataset, preprocessor: ViewsPreprocessor, num_images: int, epoch: int = 0
+) -> list[list[np.ndarray]]:
+    """What :func:`augmented_views` gives, from a dataset and a preprocessor that exist already."""
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(num_images, len(dataset))).astype(int)).tolist()
     batch = collate_views([dataset[epoch, index] for index in indices])
     inputs = preprocessor(batch, training=True)['inputs']
     views = [inputs] if isinstance(inputs, torch.Tensor) else inputs
     levels = [(view * preprocessor.std + preprocessor.mean).round().clamp(0, 255).byte() for view in views]
-    levels = [view.permute(0, 2, 3, 1).numpy() for view in levels]  # V x (B, S, S, 3)
+    levels = [view.permute(0, 2, 3, 1).cpu().numpy() for view in levels]  # V x (B, S, S, 3)
     return [[dataset.load(index)[0], *(view[i] for view in levels)] for i, index in enumerate(indices)]
 
 

@@ -6,15 +6,18 @@ from pathlib import Path
 import mocox
 
 LAYERS = [
-    'registry version schedules dist compat errors randomness',
+    'registry version schedules dist compat errors randomness shipped',
     'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
     'models.compilation',
     'models.chunks models.backbones models.necks models.heads models.data_preprocessor datasets',
     'models.algorithms models',
     'checkpoint contact_sheet',
-    'engine evaluation',
+    'evaluation',
+    'visualize',
+    'report',
+    'engine',
     'cli reference',
-    'demo',
+    'demo doctor',
 ]
 LEVEL = {f'mocox.{name}': level for level, layer in enumerate(LAYERS) for name in layer.split()}
 

@@ -1,6 +1,7 @@
-"""Look at what the model sees: ``python tools/browse_views.py configs/mocov3/vit-small_custom.py --data-root DIR``."""
+"""Look at what the model sees: ``python tools/browse_views.py configs/mocov3/vit-small_custom.py --data-root DIR``.
 
-from pathlib import Path
+``tools/visualize.py views`` does the same.
+"""
 
 from mocox import cli
 
@@ -13,12 +14,10 @@ def main() -> None:
     parser.add_argument('--out', default='views.png', metavar='PNG', help='where the sheet goes (default: views.png)')
     args = parser.parse_args()
 
-    from mocox.contact_sheet import augmented_views, draw_sheet
+    from mocox.visualize import views_sheet
 
-    rows = augmented_views(cli.prepare_config(args.config, args), args.num, args.epoch)
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(rows).save(args.out)
-    print(f'{len(rows)} images and their views: {args.out}')
+    num_images = views_sheet(cli.prepare_config(args.config, args), args.out, args.num, args.epoch)
+    print(f'{num_images} images and their views: {args.out}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,21 @@
+"""What a model sees and what it has made of it, as pictures."""
+
+from mocox.visualize.attention import attention_maps, overlay
+from mocox.visualize.embedding import METHODS, embed
+from mocox.visualize.sheets import (
+    attention_sheet,
+    embedding_map,
+    neighbours_sheet,
+    views_sheet,
+)
+
+__all__ = [
+    'METHODS',
+    'attention_maps',
+    'attention_sheet',
+    'embed',
+    'embedding_map',
+    'neighbours_sheet',
+    'overlay',
+    'views_sheet',
+]

@@ -1,0 +1,184 @@
+"""The pictures of ``tools/visualize.py``, from a config or a checkpoint to a file."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mocox.checkpoint.files import write_atomically
+from mocox.contact_sheet import augmented_views, draw_sheet
+from mocox.datasets import ImageFiles, collate_views
+from mocox.evaluation.inference import FeatureExtractor, to_pixels
+from mocox.evaluation.search import draw_grid, search_images
+from mocox.registry import TRANSFORMS
+from mocox.visualize.attention import attention_maps, overlay
+from mocox.visualize.embedding import embed
+
+# Okabe and Ito's colours, which colour-blind people tell apart; after eight of them the shape changes.
+COLORS = ('#0072B2', '#E69F00', '#009E73', '#D55E00', '#CC79A7', '#56B4E9', '#999999', '#000000')
+SHAPES = ('o', '^', 's', 'D')
+MAX_CLASSES = len(COLORS) * len(SHAPES)
+MIN_SIDE_PX = 160  # small images are magnified before attention is laid over them
+
+
+def views_sheet(config: dict[str, Any], out: str | Path, num: int = 12, epoch: int = 0) -> int:
+    """Writes images beside their augmented views; returns how many."""
+    rows = augmented_views(config, num, epoch)
+    _save(draw_sheet(rows), out)
+    return len(rows)
+
+
+def attention_sheet(
+    checkpoint: str | Path, images: Sequence[str | Path], out: str | Path, num: int = 8, **settings
+) -> tuple[int, int]:
+    """Writes a row for each image: itself, the mean over heads, every head.
+
+    Args:
+        checkpoint: Of a vision transformer, in any layout that :func:`mocox.checkpoint.read` recognises.
+        images: Files, or folders, of which ``num`` images are taken, evenly spread.
+        out: The PNG file.
+        num: Images from folders.
+        settings: ``encoder, config, heads, image_size, device`` of :class:`FeatureExtractor`.
+
+    Returns:
+        Number of images and of heads.
+
+    Raises:
+        FileNotFoundError: No such file or folder.
+        ValueError: Not an image, or no vision transformer.
+    """
+    extractor = FeatureExtractor(checkpoint, **settings)
+    pixels = [to_pixels(path) for path in pick_images(images, num)]
+    crops, maps = attention_of(extractor, pixels)
+    rows = [attention_row(crop, heads) for crop, heads in zip(crops, maps, strict=True)]
+    titles = ['image', 'mean', *(f'head {i}' for i in range(1, maps.shape[1] + 1))]
+    _save(draw_sheet(rows, titles), out)
+    return len(rows), maps.shape[1]
+
+
+def attention_of(extractor: FeatureExtractor, pixels: Sequence[np.ndarray]) -> tuple[list[np.ndarray], Tensor]:
+    """What a vision transformer sees of images (H, W, 3) uint8, as such images, and its attention (B, heads, h, w)."""
+    batch = collate_views([dict(inputs=extractor.crops(image, None)) for image in pixels])
+    inputs = extractor.model.data_preprocessor(batch, training=False)['inputs']
+    inputs = inputs if isinstance(inputs, Tensor) else inputs[0]
+    maps = attention_maps(extractor.model.backbone, inputs.flip(1) if extractor.model.bgr else inputs)
+    return [view.permute(1, 2, 0).numpy() for view in batch['inputs'][0]], maps.cpu()
+
+
+def attention_row(crop: np.ndarray, heads: Tensor) -> list[np.ndarray]:
+    """An image (S, S, 3) uint8, the mean attention on it, and that of each head (heads, h, w)."""
+    factor = max(1, -(-MIN_SIDE_PX // len(crop)))
+    crop = crop.repeat(factor, 0).repeat(factor, 1)
+    return [crop, *(overlay(crop, attention) for attention in (heads.mean(dim=0), *heads))]
+
+
+def neighbours_sheet(
+    checkpoint: str | Path,
+    folder: str,
+    out: str | Path,
+    queries: Sequence[str] | None = None,
+    num: int = 6,
+    num_results: int = 8,
+    **settings,
+) -> list[list[tuple[str, float]]]:
+    """Writes a row for each query image: itself and its nearest neighbours; see :func:`search_images`.
+
+    Args:
+        checkpoint: In any layout that :func:`mocox.checkpoint.read` recognises.
+        folder: Searched with all its subfolders.
+        out: The PNG file.
+        queries: Image files; by default ``num`` images of the folder, evenly spread.
+        num: Queries from the folder.
+        num_results: Neighbours of each.
+        settings: Those of :func:`search_images`.
+    """
+    queries = queries or pick_images([folder], num)
+    found = search_images(queries, folder, checkpoint, None, num_results, **settings)
+    _save(draw_grid(queries, found), out)
+    return found
+
+
+def embedding_map(
+    checkpoint: str | Path,
+    folder: str,
+    out: str | Path,
+    method: str = 'pca',
+    num: int = 1000,
+    seed: int = 0,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    **settings,
+) -> tuple[int, int]:
+    """Writes a map of a folder's images, those with similar features close to each other, coloured by class folder.
+
+    Returns:
+        Number of images and of classes, 0 where the folder does not tell classes.
+    """
+    extractor = FeatureExtractor(checkpoint, **settings)
+    paths = pick_images([folder], num)
+    points = embed(extractor(paths, batch_size, num_workers, progress=True), method, seed)
+    classes = classes_of(paths, folder)
+    write_atomically(out, lambda path: _draw_map(points, classes, method).savefig(path, format='png'))
+    return len(points), len(set(classes)) if classes else 0
+
+
+def pick_images(places: Sequence[str | Path], num: int) -> list[str]:
+    """Files as they are, and of every folder at most ``num`` images, evenly spread.
+
+    Raises:
+        FileNotFoundError: There is neither a file nor a folder of that name.
+        ValueError: A folder without images, or ``num`` below 1.
+    """
+    if num < 1:
+        raise ValueError(f'the number of images must be at least 1, got {num}')
+    found = []
+    for place in places:
+        if Path(place).is_dir():
+            images = ImageFiles(str(place), TRANSFORMS.build(dict(type='CenterCrop')))
+            found += [images.path(index) for index in spread(len(images), num)]
+        elif Path(place).is_file():
+            found.append(str(place))
+        else:
+            raise FileNotFoundError(f'there is no image or folder {place}')
+    return found
+
+
+def spread(total: int, num: int) -> list[int]:
+    """At most ``num`` indices below ``total``, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, total - 1, min(num, total)).astype(int)).tolist()
+
+
+def classes_of(paths: Sequence[str], folder: str | Path) -> list[str] | None:
+    """The class of each image, which is the first folder on its path; None where that tells nothing.
+
+    It tells nothing where images lie in the folder itself, where there is one class, and where there are more than can
+    be told apart.
+    """
+    parts = [Path(path).relative_to(folder).parts for path in paths]
+    names = [part[0] for part in parts]
+    known = all(len(part) > 1 for part in parts) and 1 < len(set(names)) <= MAX_CLASSES
+    return names if known and max(Counter(names).values()) > 1 else None
+
+
+def _draw_map(points: np.ndarray, classes: list[str] | None, method: str) -> Any:
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(8.5, 7), dpi=110, layout='constrained')
+    axes = figure.subplots()
+    names = sorted(set(classes)) if classes else ['']
+    for number, name in enumerate(names):
+        of_class = points if classes is None else points[np.array(classes) == name]
+        shape, color = SHAPES[number // len(COLORS)], COLORS[number % len(COLORS)]
+        axes.scatter(*of_class.T, 22, color, shape, alpha=0.75, linewidths=0, label=name.replace('$', r'\$'))
+    axes.set(xticks=[], yticks=[], title=f'{len(points):,} images, {method.upper().replace("TSNE", "t-SNE")}')
+    axes.set_aspect('equal', 'datalim')
+    if classes:
+        figure.legend(loc='outside right upper', frameon=False, fontsize=9)
+    return figure
+
+
+def _save(image: Any, out: str | Path) -> None:
+    write_atomically(out, lambda path: image.save(path, format='PNG'))
