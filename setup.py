@@ -63,6 +63,7 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['mocox', 'mocox.*']),
+    package_data={'mocox.report': ['page.html']},
     cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10',
     install_requires=[
@@ -80,6 +81,7 @@ setup(
         'matplotlib>=3.8',
         'safetensors>=0.4',
         'scikit-learn>=1.4',
+        'jinja2>=3.1',
     ],
     extras_require={
         'webdataset': ['webdataset>=0.2.86', 'fsspec[http]>=2024.2'],

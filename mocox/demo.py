@@ -24,6 +24,7 @@ from sklearn.model_selection import train_test_split
 from mocox import cli
 from mocox.contact_sheet import augmented_views, draw_sheet
 from mocox.evaluation import extract_features, knn_classify
+from mocox.shipped import shipped_config
 from mocox.version import __version__
 
 PRETRAINING = 'mocov3/vit-tiny_digits.py'
@@ -129,18 +130,9 @@ def _build_runner(
     """What ``tools/train.py`` builds from the same arguments."""
     parser = cli.make_parser('')
     cli.add_training_arguments(parser)
-    line = [_find_config(config), '--data-root', data_root, '--work-dir', work_dir, *(arguments or [])]
+    line = [str(shipped_config(config)), '--data-root', data_root, '--work-dir', work_dir, *(arguments or [])]
     args: Namespace = parser.parse_args([*line, '--cfg-options', *options])
     return cli.build_runner(cli.prepare_config(args.config, args))
-
-
-def _find_config(name: str) -> str:
-    """The file in the clone, or that of an installed wheel."""
-    package = Path(__file__).parent
-    for folder in (package.parent / 'configs', package / '.mim' / 'configs'):
-        if (folder / name).is_file():
-            return str(folder / name)
-    raise FileNotFoundError(f'there is no configs/{name} beside or in {package}: install mocox again')
 
 
 def _checkpoint(runner: Runner) -> str:

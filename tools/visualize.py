@@ -1,4 +1,4 @@
-"""Pictures of what a model sees and has learned: ``python tools/visualize.py {views,attention,neighbours,embedding}``."""
+"""Pictures of what a model sees and has learned: ``tools/visualize.py {views,attention,neighbours,embedding}``."""
 
 import argparse
 

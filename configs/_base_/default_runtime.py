@@ -10,7 +10,8 @@ default_hooks = dict(
     epoch_seed=dict(type='EpochSeedHook'),
     runtime_info=dict(type='RuntimeInfoHook'),
     unreadable=dict(type='UnreadableImagesHook'),
-    progress=dict(type='ProgressHook'))
+    progress=dict(type='ProgressHook'),
+    report=dict(type='ReportHook'))
 
 env_cfg = dict(
     cudnn_benchmark=True,

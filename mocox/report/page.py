@@ -1,0 +1,311 @@
+"""From runs to one HTML page that needs nothing but itself."""
+
+import datetime
+import platform
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib import colormaps
+
+from mocox.checkpoint.files import write_atomically
+from mocox.evaluation.report import software_versions
+from mocox.report import recipe
+from mocox.report.charts import NUM_COLORS, NUM_DASHES, Chart, Level, Line, Mark, draw_chart
+from mocox.report.pictures import Pictures
+from mocox.report.runs import Run, Series
+from mocox.report.verdict import Verdict, format_value, judge
+from mocox.version import __version__
+
+MAX_BYTES = 5_000_000
+MAX_EVENTS = 40
+SHAPES = ('dot', 'tri', 'box', 'dia')
+# Section, then scalar, title, caption; a chart for each that some run has logged.
+SECTIONS = (
+    (
+        'learning',
+        'Does it learn?',
+        (
+            ('loss', 'Contrastive loss', 'Should fall from chance towards the floor.'),
+            ('progress', 'Progress', 'Chance is 0 %, the floor 100 %, which no real run reaches.'),
+            ('knn_online', 'k-NN accuracy', 'Classes are found without training on them; dots: held-out images.'),
+            ('contrastive_top1', 'Contrastive top-1', 'How often the right key is the most similar one, in percent.'),
+        ),
+    ),
+    (
+        'features',
+        'Are the features alive?',
+        (
+            ('feature_std', 'Standard deviation of features', 'Near 0: all images look the same to it (collapse).'),
+            ('effective_rank', 'Effective rank', 'Directions the features use. Falling to 1 is a collapse.'),
+            ('positive_cosine', 'Cosine of positives', 'Two views of an image; 1 is complete agreement.'),
+            ('negative_cosine', 'Cosine of negatives', 'Different images; near 0 is well apart.'),
+            ('alignment', 'Alignment', 'Distance of the two views of an image: lower is better.'),
+            ('uniformity', 'Uniformity', 'How evenly features fill the sphere: lower is better.'),
+        ),
+    ),
+    (
+        'stability',
+        'Is it stable?',
+        (('grad_norm', 'Gradient norm', 'Of all weights. A spike often costs accuracy without showing in the loss.'),),
+    ),
+    (
+        'schedules',
+        'Schedules',
+        (
+            ('lr', 'Learning rate', 'Of the optimizer, in each step.'),
+            ('momentum', 'Key momentum', 'Weight of the old key encoder in its update.'),
+        ),
+    ),
+    (
+        'speed',
+        'Speed',
+        (
+            ('images_per_second', 'Images per second', 'Of all processes together.'),
+            ('data_wait', 'Waiting for data', 'Percent of a step in which the loader is waited for.'),
+            ('memory', 'GPU memory', 'Largest so far, in MB.'),
+        ),
+    ),
+)
+LOGARITHMIC = ('grad_norm',)
+RANGES = {'progress': (0, 100), 'knn_online': (0, None), 'data_wait': (0, None), 'images_per_second': (0, None)}
+
+
+@dataclass
+class Section:
+    """A heading with its charts."""
+
+    id: str
+    title: str
+    intro: str
+    charts: list[Chart]
+
+
+@dataclass
+class Card:
+    """What a stranger should know of one run after five seconds."""
+
+    run: Run
+    verdict: Verdict
+    method: str
+    color: int
+    dash: int
+    progress: float | None
+    chance: str
+    floor: str
+    facts: list[tuple[str, str]]
+    timeline: list[dict[str, str]]
+    comparison: recipe.Comparison | None
+    environment: list[tuple[str, str]]
+
+
+def write_report(runs: list[Run], path: str | Path, pictures: Pictures | None = None, running: bool = False) -> int:
+    """Writes the page whole or not at all.
+
+    Args:
+        runs: One or more, drawn over each other.
+        path: The HTML file.
+        pictures: Images to show; of the first run.
+        running: Training goes on.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        ValueError: It would have 5 MB or more.
+    """
+    content = render(runs, pictures or Pictures(), running).encode('utf-8', 'replace')
+    if len(content) >= MAX_BYTES:
+        raise ValueError(f'the report would have {len(content) / 1e6:.1f} MB, more than 5: name fewer work dirs')
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
+    return len(content)
+
+
+def render(runs: list[Run], pictures: Pictures, running: bool = False) -> str:
+    """The page as text."""
+    cards = [_card(run, number) for number, run in enumerate(runs)]
+    return _template().render(
+        title=runs[0].name if len(runs) == 1 else f'{len(runs)} runs',
+        version=__version__,
+        written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
+        running=running,
+        cards=cards,
+        sections=[section for section in _sections(runs) if section.charts],
+        pictures=pictures,
+        shows=dict(
+            pictures=bool(pictures.pairs or pictures.maps or pictures.notes),
+            recipe=any(card.comparison for card in cards),
+        ),
+    )
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(loader=PackageLoader('mocox.report', '.'), autoescape=True, undefined=StrictUndefined)
+    environment.globals.update(
+        stroke_class=lambda color: f's{color}' if isinstance(color, int) else '',
+        fill_class=lambda color: f'f{color}' if isinstance(color, int) else '',
+        shape_of=lambda number: SHAPES[number // 8 % len(SHAPES)],
+    )
+    return environment.get_template('page.html')
+
+
+def _card(run: Run, number: int) -> Card:
+    levels = [run.scalars[name].last if name in run.scalars else None for name in ('chance', 'floor')]
+    progress = run.scalars['progress'].recent(3) if 'progress' in run.scalars else None
+    comparison = recipe.compare(run.config, run.world_size) if run.config.get('model') else None
+    method = recipe.settings_of(run.config, 0)['method'] if run.config.get('model') else None
+    return Card(
+        run,
+        judge(run),
+        method or '',
+        number % NUM_COLORS,
+        number % NUM_DASHES,
+        progress if progress is None or progress == progress else None,
+        *(f'{level:.2f}' if level is not None else '' for level in levels),
+        _facts(run),
+        _timeline(run),
+        comparison,
+        [(key.replace('_', ' '), format_value(value)) for key, value in run.environment.items() if value is not None],
+    )
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    facts = []
+    for name, title, form in (
+        ('loss', 'loss', '{:.3f}'),
+        ('progress', 'progress', '{:.0f} %'),
+        ('knn_offline', 'k-NN, held-out images', '{:.1f} %'),
+        ('knn_online', 'k-NN, training images', '{:.1f} %'),
+        ('effective_rank', 'effective rank', '{:.0f}'),
+        ('images_per_second', 'images per second', '{:,.0f}'),
+        ('data_wait', 'waiting for data', '{:.0f} %'),
+    ):
+        if name in run.scalars:
+            facts.append((title, form.format(run.scalars[name].recent(1 if name.startswith('knn') else 3))))
+    facts += [(name, format_value(series.last)) for name, series in list(run.metrics.items())[:3] if len(series)]
+    if run.max_epochs:
+        facts.append(('epoch', f'{run.epoch} of {run.max_epochs}'))
+    if 'time' in run.scalars:
+        seconds = sum(run.scalars['time'].values) / len(run.scalars['time']) * run.num_iters
+        facts.append(('training time', str(datetime.timedelta(seconds=round(seconds)))))
+    return facts
+
+
+def _timeline(run: Run) -> list[dict[str, str]]:
+    events = run.events[-MAX_EVENTS:]
+    return [
+        dict(
+            iter=format_value(event.get('iter', '?')),
+            what=str(event.get('state') if event.get('kind') == 'state' else event.get('kind', '?')),
+            message=str(event.get('message', '')),
+        )
+        for event in events
+    ]
+
+
+def _sections(runs: list[Run]) -> list[Section]:
+    found = []
+    for id_, title, charts in SECTIONS:
+        drawn = [_chart(runs, *chart) for chart in charts]
+        if id_ == 'stability':
+            drawn += [_layers_chart(run, len(runs) > 1) for run in runs]
+        found.append(Section(id_, title, '', [chart for chart in drawn if chart]))
+    return found
+
+
+def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None:
+    lines = []
+    for number, run in enumerate(runs):
+        style = dict(color=number % NUM_COLORS, dash=number % NUM_DASHES)
+        if name in run.scalars:
+            lines.append(Line(run.name, *_points(run, run.scalars[name]), **style))
+        if name == 'knn_online' and 'knn_offline' in run.scalars:
+            offline = _changes(run.scalars['knn_offline'])
+            lines.append(Line(f'{run.name}, held out', *_points(run, offline), **style, dots=True))
+    levels = _loss_levels(runs) if name == 'loss' else []
+    if name == 'loss' and not levels:
+        for number, run in enumerate(runs):
+            for level in ('chance', 'floor'):
+                if level in run.scalars:
+                    points = _points(run, run.scalars[level])
+                    lines.append(Line(f'{run.name}, {level}', *points, number % NUM_COLORS, 2, thin=True))
+    marks = _marks(runs[0]) if name in ('loss', 'grad_norm') and len(runs) == 1 else []
+    low, high = RANGES.get(name, (None, None))
+    worst = name == 'grad_norm'
+    return draw_chart(title, caption, lines, _x_label(runs), levels, marks, name in LOGARITHMIC, (low, high), worst)
+
+
+def _loss_levels(runs: list[Run]) -> list[Level]:
+    """Chance and floor as lines, if they are constant and the same in all runs."""
+    levels = []
+    for name, words in (('chance', 'chance'), ('floor', 'floor')):
+        values = {round(v, 4) for run in runs if name in run.scalars for v in run.scalars[name].values}
+        if len(values) > 1:
+            return []
+        levels += [Level(value, f'{words} {value:.2f}') for value in values]
+    return levels
+
+
+def _layers_chart(run: Run, named: bool) -> Chart | None:
+    """Gradient norms of all layers: the first thick, the others thin, from dark (first) to light (last)."""
+    names = [name for name in run.scalars if name.startswith('grad_norm/')]
+    if not names:
+        return None
+    ramp = colormaps['viridis']
+    lines = []
+    for place, name in enumerate(names):
+        shade = ramp(0.12 + 0.76 * place / max(len(names) - 1, 1))
+        color = 1 if place == 0 else '#' + ''.join(f'{round(255 * part):02x}' for part in shade[:3])
+        x, y = _points(run, run.scalars[name])
+        lines.append(Line(name.removeprefix('grad_norm/'), x, y, color, 0, thin=place > 0))
+    lines = lines[1:] + lines[:1]  # the first layer on top
+    title = 'Gradient norm of each layer' + (f': {run.name}' if named else '')
+    caption = 'Instability begins in the first layer (thick); triangles are spikes. From dark to light: deeper.'
+    return draw_chart(title, caption, lines, _x_label([run]), marks=_marks(run), log=True, worst=True)
+
+
+def _marks(run: Run) -> list[Mark]:
+    kinds = ('spike', 'non_finite', 'rollback')
+    events = [event for event in run.events if event.get('kind') in kinds and isinstance(event.get('iter'), int)]
+    return [Mark(event['iter'] / run.epoch_length, f'{event["kind"]}: {event.get("message", "")}') for event in events]
+
+
+def _points(run: Run, series: Series) -> tuple[list[float], list[float]]:
+    return [place / run.epoch_length for place in series.iters], series.values
+
+
+def _changes(series: Series) -> Series:
+    """Only where the value is new: between two measurements the log repeats the last one."""
+    keep = [i for i, value in enumerate(series.values) if i == 0 or value != series.values[i - 1]]
+    return Series([series.iters[i] for i in keep], [series.values[i] for i in keep])
+
+
+def _x_label(runs: list[Run]) -> str:
+    return 'epoch' if all(run.epoch_length > 1 for run in runs) else 'iteration'
+
+
+def describe_environment(world_size: int, device: torch.device | str) -> dict[str, Any]:
+    """What a run ran on, for ``environment.json``."""
+    is_gpu = torch.device(device).type == 'cuda'
+    return dict(
+        device=torch.cuda.get_device_name(device) if is_gpu else platform.processor() or platform.machine(),
+        processes=world_size,
+        system=platform.platform(terse=True),
+        git=_git_hash(),
+        **software_versions(),
+    )
+
+
+def _git_hash() -> str | None:
+    """The commit of the clone that runs, with a + if files were changed; None for an installed package."""
+    command = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty=+', '--abbrev=12']
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

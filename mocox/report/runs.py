@@ -1,0 +1,269 @@
+"""What a run has written down: scalars, events, config, environment, warnings; nothing in it is executed."""
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mocox.checkpoint.provenance import parse_config
+from mocox.schedules import in_batch_chance_level, queue_chance_level
+
+LOG_LINE = re.compile(r'\d{4}/\d\d/\d\d (\d\d:\d\d:\d\d) - \w+ - (WARNING|ERROR) - (.*)')
+TIMESTAMP = re.compile(r'\d{8}_\d{6}')
+LOGGED = ('python', 'torch', 'mmengine', 'processes', 'device')
+MAX_WARNINGS = 50
+
+
+@dataclass
+class Series:
+    """A scalar over iterations, counted from 1."""
+
+    iters: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def last(self) -> float:
+        return self.values[-1]
+
+    def recent(self, num: int = 10) -> float:
+        """Mean of the last values."""
+        return sum(self.values[-num:]) / len(self.values[-num:])
+
+
+@dataclass
+class Run:
+    """One work dir.
+
+    Args:
+        name: For legends.
+        folder: The work dir.
+        config: Its config, literals only; empty where there is none.
+        scalars: By name as in MMEngine's log, without ``train/``.
+        metrics: Of validation, over epochs.
+        events: What the monitors noted, in order.
+        environment: What it ran on.
+        warnings: Lines of the log.
+        epochs: The epoch, counted from 1, at each line of the log.
+        world_size: Number of processes.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    scalars: dict[str, Series]
+    metrics: dict[str, Series]
+    events: list[dict[str, Any]]
+    environment: dict[str, Any]
+    warnings: list[str]
+    epochs: Series
+    world_size: int = 1
+
+    @property
+    def num_iters(self) -> int:
+        """Iterations done."""
+        return max((series.iters[-1] for series in self.scalars.values()), default=0)
+
+    @property
+    def epoch(self) -> int:
+        return int(self.epochs.last) if len(self.epochs) else 0
+
+    @property
+    def max_epochs(self) -> int | None:
+        return (self.config.get('train_cfg') or {}).get('max_epochs')
+
+    @property
+    def epoch_length(self) -> float:
+        """Iterations of an epoch, as far as the log tells: a line of epoch e stands at most e epochs from the start."""
+        pairs = zip(self.epochs.iters, self.epochs.values)
+        return max((done / epoch for done, epoch in pairs if epoch), default=0) or 1
+
+    @property
+    def finished(self) -> bool:
+        total = self.max_epochs and self.max_epochs * self.epoch_length
+        return bool(total) and self.num_iters >= 0.999 * total
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images of one step in all processes."""
+        per_process = (self.config.get('train_dataloader') or {}).get('batch_size')
+        return per_process and per_process * self.world_size
+
+    @property
+    def mmengine_config(self) -> Config:
+        """The config as MMEngine's class. Nothing is imported that it may name."""
+        return Config(self.config)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The one saved last, also if the folder was moved."""
+        saved = [path for path in self.folder.glob('*_*.pth') if path.stem.rpartition('_')[2].isdigit()]
+        return max(saved, key=lambda path: int(path.stem.rpartition('_')[2]), default=None)
+
+
+def read_run(folder: str | Path, name: str | None = None) -> Run:
+    """Reads a work dir; a resumed run, whose log is in several folders, as one.
+
+    Raises:
+        FileNotFoundError: No such folder, or no log of a training in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f'there is no work dir {folder}')
+    parts = sorted(path for path in folder.iterdir() if TIMESTAMP.fullmatch(path.name))
+    parts = [path for path in parts if (path / 'vis_data' / 'scalars.json').is_file()]
+    if not parts:
+        raise FileNotFoundError(
+            f'{folder} has no log: no TIMESTAMP/vis_data/scalars.json in it. Pass the --work-dir of a training that '
+            'has done its first steps'
+        )
+    lines, events, warnings = [], [], []
+    for part in parts:
+        new = read_json_lines(part / 'vis_data' / 'scalars.json')
+        start = min((line['iter'] for line in new if 'iter' in line), default=math.inf)
+        lines = [line for line in lines if line.get('iter', 0) < start] + new  # resumed earlier than it had come
+        events = [event for event in events if event.get('iter', 0) < start]
+        events += read_json_lines(part / 'vis_data' / 'events.jsonl')
+        warnings += _warnings_in(part / f'{part.name}.log')
+    scalars, metrics, epochs = _collect(lines)
+    config = _read_config(folder, parts[-1])
+    environment = _environment(parts[-1])
+    run = Run(name or folder.name, folder, config, scalars, metrics, events, environment, warnings, epochs)
+    run.world_size = int(environment.get('processes', 1))
+    _add_levels(run)
+    return run
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one a line; a last line that is still being written is left out.
+
+    Raises:
+        ValueError: A line before it is damaged.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f'{path}, line {number} is damaged: {error}') from None
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
+def name_runs(folders: list[str | Path]) -> list[str]:
+    """Short names that differ: the last parts of the paths, as many as it takes."""
+    paths = [Path(folder).resolve() for folder in folders]
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ['/'.join(path.parts[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f'{path.name} ({number})' for number, path in enumerate(paths, start=1)]
+
+
+def _collect(lines: list[dict[str, Any]]) -> tuple[dict[str, Series], dict[str, Series], Series]:
+    scalars: dict[str, Series] = {}
+    metrics: dict[str, Series] = {}
+    epochs = Series()
+    for line in lines:
+        target, place = (scalars, line['iter']) if 'iter' in line else (metrics, line.get('step', 0))
+        if 'iter' in line:
+            epochs.iters.append(place)
+            epochs.values.append(line.get('epoch', 0))
+        for key, value in line.items():
+            if key in ('iter', 'step', 'epoch') or isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            series = target.setdefault(key, Series())
+            series.iters.append(place)
+            series.values.append(float(value))
+    return scalars, metrics, epochs
+
+
+def _read_config(folder: Path, part: Path) -> dict[str, Any]:
+    path = part / 'vis_data' / 'config.py'
+    if not path.is_file():
+        path = next(iter(sorted(folder.glob('*.py'))), path)
+    if not path.is_file():
+        return {}
+    config = parse_config(path.read_text(encoding='utf-8', errors='replace'))
+    named = sorted(folder.glob('*.py'))
+    return dict(config, recipe_name=named[0].stem) if named else config
+
+
+def _environment(part: Path) -> dict[str, Any]:
+    """What ReportHook noted, else what MMEngine's log says."""
+    path = part / 'vis_data' / 'environment.json'
+    if path.is_file():
+        return json.loads(path.read_text())
+    log = part / f'{part.name}.log'
+    text = log.read_text(encoding='utf-8', errors='replace') if log.is_file() else ''
+    names = {
+        'Python': 'python',
+        'PyTorch': 'torch',
+        'MMEngine': 'mmengine',
+        'GPU number': 'processes',
+        'GPU 0': 'device',
+    }
+    found = {}
+    for line in text.splitlines():
+        key, _, value = line.strip().partition(': ')
+        if key in names and names[key] not in found:
+            found[names[key]] = value
+    return found
+
+
+def _warnings_in(log: Path) -> list[str]:
+    if not log.is_file():
+        return []
+    text = log.read_text(encoding='utf-8', errors='replace')
+    found = [f'{match[1]} {match[3]}' for match in map(LOG_LINE.match, text.splitlines()) if match]
+    more = len(found) - MAX_WARNINGS
+    return found if more <= 0 else [*found[:MAX_WARNINGS], f'and {more} more in {log.name}']
+
+
+def _add_levels(run: Run) -> None:
+    """Chance and floor of a log that lacks them, from the config; progress; speed."""
+    loss, batch = run.scalars.get('loss'), run.batch_size
+    if loss and batch and 'chance' not in run.scalars and (levels := loss_levels(run.config, batch)):
+        for name, level in zip(('chance', 'floor'), levels):
+            run.scalars[name] = Series(loss.iters, [level] * len(loss))
+    if loss and 'floor' in run.scalars and 'progress' not in run.scalars:
+        chance, floor = run.scalars['chance'].last, run.scalars['floor'].last
+        run.scalars['progress'] = Series(loss.iters, [100 * (chance - v) / (chance - floor) for v in loss.values])
+    time = run.scalars.get('time')
+    if time and batch and 'images_per_second' not in run.scalars:
+        run.scalars['images_per_second'] = Series(time.iters, [batch / max(v, 1e-9) for v in time.values])
+    waits = run.scalars.get('data_time')
+    if time and waits and 'data_wait' not in run.scalars and len(time) == len(waits):
+        shares = [100 * wait / max(total, 1e-9) for wait, total in zip(waits.values, time.values)]
+        run.scalars['data_wait'] = Series(time.iters, shares)
+
+
+def loss_levels(config: dict[str, Any], batch_size: int) -> tuple[float, float] | None:
+    """Loss of a model that knows nothing, and of one whose positives have cosine 1 and negatives 0, in nats.
+
+    Args:
+        config: With ``model``.
+        batch_size: Images of one step in all processes.
+
+    Returns:
+        Chance and floor; None for another loss than those of MoCo.
+    """
+    model = config.get('model') or {}
+    temperature = (model.get('head') or {}).get('temperature', 1.0)
+    kind = str(model.get('type')).rpartition('.')[2]
+    if kind == 'MoCoV3' and batch_size > 1:
+        chance = in_batch_chance_level(batch_size, temperature)
+        return chance, 4 * temperature * math.log(1 + (batch_size - 1) * math.exp(-1 / temperature))
+    if kind == 'MoCo':
+        length = model.get('queue_len', 65536)
+        return queue_chance_level(length, length, temperature), queue_chance_level(0, length, temperature)
+    return None

@@ -1,0 +1,110 @@
+"""Does the run learn? In words, with the evidence: the monitors' judgement, or one from the loss alone."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from mocox.report.runs import Run
+
+# How a state looks: the mark says it without colour. States are those of the monitors, by the words in them.
+TONES = (
+    (('diverg', 'collaps', 'non-finite', 'non_finite'), 'bad', '✕'),
+    (('chance', 'shortcut', 'spike', 'rises'), 'warn', '!'),
+    (('saturated',), 'calm', '='),
+    (('warming', 'started', 'start'), 'calm', '…'),
+    (('learning', 'finished'), 'good', '✓'),
+)
+FEW_LINES = 3  # of the log, below which nothing is said
+LITTLE = 2.0  # percent of the way from chance to floor that count as nothing learned
+
+
+@dataclass
+class Verdict:
+    """One run in words.
+
+    Args:
+        state: A word or two.
+        tone: ``good``, ``warn``, ``bad`` or ``calm``: the colour.
+        mark: The same as a sign.
+        message: A sentence.
+        evidence: Names and values that speak for it.
+        causes: What usually causes it.
+        source: Who says so.
+    """
+
+    state: str
+    tone: str
+    mark: str
+    message: str
+    evidence: dict[str, str] = field(default_factory=dict)
+    causes: list[str] = field(default_factory=list)
+    source: str = ''
+
+
+def judge(run: Run) -> Verdict:
+    """The monitors' last word, or what the loss says where they were not on."""
+    states = [event for event in run.events if event.get('kind') == 'state']
+    if states:
+        return from_event(states[-1])
+    state, message = _from_loss(run)
+    return Verdict(state, *tone_of(state), message, source='judged from the loss alone: no monitor was on in this run')
+
+
+def from_event(event: dict[str, Any]) -> Verdict:
+    """The verdict that a line of ``events.jsonl`` states."""
+    state = str(event.get('state') or event.get('kind') or 'unknown')
+    evidence = event.get('evidence') if isinstance(event.get('evidence'), dict) else {}
+    causes = event.get('causes') if isinstance(event.get('causes'), list) else []
+    return Verdict(
+        state,
+        *tone_of(state),
+        str(event.get('message', '')),
+        {str(key).replace('_', ' '): format_value(value) for key, value in evidence.items()},
+        [str(cause) for cause in causes],
+        f'judged by the monitors at iteration {event.get("iter", "?")}',
+    )
+
+
+def tone_of(state: str) -> tuple[str, str]:
+    """Colour and sign of a state."""
+    words = state.lower()
+    return next(((tone, mark) for keys, tone, mark in TONES if any(key in words for key in keys)), ('calm', '·'))
+
+
+def format_value(value: object) -> str:
+    """A number as people write it, anything else as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ', '.join(map(format_value, value)) if isinstance(value, list | tuple) else str(value)
+    if not math.isfinite(value):
+        return 'not finite'
+    if isinstance(value, int) or (value == int(value) and abs(value) >= 1000):
+        return f'{int(value):,}'
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return f'{value:.2e}'
+    return f'{value:.4g}'
+
+
+def _from_loss(run: Run) -> tuple[str, str]:
+    loss = run.scalars.get('loss')
+    if not loss or len(loss) < FEW_LINES:
+        return 'just started', 'Too few steps are in the log to say anything.'
+    if not math.isfinite(loss.last):
+        return 'diverged', 'The loss is not finite any more.'
+    if 'progress' not in run.scalars:
+        return (
+            'no chance level',
+            f'The loss went from {loss.values[0]:.3f} to {loss.last:.3f}; its chance level is unknown.',
+        )
+    chance, floor = run.scalars['chance'].last, run.scalars['floor'].last
+    recent = loss.recent(3)
+    best = min(sum(loss.values[i : i + 3]) / 3 for i in range(len(loss) - 2))
+    progress = 100 * (chance - recent) / (chance - floor)
+    levels = f'chance ({chance:.2f}) to the floor ({floor:.2f})'
+    if progress < LITTLE:
+        return (
+            'at chance',
+            f'The loss, {recent:.2f}, is where guessing would be: {progress:.0f} % of the way from {levels}.',
+        )
+    if recent - best > 0.1 * (chance - floor):
+        return 'loss rises', f'The loss was {best:.2f} and is {recent:.2f} now, on the way from {levels}.'
+    return 'learning', f'The loss is {recent:.2f}: {progress:.0f} % of the way from {levels}.'
