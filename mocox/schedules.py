@@ -1,6 +1,6 @@
 """Pure schedule formulas of the papers: no torch, no state."""
 
-from math import cos, exp, log, pi
+from math import cos, exp, log, log1p, nan, pi
 
 
 def cosine(progress: float, start: float, end: float) -> float:
@@ -33,9 +33,35 @@ def momentum_cosine(progress: float, base: float, end: float = 1.0) -> float:
     return end - (end - base) * (1 + cos(pi * progress)) / 2
 
 
+def info_nce_floor(num_keys: int, temperature: float) -> float:
+    """Least InfoNCE in nats over ``num_keys`` keys, one of them the positive.
+
+    Queries equal their positives, and the ``num_keys`` keys stand as far from each other as that many directions can:
+    on a regular simplex, with cosine ``-1 / (num_keys - 1)``. In fewer dimensions than that the floor lies higher, by
+    an amount that vanishes with the cosine.
+    """
+    if num_keys < 2:
+        return 0.0
+    negatives = num_keys - 1
+    return log1p(negatives * exp(-(1 + 1 / negatives) / temperature))
+
+
+def progress_percent(loss: float, chance: float, floor: float) -> float:
+    """How far the loss has come from chance (0) to its floor (100); NaN where the two are hardly apart.
+
+    They coincide as long as a queue holds no real keys, and where there is a single key.
+    """
+    return 100 * (chance - loss) / (chance - floor) if chance - floor > 0.01 else nan
+
+
 def in_batch_chance_level(num_keys: int, temperature: float) -> float:
     """Loss in nats of MoCo v3 whose queries cannot tell the keys apart: two directions times ``2 T ln(num_keys)``."""
     return 4 * temperature * log(num_keys)
+
+
+def in_batch_floor(num_keys: int, temperature: float) -> float:
+    """Least loss in nats of MoCo v3: two directions times ``2 T`` times :func:`info_nce_floor`."""
+    return 4 * temperature * info_nce_floor(num_keys, temperature)
 
 
 def queue_chance_level(num_keys: int, length: int, temperature: float) -> float:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(
-    (path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), ''
-)
+NAMES = ('chromium', 'chromium-browser', 'google-chrome')
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), '')
+FLAGS = ('--headless=new', '--no-sandbox', '--disable-gpu', '--remote-debugging-pipe', '--disable-dev-shm-usage')
 
 
 class Page:
@@ -96,14 +96,7 @@ def open_browser() -> Iterator[Page]:
     to_child, our_write = os.pipe()
     our_read, from_child = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        flags = [
-            '--headless=new',
-            '--no-sandbox',
-            '--disable-gpu',
-            '--remote-debugging-pipe',
-            '--disable-dev-shm-usage',
-        ]
-        command = ['bash', '-c', f'exec 3<&{to_child} 4>&{from_child}; exec "$@"', 'bash', CHROMIUM, *flags]
+        command = ['bash', '-c', f'exec 3<&{to_child} 4>&{from_child}; exec "$@"', 'bash', CHROMIUM, *FLAGS]
         process = subprocess.Popen(
             [*command, f'--user-data-dir={profile}', 'about:blank'],
             pass_fds=(to_child, from_child), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

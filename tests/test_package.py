@@ -66,6 +66,7 @@ def test_wheel_holds_package_configs_and_tools(installed):
     assert files_below(mim / 'tools') == files_below(ROOT / 'tools')
     assert (mim / 'model-index.yml').read_text() == (ROOT / 'model-index.yml').read_text()
     source = {str(path.relative_to(ROOT)) for path in (ROOT / 'mocox').rglob('*.py') if '.mim' not in path.parts}
+    source.add('mocox/report/page.html')
     assert {f'mocox/{name}' for name in files_below(installed / 'mocox') if not name.startswith('.mim')} == source
     assert {path.name for path in installed.iterdir()} == {'mocox', 'mocox-0.1.0.dist-info'}
 

@@ -259,7 +259,7 @@ def _layers_chart(run: Run, named: bool) -> Chart | None:
     ramp = colormaps['viridis']
     lines = []
     for place, name in enumerate(names):
-        shade = ramp(0.12 + 0.76 * place / max(len(names) - 1, 1))
+        shade = ramp(0.25 + 0.55 * place / max(len(names) - 1, 1))
         color = 1 if place == 0 else '#' + ''.join(f'{round(255 * part):02x}' for part in shade[:3])
         x, y = _points(run, run.scalars[name])
         lines.append(Line(name.removeprefix('grad_norm/'), x, y, color, 0, thin=place > 0))

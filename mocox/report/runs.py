@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mocox.checkpoint.provenance import parse_config
-from mocox.schedules import in_batch_chance_level, queue_chance_level
+from mocox.schedules import in_batch_chance_level, in_batch_floor, info_nce_floor, queue_chance_level
 
 LOG_LINE = re.compile(r'\d{4}/\d\d/\d\d (\d\d:\d\d:\d\d) - \w+ - (WARNING|ERROR) - (.*)')
 TIMESTAMP = re.compile(r'\d{8}_\d{6}')
@@ -184,7 +184,7 @@ def _collect(lines: list[dict[str, Any]]) -> tuple[dict[str, Series], dict[str, 
             series = target.setdefault(key, Series())
             series.iters.append(place)
             series.values.append(float(value))
-    return scalars, metrics, epochs
+    return scalars, {name: series for name, series in metrics.items() if name not in scalars}, epochs
 
 
 def _read_config(folder: Path, part: Path) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def _add_levels(run: Run) -> None:
 
 
 def loss_levels(config: dict[str, Any], batch_size: int) -> tuple[float, float] | None:
-    """Loss of a model that knows nothing, and of one whose positives have cosine 1 and negatives 0, in nats.
+    """Loss of a model that knows nothing, and of one that cannot do better, in nats.
 
     Args:
         config: With ``model``.
@@ -261,9 +261,8 @@ def loss_levels(config: dict[str, Any], batch_size: int) -> tuple[float, float] 
     temperature = (model.get('head') or {}).get('temperature', 1.0)
     kind = str(model.get('type')).rpartition('.')[2]
     if kind == 'MoCoV3' and batch_size > 1:
-        chance = in_batch_chance_level(batch_size, temperature)
-        return chance, 4 * temperature * math.log(1 + (batch_size - 1) * math.exp(-1 / temperature))
+        return in_batch_chance_level(batch_size, temperature), in_batch_floor(batch_size, temperature)
     if kind == 'MoCo':
         length = model.get('queue_len', 65536)
-        return queue_chance_level(length, length, temperature), queue_chance_level(0, length, temperature)
+        return queue_chance_level(length, length, temperature), info_nce_floor(length + 1, temperature)
     return None

@@ -44,9 +44,15 @@ class Verdict:
 def judge(run: Run) -> Verdict:
     """The monitors' last word, or what the loss says where they were not on."""
     states = [event for event in run.events if event.get('kind') == 'state']
-    if states:
-        return from_event(states[-1])
+    ends = [event for event in run.events if event.get('kind') == 'end']
     state, message = _from_loss(run)
+    if states:
+        verdict = from_event(states[-1])
+        if ends:
+            verdict.message = _sentence(ends[-1].get('message', ''))
+        else:  # the state may be long since: say how it stands now
+            verdict.message = f'Since iteration {states[-1].get("iter", "?")}: {verdict.message} Now: {message}'
+        return verdict
     return Verdict(state, *tone_of(state), message, source='judged from the loss alone: no monitor was on in this run')
 
 
@@ -58,7 +64,7 @@ def from_event(event: dict[str, Any]) -> Verdict:
     return Verdict(
         state,
         *tone_of(state),
-        str(event.get('message', '')),
+        _sentence(event.get('message', '')),
         {str(key).replace('_', ' '): format_value(value) for key, value in evidence.items()},
         [str(cause) for cause in causes],
         f'judged by the monitors at iteration {event.get("iter", "?")}',
@@ -82,6 +88,11 @@ def format_value(value: object) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         return f'{value:.2e}'
     return f'{value:.4g}'
+
+
+def _sentence(text: object) -> str:
+    text = str(text).strip()
+    return text[:1].upper() + text[1:] + ('' if text.endswith(('.', '!', '?')) or not text else '.')
 
 
 def _from_loss(run: Run) -> tuple[str, str]:
