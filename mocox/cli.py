@@ -139,6 +139,8 @@ def build_runner(config: 'Config') -> 'Runner':
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if config.get(name):
             _complete_loader(config[name], config.get('randomness', {}).get('seed'))
+    if config.get('train_dataloader'):
+        place_augmentation(config)
     return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
 
 
@@ -155,6 +157,26 @@ def _complete_loader(loader: dict, seed: int | None) -> None:
     kind = DATASETS.get(dataset['type']) if isinstance(dataset, dict) and 'type' in dataset else None
     if inspect.isclass(kind) and issubclass(kind, ViewsDataset) and seed is not None:
         dataset.setdefault('seed', seed)
+
+
+def place_augmentation(config: 'Config') -> None:
+    """Decides where the photometric augmentation of the training images runs; see ``photometric`` of the preprocessor.
+
+    Workers that are to do it get the preprocessor's ``views`` through their ``collate_fn``. A loader with another
+    ``collate_fn`` is left alone; then, as without this function, the preprocessor augments.
+    """
+    from mmengine.device import get_device
+
+    from mocox.models.data_preprocessor import augments_in_workers
+
+    loader = config['train_dataloader']
+    collate = loader.get('collate_fn')
+    if not isinstance(collate, dict) or str(collate.get('type')).rpartition('.')[2] != 'collate_views':
+        return
+    collate.pop('views', None)  # of a config that another machine completed
+    preprocessor = config.get('model', {}).get('data_preprocessor') or config.get('data_preprocessor') or {}
+    if augments_in_workers(preprocessor, get_device(), loader.get('num_workers', 0)):
+        collate['views'] = preprocessor['views']
 
 
 def require_test_data(config: 'Config', path: str) -> None:

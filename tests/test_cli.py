@@ -1,5 +1,6 @@
 """What a person's mistakes look like: one paragraph that names the value and the fix, exit code 1."""
 
+import json
 import os
 import re
 import signal
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from mocox import cli
+from tests.processes import forget_runner
 from tests.tiny_run import ROOT, run_tool, write_run
 
 
@@ -305,3 +308,45 @@ def test_no_memory_is_pinned_without_a_gpu():
     loader = dict(pin_memory=True, dataset=dict(type='ImageFiles', data_root='x'))
     cli._complete_loader(loader, None)
     assert 'pin_memory' not in loader and 'seed' not in loader['dataset']
+
+
+def completed(**changes: dict) -> dict | None:
+    """The recipe that the workers of a training loader get."""
+    loader = dict(num_workers=2, collate_fn=dict(type='mocox.collate_views', views=['of another machine']))
+    config = dict(train_dataloader=loader, data_preprocessor=dict(type='ViewsPreprocessor', views=[dict(flip_prob=1)]))
+    for key, change in changes.items():
+        config[key] = {**config.get(key, {}), **change}
+    cli.place_augmentation(config)
+    return config['train_dataloader']['collate_fn'].get('views')
+
+
+def test_workers_augment_where_the_model_is_on_the_cpu(monkeypatch):
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
+    assert completed() == [dict(flip_prob=1)]
+    assert completed(train_dataloader=dict(num_workers=0)) is None
+    assert completed(data_preprocessor=dict(photometric='device')) is None
+    assert completed(data_preprocessor=dict(views=[{}])) is None  # nothing to do
+    assert completed(model=dict(data_preprocessor=dict(views=[dict(blur_prob=1)]))) == [dict(blur_prob=1)]
+    assert completed(train_dataloader=dict(num_workers=0), data_preprocessor=dict(photometric='workers'))
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cuda')
+    assert completed() is None
+    assert completed(data_preprocessor=dict(photometric='workers')) == [dict(flip_prob=1)]
+    with pytest.raises(ValueError, match="'auto', 'device' or 'workers', got 'gpu'"):
+        completed(data_preprocessor=dict(photometric='gpu'))
+    assert completed(train_dataloader=dict(collate_fn=dict(type='pseudo_collate'))) is None
+
+
+def test_a_run_whose_workers_augment_learns_the_same(tiny):
+    """Equal to one whose preprocessor does it, up to the rounding of the views to whole levels."""
+    losses = []
+    for place in ('workers', 'device'):
+        options = ['train_dataloader.num_workers=2', f'data_preprocessor.photometric={place}', 'train_cfg.max_epochs=1']
+        run_tool('train.py', tiny, '--work-dir', place, '--cfg-options', *options)
+        forget_runner()
+        scalars = next(Path(place).glob('*/vis_data/scalars.json')).read_text().splitlines()
+        losses.append([json.loads(line)['loss'] for line in scalars])
+        written = Config.fromfile(f'{place}/tiny.py').train_dataloader.collate_fn
+        assert ('views' in written) == (place == 'workers')
+    assert len(losses[0]) == 3
+    assert losses[0] == pytest.approx(losses[1], abs=0.1)  # without augmentation 0.6 less
+    assert losses[0] != losses[1]

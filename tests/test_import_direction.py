@@ -6,7 +6,7 @@ from pathlib import Path
 import mocox
 
 LAYERS = [
-    'registry version schedules dist compat errors randomness shipped',
+    'registry version schedules dist compat errors randomness shipped views',
     'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
     'models.compilation',
     'models.chunks models.backbones models.necks models.heads models.data_preprocessor datasets',

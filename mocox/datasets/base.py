@@ -1,18 +1,23 @@
 """What a sample is: uint8 crops, the uniform numbers for its photometric operations, and its index."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from mocox.datasets.photometric import augment_image, read_parameters
 from mocox.registry import FUNCTIONS, TRANSFORMS
+from mocox.views import View, check_num_views
 
 # Uniform numbers shipped per view. More than today's operations read, so that a new one leaves the crops as they are.
 NUM_DRAWS = 16
 
-Crops = Callable[[np.ndarray, np.random.Generator], list[torch.Tensor]]
+Crops = Callable[[np.ndarray, np.random.Generator], list[Tensor]]
 
 
 class ViewsDataset(Dataset):
@@ -20,8 +25,8 @@ class ViewsDataset(Dataset):
 
     Every random number of a sample is a function of (seed, epoch, index), so a sample does not depend on the number of
     workers or processes, nor on a restart. The sampler ships the epoch: an item is asked for as ``(epoch, index)``; a
-    bare index means epoch 0. Crops are cut here, on the CPU; everything photometric happens later, in batches, with the
-    uniform ``draws`` that travel with the sample.
+    bare index means epoch 0. Crops are cut here, on the CPU; everything photometric happens later, with the uniform
+    ``draws`` that travel with the sample: in :func:`collate_views`, or in batches on the training device.
 
     Args:
         crops: A registered transform, as a config or built: ``crops(image, rng) -> views``.
@@ -71,16 +76,63 @@ class ViewsDataset(Dataset):
 
 
 @FUNCTIONS.register_module()
-def collate_views(samples: list[dict[str, Any]], _scope_: str | None = None) -> dict[str, Any]:
-    """Stacks samples view by view, inside a worker straight into shared memory.
+def collate_views(
+    samples: list[dict[str, Any]], views: Sequence[dict] | None = None, _scope_: str | None = None
+) -> dict[str, Any]:
+    """Stacks samples view by view, inside a worker straight into shared memory, and augments them there if asked to.
 
     Args:
         samples: What a dataset gave.
+        views: Recipes of the photometric augmentation, see :class:`mocox.views.View`, if it is to happen here, on the
+            CPU. ``mocox.cli.build_runner`` hands over those of the preprocessor where that is faster.
         _scope_: Ignored: MMEngine hands over all of a config that was inherited from another package.
 
     Returns:
-        ``inputs``: V tensors (B, 3, S, S) uint8; ``draws`` (B, V, P); ``index`` (B,); with labels ``label`` (B,).
+        ``inputs``: V tensors (B, 3, S, S) uint8; ``draws`` (B, V, P); ``index`` (B,); with labels ``label`` (B,);
+        with ``views`` also ``augmented``, which tells the preprocessor that nothing is left to do.
     """
     batch = {key: default_collate([sample[key] for sample in samples]) for key in samples[0] if key != 'inputs'}
-    views = zip(*(sample['inputs'] for sample in samples), strict=True)
-    return dict(inputs=[default_collate(list(view)) for view in views], **batch)
+    crops = list(zip(*(sample['inputs'] for sample in samples), strict=True))
+    if not views:
+        return dict(inputs=[_stack(view) for view in crops], **batch)
+    check_num_views(len(crops), len(views))
+    if torch.utils.data.get_worker_info() is not None:
+        cv2.setNumThreads(0)  # every core has a worker already
+    recipes = [View.from_config(view) for view in views]
+    inputs = [_stack(*row) for row in zip(crops, recipes, batch['draws'].unbind(1), strict=True)]
+    return dict(inputs=inputs, augmented=True, **batch)
+
+
+def _stack(crops: Sequence[Tensor], recipe: View | None = None, draws: Tensor | None = None) -> Tensor:
+    """B tensors (3, S, S) to a batch, each augmented on its way if there is a recipe.
+
+    default_collate takes six times as long to bring pixels stored as RGBRGB into planes.
+    """
+    if not all(crop.dtype == torch.uint8 and crop.shape == crops[0].shape for crop in crops):
+        if recipe is not None:
+            raise TypeError(
+                f'only uint8 crops of one size are augmented in workers, got {crops[0].dtype} {tuple(crops[0].shape)}: '
+                "set photometric='device' in data_preprocessor"
+            )
+        return default_collate(list(crops))
+    images = map(_to_pixels, crops)
+    if recipe is not None:
+        rows = zip(images, read_parameters(draws, recipe), strict=True)
+        images = (augment_image(image, parameters, recipe) for image, parameters in rows)
+    batch = _empty(len(crops), *crops[0].shape)
+    for image, planes in zip(images, batch.numpy(), strict=True):
+        cv2.split(image, list(planes))
+    return batch
+
+
+def _empty(*shape: int) -> Tensor:
+    """Memory for uint8, in a worker shared with the main process, as default_collate allocates it."""
+    if torch.utils.data.get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
+
+
+def _to_pixels(crop: Tensor) -> np.ndarray:
+    """(3, H, W) to (H, W, 3), a view if the pixels are stored so, as our crops are."""
+    return np.ascontiguousarray(crop.permute(1, 2, 0).numpy())

@@ -32,15 +32,23 @@ def decode(data: bytes) -> np.ndarray:
     except UnidentifiedImageError:  # its message names the buffer
         raise ValueError('not an image of a format that mocox reads' if data else 'the file is empty') from None
     if image.format == 'JPEG' and image.mode in ('RGB', 'L') and _is_whole_jpeg(data):
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # applies EXIF itself
+        pixels = _decode_jpeg(data)
         if pixels is not None:
-            return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+            return pixels
     return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
     """The pixels of an opened image; see :func:`decode`."""
     return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray | None:
+    """RGB with EXIF's orientation applied, or None where OpenCV finds the file damaged."""
+    if hasattr(cv2, 'IMREAD_COLOR_RGB'):  # from OpenCV 4.11 on
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
 
 
 def _is_whole_jpeg(data: bytes) -> bool:

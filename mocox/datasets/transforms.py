@@ -1,7 +1,8 @@
 """Cutting views out of one decoded image: what can only be done per image, on the CPU, in uint8.
 
 A transform is called as ``crops(image, rng)`` with an (H, W, 3) uint8 array and the sample's own random generator, and
-returns ``num_views`` tensors (3, S, S) uint8.
+returns ``num_views`` tensors (3, S, S) uint8. Their memory holds RGBRGB... as the image's does, which resizes fastest
+and which OpenCV reads; :func:`mocox.datasets.collate_views` makes planes of it.
 """
 
 import math
@@ -50,11 +51,10 @@ class RandomResizedCrops:
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
         """Cuts the views out of one image."""
-        pixels = _to_tensor(image)
         views = []
         for _ in range(self.num_views):
             top, left, height, width = self.sample_box(image.shape[0], image.shape[1], rng)
-            crop = pixels[:, top : top + height, left : left + width]
+            crop = image[top : top + height, left : left + width]
             views.append(_resize(crop, (self.size, self.size), self.interpolation))
         return views
 
@@ -109,9 +109,9 @@ class CenterCrop:
         height, width = image.shape[:2]
         short = min(height, width)
         new_height, new_width = self.resize * height // short, self.resize * width // short
-        resized = _resize(_to_tensor(image), (new_height, new_width), self.interpolation)
+        resized = _resize(image, (new_height, new_width), self.interpolation)
         top, left = round((new_height - self.size) / 2), round((new_width - self.size) / 2)
-        return [resized[:, top : top + self.size, left : left + self.size].contiguous()]
+        return [resized[:, top : top + self.size, left : left + self.size]]
 
 
 @TRANSFORMS.register_module()
@@ -159,7 +159,7 @@ class RandomAffineCrops:
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
         """Warps one image into the views."""
         if image.shape[:2] != (self.size, self.size):
-            image = self._fit(image, rng)[0].permute(1, 2, 0).contiguous().numpy()
+            image = np.ascontiguousarray(self._fit(image, rng)[0].permute(1, 2, 0).numpy())
         return [self._warp(image, self.sample_matrix(rng)) for _ in range(self.num_views)]
 
     def sample_matrix(self, rng: np.random.Generator) -> np.ndarray:
@@ -174,7 +174,7 @@ class RandomAffineCrops:
         warped = cv2.warpAffine(
             image, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=(self.fill,) * 3
         )
-        return _to_tensor(warped).contiguous()
+        return _to_tensor(warped)
 
 
 @TRANSFORMS.register_module()
@@ -205,7 +205,7 @@ class TransformedCrops:
         results = dict(img=view.permute(1, 2, 0).flip(2).numpy(), img_shape=tuple(view.shape[1:]))
         for transform in self.transforms:
             results = transform(results)
-        transformed = _to_tensor(np.ascontiguousarray(results['img'][:, :, ::-1])).contiguous()
+        transformed = _to_tensor(np.ascontiguousarray(results['img'][:, :, ::-1]))
         if transformed.shape != view.shape or transformed.dtype != view.dtype:
             raise ValueError(
                 f'transforms made {transformed.dtype} {tuple(transformed.shape)} of {view.dtype} {tuple(view.shape)}: '
@@ -227,11 +227,13 @@ def _to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)  # (3, H, W), a view
 
 
-def _resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    """Antialiased resize of a (3, H, W) uint8 image, in integers."""
-    if image.shape[1:] == size:
-        return image.contiguous()
-    return F.interpolate(image[None], size=size, mode=interpolation, antialias=True)[0].contiguous()
+def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> Tensor:
+    """Antialiased resize of an (H, W, 3) uint8 image, in integers; (3, H, W), stored as the image is."""
+    if image.shape[:2] == size:
+        return _to_tensor(image)
+    # The batch of one is made by torch and before the axes are swapped: else it does not see that channels come last.
+    batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
+    return F.interpolate(batch, size=size, mode=interpolation, antialias=True)[0]
 
 
 def _interpolation(name: str) -> str:

@@ -9,9 +9,10 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from mocox.models.gpu_augment import View, augment, sample_parameters
+from mocox.models.gpu_augment import augment
 from mocox.randomness import global_seed
 from mocox.registry import MODELS
+from mocox.views import View, check_num_views, sample_parameters
 
 
 @MODELS.register_module()
@@ -19,19 +20,29 @@ class ViewsPreprocessor(BaseDataPreprocessor):
     """Augments every view in its own way and normalises it.
 
     All randomness comes in with the data (``draws``), so the result does not depend on the device, the batch that a
-    sample is in, or the state of any generator. Autocast is off inside. With ``training=False`` it only normalises.
+    sample is in, or the state of any generator. Autocast is off inside. With ``training=False`` it only normalises, and
+    so it does with batches that were ``augmented`` where they were loaded.
 
     Args:
         mean: Per channel (RGB), 0 to 255.
         std: Per channel (RGB), 0 to 255.
-        views: One dictionary per view, see :class:`mocox.models.gpu_augment.View`.
+        views: One dictionary per view, see :class:`mocox.views.View`.
         non_blocking: Whether the copy to a GPU may overlap with its work.
+        photometric: Where the views are augmented: ``'workers'`` (image by image, by the processes that load the data),
+            ``'device'`` (here, in batches) or ``'auto'``: by the workers if the model is on the CPU and there are any.
+            Carried out by ``mocox.cli.build_runner``; with MMEngine's ``Runner`` alone it happens here.
     """
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], views: Sequence[dict], non_blocking: bool = True
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        views: Sequence[dict],
+        non_blocking: bool = True,
+        photometric: str = 'auto',
     ) -> None:
         super().__init__(non_blocking=non_blocking)
+        check_photometric(photometric)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(f'mean and std must be three levels (RGB, 0 to 255), std > 0; got {mean!r} and {std!r}')
         self.views = [View.from_config(view) for view in views]
@@ -52,14 +63,11 @@ class ViewsPreprocessor(BaseDataPreprocessor):
 
     def _prepare_views(self, data: dict[str, Any], training: bool) -> list[Tensor]:
         crops = self.cast_data(data['inputs'])
-        if training and len(crops) != len(self.views):
-            raise ValueError(
-                f'the dataset cuts {len(crops)} views per image and the preprocessor augments {len(self.views)}: '
-                'make num_views of the crops and the length of views agree'
-            )
+        if training:
+            check_num_views(len(crops), len(self.views))
         with torch.autocast(self.device.type, enabled=False):
             images = [crop.to(torch.float32, copy=True) for crop in crops]
-            if training:
+            if training and 'augmented' not in data:
                 draws = data['draws'].unbind(1)  # stays on the CPU
                 images = [
                     augment(image, sample_parameters(draw, view), view)
@@ -75,11 +83,12 @@ class LabelledPreprocessor(ViewsPreprocessor):
     Args:
         mean: Per channel (RGB), 0 to 255.
         std: Per channel (RGB), 0 to 255.
-        views: One dictionary, see :class:`mocox.models.gpu_augment.View`.
+        views: One dictionary, see :class:`mocox.views.View`.
         non_blocking: Whether the copy to a GPU may overlap with its work.
         num_classes: Needed by ``batch_augments`` only.
         batch_augments: Arguments of mmpretrain's ``RandomBatchAugment`` (mixup, cutmix). Its ``ImageClassifier`` passes
             its own ``train_cfg`` here. What they draw comes from the ``draws`` of the batch's first sample.
+        photometric: Where the view is augmented.
     """
 
     def __init__(
@@ -90,8 +99,9 @@ class LabelledPreprocessor(ViewsPreprocessor):
         non_blocking: bool = True,
         num_classes: int | None = None,
         batch_augments: dict | None = None,
+        photometric: str = 'auto',
     ) -> None:
-        super().__init__(mean, std, views, non_blocking)
+        super().__init__(mean, std, views, non_blocking, photometric)
         if len(self.views) != 1:
             raise ValueError(f'LabelledPreprocessor prepares one view, got {len(self.views)} in views')
         if batch_augments and num_classes is None:
@@ -126,6 +136,27 @@ class LabelledPreprocessor(ViewsPreprocessor):
         if labels.max() >= self.num_classes:
             raise ValueError(f'a label is {int(labels.max())}, but num_classes={self.num_classes} in data_preprocessor')
         return one_hot(labels, self.num_classes)
+
+
+def augments_in_workers(preprocessor: dict, device: str, num_workers: int) -> bool:
+    """Whether the processes that load the data shall augment, for a preprocessor given by its config.
+
+    Args:
+        preprocessor: Of a config; one of another library has no ``views``.
+        device: The model's, such as ``'cpu'`` or ``'cuda'``.
+        num_workers: Of the data loader.
+    """
+    if not any(preprocessor.get('views') or ()):  # none, or only such that change nothing
+        return False
+    choice = preprocessor.get('photometric', 'auto')
+    check_photometric(choice)
+    return choice == 'workers' or (choice == 'auto' and device == 'cpu' and num_workers > 0)
+
+
+def check_photometric(choice: str) -> None:
+    """Raises ValueError for a place that does not exist."""
+    if choice not in ('auto', 'device', 'workers'):
+        raise ValueError(f"photometric must be 'auto', 'device' or 'workers', got {choice!r}")
 
 
 def _build_batch_augments(cfg: dict) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -1,120 +1,17 @@
 """The photometric half of MoCo's augmentations, in batches, with parameters of its own for every sample.
 
-Images are float tensors (B, 3, H, W) in RGB from 0 to 255. Nothing here draws a random number:
-:func:`sample_parameters` maps uniform numbers that arrive with the samples to the parameters of a :class:`View`, on the
-CPU, and :func:`augment` applies them. Since it is known on the CPU which samples need which operation, each runs on
-those only, and the device never has to report back.
+Images are float tensors (B, 3, H, W) in RGB from 0 to 255. Nothing here draws a random number: :func:`augment` applies
+the parameters that :func:`mocox.views.sample_parameters` read from a sample's uniform numbers, on the CPU. Since it is
+known there which samples need which operation, each runs on those only, and the device never has to report back.
 """
 
-import itertools
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
-MAX_LEVEL = 255.0
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow's convert('L')
-JITTERS = ('brightness', 'contrast', 'saturation', 'hue')
-# On the CPU even if this module is first imported while a model is built on the meta device. (24, 4)
-JITTER_ORDERS = torch.tensor(list(itertools.permutations(range(len(JITTERS)))), device='cpu')
-OPERATIONS = ('color_jitter', 'grayscale', 'blur', 'solarize', 'flip')
-NUM_DRAWS_USED = 11
-
-
-@dataclass(frozen=True)
-class View:
-    """How one view is augmented; the defaults leave it as it is.
-
-    Source: BYOL (arXiv 2006.07733), appendix B, which MoCo v3 (arXiv 2104.02057) follows; MoCo v1 differs in ``order``.
-
-    Args:
-        color_jitter: Strengths x of ``brightness``, ``contrast``, ``saturation`` (factors from [max(0, 1 - x), 1 + x])
-            and ``hue`` (shift from [-x, x] of the colour circle); those left out are 0. They run in random order.
-        blur_sigma: Smallest and largest standard deviation in pixels.
-        solarize_threshold: Levels from here on are inverted.
-        order: The operations in the order of their application.
-    """
-
-    color_jitter: dict[str, float] | None = None
-    color_jitter_prob: float = 1.0
-    grayscale_prob: float = 0.0
-    blur_prob: float = 0.0
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    solarize_prob: float = 0.0
-    solarize_threshold: float = 128.0
-    flip_prob: float = 0.0
-    order: tuple[str, ...] = OPERATIONS
-
-    @classmethod
-    def from_config(cls, config: dict) -> 'View':
-        """Builds a view from the dictionary in a config.
-
-        Raises:
-            TypeError: A key is unknown.
-        """
-        _refuse_unknown('a view', config, [field.name for field in fields(cls)])
-        return cls(**config)
-
-    def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self) if field.name.endswith('_prob')):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f'{name} must be a probability between 0 and 1, got {getattr(self, name)!r}')
-        strengths = self.color_jitter or {}
-        _refuse_unknown('color_jitter', strengths, JITTERS)
-        for name, strength in strengths.items():
-            largest = 0.5 if name == 'hue' else math.inf
-            if not 0 <= strength <= largest:
-                raise ValueError(f'color_jitter.{name} must lie between 0 and {largest}, got {strength!r}')
-        low, high = self.blur_sigma
-        if not 0 < low <= high:
-            raise ValueError(f'blur_sigma must be (low, high) with 0 < low <= high, got {self.blur_sigma!r}')
-        if sorted(self.order) != sorted(OPERATIONS):
-            raise ValueError(f'order must name each of {list(OPERATIONS)} once, got {list(self.order)}')
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """What happens to each of B samples; CPU tensors.
-
-    ``jitter``, ``grayscale``, ``blur``, ``solarize``, ``flip`` (B,) bool: whether; ``factors`` (B, 4): of
-    :data:`JITTERS`; ``jitter_order`` (B, 4): the operation at each position; ``sigma`` (B,) pixels.
-    """
-
-    jitter: Tensor
-    factors: Tensor
-    jitter_order: Tensor
-    grayscale: Tensor
-    blur: Tensor
-    sigma: Tensor
-    solarize: Tensor
-    flip: Tensor
-
-
-def sample_parameters(draws: Tensor, view: View) -> Parameters:
-    """Maps uniform numbers to parameters, each column to the same one always.
-
-    Args:
-        draws: (B, P) from [0, 1), P >= 11.
-    """
-    if draws.ndim != 2 or draws.shape[1] < NUM_DRAWS_USED:
-        raise ValueError(f'draws must be (B, P) with P >= {NUM_DRAWS_USED}, got {tuple(draws.shape)}')
-    strength = torch.tensor([(view.color_jitter or {}).get(name, 0.0) for name in JITTERS])
-    centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    low = torch.where(centre > 0, (centre - strength).clamp(min=0), -strength)
-    min_sigma, max_sigma = view.blur_sigma
-    return Parameters(
-        jitter=(draws[:, 0] < view.color_jitter_prob) & bool(strength.any()),
-        factors=low + draws[:, 1:5] * (centre + strength - low),
-        jitter_order=JITTER_ORDERS[(draws[:, 5] * len(JITTER_ORDERS)).long()],
-        grayscale=draws[:, 6] < view.grayscale_prob,
-        blur=draws[:, 7] < view.blur_prob,
-        sigma=min_sigma + draws[:, 8] * (max_sigma - min_sigma),
-        solarize=draws[:, 9] < view.solarize_prob,
-        flip=draws[:, 10] < view.flip_prob,
-    )
+from mocox.views import JITTERS, LUMA, MAX_LEVEL, Parameters, View, blur_radius
 
 
 def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
@@ -127,7 +24,7 @@ def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
         (B, 3, H, W), 0 to 255.
     """
     p = parameters
-    blur = partial(gaussian_blur, max_sigma=view.blur_sigma[1])
+    blur = partial(gaussian_blur, radius=blur_radius(view))
     invert = partial(solarize, threshold=view.solarize_threshold)
     operations = dict(
         color_jitter=lambda x: color_jitter(x, p.jitter, p.factors, p.jitter_order),
@@ -216,16 +113,15 @@ def to_grayscale(images: Tensor) -> Tensor:
     return luma(images).expand_as(images)
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor, max_sigma: float) -> Tensor:
-    """A true Gaussian with a width of its own for every sample, cut at ``ceil(3 * max_sigma)`` pixels.
+def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """A true Gaussian with a width of its own for every sample, cut at ``radius`` pixels.
 
     The border is replicated, as in Pillow. Written as one matrix product per axis, which both a CPU and a GPU do at
     full speed; convolutions with a kernel per sample run at a fraction of it.
 
     Args:
-        sigma: (B,) in pixels, at most ``max_sigma``.
+        sigma: (B,) in pixels.
     """
-    radius = math.ceil(3 * max_sigma)
     offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
     weights = torch.softmax(-0.5 * (offsets / sigma.to(images.dtype)[:, None]) ** 2, dim=1)  # (B, 2 radius + 1)
     weights = _to_device(weights, images)
@@ -273,9 +169,3 @@ def _to_device(values: Tensor, images: Tensor) -> Tensor:
     if images.device.type == 'cuda' and values.device.type == 'cpu':
         values = values.pin_memory()
     return values.to(images.device, non_blocking=True)
-
-
-def _refuse_unknown(what: str, config: dict, known: list[str] | tuple[str, ...]) -> None:
-    unknown = sorted(set(config) - set(known))
-    if unknown:
-        raise TypeError(f'{what} has no key {", ".join(map(repr, unknown))}; it knows {", ".join(known)}')

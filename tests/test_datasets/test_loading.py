@@ -1,5 +1,6 @@
 """A sample depends on seed, epoch and index, and on nothing else: not on workers, ranks or batches."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mocox.datasets import EpochSampler, ImageFiles, collate_views
+from mocox.models.gpu_augment import augment
+from mocox.views import View, sample_parameters
 
 CROPS = dict(type='RandomResizedCrops', size=8)
 
@@ -23,9 +26,10 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def load(dataset: ImageFiles, epochs: list[int], **options) -> list[dict]:
+def load(dataset: ImageFiles, epochs: list[int], views: list[dict] | None = None, **options) -> list[dict]:
     """Trains through some epochs as MMEngine does: one loader, ``set_epoch`` before each."""
-    loader = DataLoader(dataset, 4, sampler=EpochSampler(dataset, seed=5), collate_fn=collate_views, **options)
+    collate = partial(collate_views, views=views)
+    loader = DataLoader(dataset, 4, sampler=EpochSampler(dataset, seed=5), collate_fn=collate, **options)
     batches = []
     for epoch in epochs:
         loader.sampler.set_epoch(epoch)
@@ -66,6 +70,65 @@ def test_workers_do_not_matter(folder):
     expected = load(dataset, [0, 1])
     assert_same(load(dataset, [0, 1], num_workers=2, persistent_workers=True), expected)
     assert_same(load(ImageFiles(str(folder), CROPS), [1], num_workers=1), expected[3:])  # as after a restart
+
+
+VIEWS = [dict(color_jitter=dict(brightness=0.5, hue=0.2), blur_prob=0.5, flip_prob=0.5), dict(solarize_prob=0.5)]
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_workers_augment_as_the_preprocessor_does(folder, num_workers):
+    """To half a level; and it says so, or the preprocessor would do it again."""
+    dataset = ImageFiles(str(folder), CROPS)
+    plain, actual = load(dataset, [1]), load(dataset, [1], views=VIEWS, num_workers=num_workers)
+    for before, batch in zip(plain, actual, strict=True):
+        assert batch['augmented'] is True and 'augmented' not in before
+        torch.testing.assert_close(batch['draws'], before['draws'], rtol=0, atol=0)
+        for number, config in enumerate(VIEWS):
+            view = View(**config)
+            parameters = sample_parameters(batch['draws'][:, number], view)
+            expected = augment(before['inputs'][number].float(), parameters, view)
+            torch.testing.assert_close(batch['inputs'][number].float(), expected, rtol=0, atol=1.01)
+            assert batch['inputs'][number].is_contiguous()
+
+
+def test_augmented_samples_do_not_depend_on_workers_or_a_restart(folder):
+    dataset = ImageFiles(str(folder), CROPS)
+    expected = load(dataset, [0, 1], views=VIEWS)
+    assert_same(load(dataset, [0, 1], views=VIEWS, num_workers=2, persistent_workers=True), expected)
+    assert_same(load(ImageFiles(str(folder), CROPS), [1], views=VIEWS, num_workers=1), expected[3:])
+
+
+def test_a_batch_from_a_worker_lies_in_shared_memory(folder):
+    """Written there by the worker, or it would be copied once more on its way."""
+    seen = []
+
+    def collate(samples):
+        batch = collate_views(samples, VIEWS)
+        return dict(shared=torch.tensor([view.is_shared() for view in batch['inputs']]), **batch)
+
+    for batch in DataLoader(ImageFiles(str(folder), CROPS), 4, num_workers=1, collate_fn=collate):
+        seen += batch['shared'].tolist()
+    assert seen == [True] * 6
+
+
+def test_workers_refuse_what_they_cannot_augment(folder):
+    samples = [ImageFiles(str(folder), CROPS)[n] for n in range(2)]
+    with pytest.raises(ValueError, match='cuts 2 views per image and the preprocessor augments 1'):
+        collate_views(samples, VIEWS[:1])
+    for sample in samples:
+        sample['inputs'] = [view.float() for view in sample['inputs']]
+    with pytest.raises(TypeError, match=r"torch.float32 \(3, 8, 8\).*photometric='device'"):
+        collate_views(samples, VIEWS)
+    assert collate_views(samples)['inputs'][0].dtype == torch.float32
+
+
+def test_a_data_set_in_memory_is_not_written_to():
+    """Its images are handed out as they are where a crop has their size."""
+    image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
+    sample = dict(inputs=[image, image], draws=torch.rand(2, 16), index=0)
+    before = image.clone()
+    collate_views([sample], VIEWS)
+    assert torch.equal(image, before)
 
 
 def test_the_state_of_generators_does_not_matter(folder):
