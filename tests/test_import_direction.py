@@ -9,8 +9,8 @@ LAYERS = [
     'registry version schedules dist compat errors randomness shipped views',
     'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
     'models.compilation',
-    'models.chunks models.backbones models.necks models.heads models.data_preprocessor datasets',
-    'models.algorithms models',
+    'models.chunks models.backbones models.necks models.heads models.fused_augment datasets',
+    'models.data_preprocessor models.algorithms models',
     'checkpoint contact_sheet',
     'evaluation',
     'visualize',

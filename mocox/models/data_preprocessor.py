@@ -1,14 +1,18 @@
 """From uint8 views to the model's input: photometric augmentation and normalisation, on the training device."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import DefaultScope
 from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn.functional import one_hot
 
+from mocox.models.fused_augment import fuse
 from mocox.models.gpu_augment import augment
 from mocox.randomness import global_seed
 from mocox.registry import MODELS
@@ -31,6 +35,8 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         photometric: Where the views are augmented: ``'workers'`` (image by image, by the processes that load the data),
             ``'device'`` (here, in batches) or ``'auto'``: by the workers if the model is on the CPU and there are any.
             Carried out by ``mocox.cli.build_runner``; with MMEngine's ``Runner`` alone it happens here.
+        fused: Whether the batched operations are compiled to few kernels, which takes tens of seconds at the start.
+            ``'auto'``: on a GPU, for views with colour jitter or blur, and if compiling fails there, a warning.
     """
 
     def __init__(
@@ -40,9 +46,13 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         views: Sequence[dict],
         non_blocking: bool = True,
         photometric: str = 'auto',
+        fused: bool | str = 'auto',
     ) -> None:
         super().__init__(non_blocking=non_blocking)
         check_photometric(photometric)
+        if fused not in (True, False, 'auto'):
+            raise ValueError(f"fused must be True, False or 'auto', got {fused!r}")
+        self.fused = fused
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(f'mean and std must be three levels (RGB, 0 to 255), std > 0; got {mean!r} and {std!r}')
         self.views = [View.from_config(view) for view in views]
@@ -66,14 +76,35 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         if training:
             check_num_views(len(crops), len(self.views))
         with torch.autocast(self.device.type, enabled=False):
-            images = [crop.to(torch.float32, copy=True) for crop in crops]
             if training and 'augmented' not in data:
                 draws = data['draws'].unbind(1)  # stays on the CPU
-                images = [
-                    augment(image, sample_parameters(draw, view), view)
-                    for image, draw, view in zip(images, draws, self.views, strict=True)
-                ]
-            return [(image - self.mean) / self.std for image in images]
+                return [self._augment(*row) for row in zip(crops, draws, self.views, strict=True)]
+            return [self._normalise(crop.float()) for crop in crops]
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+    @staticmethod
+    def _pays_to_fuse(crops: Tensor, view: View) -> bool:
+        return crops.device.type == 'cuda' and bool(view.color_jitter or view.blur_prob)
+
+    def _augment(self, crops: Tensor, draws: Tensor, view: View) -> Tensor:
+        """One view of the batch, augmented and normalised."""
+        parameters = sample_parameters(draws, view)
+        if self.fused is True or (self.fused == 'auto' and self._pays_to_fuse(crops, view)):
+            try:
+                return fuse(crops, parameters, view, self.mean, self.std)
+            except TorchDynamoException as error:  # no compiler, no Triton, ...
+                if self.fused is True:
+                    raise
+                self.fused = False
+                reason = ' '.join(str(error).split('\n')[:2])
+                print_log(
+                    f'augmentation is not compiled, which costs some speed, because that failed: {reason}',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+        return self._normalise(augment(crops.to(torch.float32, copy=True), parameters, view))
 
 
 @MODELS.register_module()
@@ -89,6 +120,7 @@ class LabelledPreprocessor(ViewsPreprocessor):
         batch_augments: Arguments of mmpretrain's ``RandomBatchAugment`` (mixup, cutmix). Its ``ImageClassifier`` passes
             its own ``train_cfg`` here. What they draw comes from the ``draws`` of the batch's first sample.
         photometric: Where the view is augmented.
+        fused: Whether that is compiled if it happens in batches.
     """
 
     def __init__(
@@ -100,8 +132,9 @@ class LabelledPreprocessor(ViewsPreprocessor):
         num_classes: int | None = None,
         batch_augments: dict | None = None,
         photometric: str = 'auto',
+        fused: bool | str = 'auto',
     ) -> None:
-        super().__init__(mean, std, views, non_blocking, photometric)
+        super().__init__(mean, std, views, non_blocking, photometric, fused)
         if len(self.views) != 1:
             raise ValueError(f'LabelledPreprocessor prepares one view, got {len(self.views)} in views')
         if batch_augments and num_classes is None:

@@ -68,7 +68,7 @@ def _blend_with_gray(images: Tensor, operation: Tensor, factor: Tensor) -> Tenso
     if (factor == 1).all():
         return images
     weights = torch.stack([factor, (operation == 1).to(factor), (operation == 2).to(factor)]).to(images.dtype)
-    factor, is_contrast, is_saturation = _to_device(weights, images)[..., None, None, None]
+    factor, is_contrast, is_saturation = to_device(weights, images)[..., None, None, None]
     gray = luma(images)  # (B, 1, H, W)
     target = gray * is_saturation + gray.mean(dim=(1, 2, 3), keepdim=True) * is_contrast
     return torch.lerp(target, images, factor).clamp_(0, MAX_LEVEL)  # exactly the image where the factor is 1
@@ -88,7 +88,7 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     """
     value, chroma, hue = _to_hue(images)
     sector = 6 * shift[:, None] + torch.tensor([5, 3, 1])  # (B, 3): what each channel adds to the hue
-    sector = _to_device(sector.to(images.dtype), images)[..., None, None]
+    sector = to_device(sector.to(images.dtype), images)[..., None, None]
     distance = (hue + sector).remainder_(6)  # (B, 3, H, W), in sixths of the circle
     distance = torch.minimum(distance, 4 - distance).clamp_(0, 1)
     return torch.addcmul(value, chroma, distance, value=-1).clamp_(0, MAX_LEVEL)
@@ -124,7 +124,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """
     offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
     weights = torch.softmax(-0.5 * (offsets / sigma.to(images.dtype)[:, None]) ** 2, dim=1)  # (B, 2 radius + 1)
-    weights = _to_device(weights, images)
+    weights = to_device(weights, images)
     batch, _, height, width = images.shape
     matrices = {
         side: (weights @ _shifts(side, radius, images.dtype, images.device)).view(batch, side, side)
@@ -160,11 +160,11 @@ def _apply(operation: Callable[..., Tensor], images: Tensor, chosen: Tensor, *pa
     if not len(index):
         return images
     part = [parameter[index] for parameter in parameters]
-    index = _to_device(index, images)
+    index = to_device(index, images)
     return images.index_copy_(0, index, operation(images.index_select(0, index), *part))
 
 
-def _to_device(values: Tensor, images: Tensor) -> Tensor:
+def to_device(values: Tensor, images: Tensor) -> Tensor:
     """Copies a few numbers to where the images are, without making the CPU wait for the device."""
     if images.device.type == 'cuda' and values.device.type == 'cpu':
         values = values.pin_memory()

@@ -6,6 +6,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mocox.datasets import NUM_DRAWS
+from mocox.models import fused_augment
 from mocox.models.data_preprocessor import LabelledPreprocessor, ViewsPreprocessor
 from mocox.models.gpu_augment import augment
 from mocox.registry import MODELS
@@ -77,6 +78,61 @@ def test_autocast_is_off_inside():
     for number, crop in enumerate(data['inputs']):
         expected = augment(crop.float(), sample_parameters(data['draws'][:, number], view), view)
         assert torch.equal(actual[number], (expected - preprocessor.mean) / preprocessor.std)
+
+
+def test_what_workers_have_augmented_is_only_normalised():
+    preprocessor = ViewsPreprocessor(MEAN, STD, VIEWS)
+    data = dict(make_batch(), augmented=True)
+    for actual, crop in zip(preprocessor(data, training=True)['inputs'], data['inputs'], strict=True):
+        torch.testing.assert_close(actual, normalised(crop.float()))
+    with pytest.raises(ValueError, match='cuts 1 views'):
+        preprocessor(dict(make_batch(1), augmented=True), training=True)
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    """Replaces torch's compiler by one that only traces, or that fails."""
+
+    def choose(name: str) -> None:
+        compile_ = torch.compile
+        monkeypatch.setattr('torch.compile', lambda f, **options: compile_(f, backend=name, **options))
+        fused_augment.compiled.cache_clear()
+
+    yield choose
+    fused_augment.compiled.cache_clear()
+
+
+DISTORTING = [dict(color_jitter=dict(contrast=0.4, hue=0.2), blur_prob=0.5), dict(flip_prob=0.5)]
+
+
+def test_fused_augmentation_gives_the_same(backend):
+    backend('aot_eager')
+    data = make_batch()
+    expected = ViewsPreprocessor(MEAN, STD, DISTORTING)(data, training=True)['inputs']
+    actual = ViewsPreprocessor(MEAN, STD, DISTORTING, fused=True)(data, training=True)['inputs']
+    assert fused_augment.compiled.cache_info().currsize == 2
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
+def broken(graph, inputs):
+    raise RuntimeError('no compiler here')
+
+
+def test_without_a_compiler(backend, monkeypatch, caplog):
+    """Asked for, it is an error; chosen on a GPU, a warning, once."""
+    backend(broken)
+    data = make_batch()
+    with pytest.raises(Exception, match='no compiler here'):
+        ViewsPreprocessor(MEAN, STD, DISTORTING, fused=True)(data, training=True)
+    preprocessor = ViewsPreprocessor(MEAN, STD, DISTORTING)
+    expected = preprocessor(data, training=True)['inputs']
+    assert fused_augment.compiled.cache_info().misses == 1  # 'auto' compiles nothing on a CPU
+    monkeypatch.setattr(preprocessor, '_pays_to_fuse', lambda crops, view: True)
+    with caplog.at_level('WARNING'):
+        for _ in range(2):
+            assert torch.equal(preprocessor(data, training=True)['inputs'][0], expected[0])
+    warnings = [message for message in caplog.messages if message.startswith('augmentation is not compiled')]
+    assert len(warnings) == 1 and 'no compiler here' in warnings[0]
 
 
 def test_no_random_state_is_touched():
@@ -181,6 +237,8 @@ def test_configs_build():
     [
         (dict(views=[dict(flip=0.5)]), TypeError, "'flip'; it knows .*flip_prob"),
         (dict(views=[dict(flip_prob=2)]), ValueError, 'flip_prob.*2'),
+        (dict(photometric='gpu'), ValueError, "'auto', 'device' or 'workers', got 'gpu'"),
+        (dict(fused='yes'), ValueError, "True, False or 'auto', got 'yes'"),
         (dict(mean=[120.0]), ValueError, r'mean.*\[120\.0\]'),
         (dict(std=[1.0, 1.0, 0.0]), ValueError, r'std.*\[1\.0, 1\.0, 0\.0\]'),
     ],
