@@ -17,7 +17,7 @@ LAYERS = [
     'report',
     'engine',
     'cli reference',
-    'demo doctor',
+    'demo doctor benchmark',
 ]
 LEVEL = {f'mocox.{name}': level for level, layer in enumerate(LAYERS) for name in layer.split()}
 
