@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, help='threads on the CPU (default: torch decides; data always uses 1)')
     parser.add_argument('--chunk-sizes', type=int, nargs='+', metavar='N', help='memory: images per backbone pass')
     parser.add_argument('--processes', type=int, default=2, help='scaling: how many against one (default: 2)')
+    parser.add_argument('--step-rate', type=float, metavar='R', help='data: images per second of a step to feed')
     parser.add_argument('--json', metavar='OUT', help='write the result to this file')
     args = vars(parser.parse_args())
 

@@ -21,6 +21,7 @@ def run(
     threads: int | None = None,
     chunk_sizes: list[int] | None = None,
     processes: int = 2,
+    step_rate: float | None = None,
     json: str | None = None,
 ) -> Result:
     """Measures and prints; see ``tools/benchmark.py`` for the arguments.
@@ -44,6 +45,10 @@ def run(
 
         setting = Setting(batch or (256 if device == 'cuda' else 16), image_size, device, rounds, steps)
         result = benchmark_step(read, setting, against is not None)
+    elif mode == 'data':
+        from mocox.benchmark.data import benchmark_data
+
+        result = benchmark_data(read, image_size, batch or 32, rounds, against is not None, step_rate)
     if json:
         result.write(json)
     return result
