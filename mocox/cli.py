@@ -80,7 +80,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='auto',
         metavar='CKPT',
-        help='continue from this checkpoint, or without one from the latest in the work dir',
+        help='continue from this checkpoint; without one, or with "auto", from the newest good one in the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
     parser.add_argument(
@@ -136,6 +136,7 @@ def build_runner(config: 'Config') -> 'Runner':
     from mmengine.runner import Runner
 
     dist.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800))
+    find_resume(config)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if config.get(name):
             _complete_loader(config[name], config.get('randomness', {}).get('seed'))
@@ -266,29 +267,34 @@ def _use_mixed_precision(config: 'Config') -> None:
 
 
 def _set_resume(config: 'Config', resume: str) -> None:
-    config.resume = True
     if resume != 'auto':
         _require_file(resume, '--resume')
         config.load_from = resume
-    else:
-        start = config.get('load_from')
-        config.load_from = _latest_checkpoint(Path(config.work_dir))
-        config.resume = config.load_from is not None
-        if not config.resume:
-            config.load_from = start
-            print(
-                f'--resume: {config.work_dir} holds no checkpoint yet, so training starts from the beginning',
-                flush=True,
-            )
+    config.resume = True if resume != 'auto' else 'auto'
 
 
-def _latest_checkpoint(work_dir: Path) -> str | None:
-    """The checkpoint to continue from, also where the folder was moved or its note of the latest one is lost."""
-    note = work_dir / 'last_checkpoint'
-    if note.is_file():
-        noted = Path(note.read_text().strip())
-        for path in (work_dir / noted.name, noted):
-            if path.is_file():
-                return str(path)
-    saved = [path for path in work_dir.glob('*_*.pth') if path.stem.rpartition('_')[2].isdigit()]
-    return str(max(saved, key=lambda path: int(path.stem.rpartition('_')[2]))) if saved else None
+def find_resume(config: 'Config') -> None:
+    """Puts the checkpoint to continue from into the config: the same for all processes, and one that is whole.
+
+    In a process that torchrun has started in place of a failed one it is the newest of the work dir, whatever the
+    command line says: that was for the first start.
+
+    Raises:
+        ValueError: The checkpoint named by ``--resume`` is damaged.
+    """
+    from mocox.checkpoint.durable import verify
+    from mocox.engine.checkpoint_hook import newest_for_all
+    from mocox.engine.preemption_hook import was_restarted
+
+    asked, named = config.get('resume'), config.get('load_from')
+    if asked == 'auto' or was_restarted():
+        found = newest_for_all(config.work_dir, lambda level, text: print(f'--resume: {text}', flush=True))
+        if found:
+            config.resume, config.load_from = True, found
+            return
+        config.resume = asked is True
+        if dist.rank() == 0:
+            where = f'{config.work_dir} holds no checkpoint yet'
+            print(f'--resume: {where}, so training starts from the beginning', flush=True)
+    elif asked and named and Path(named).is_file():
+        verify(named)

@@ -8,7 +8,7 @@ import datetime
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -97,6 +97,16 @@ def gather_objects(value: Any) -> list[Any]:
     if world_size() > 1:
         torch_dist.all_gather_object(values, value)
     return values
+
+
+def maxima(values: Sequence[float]) -> list[float]:
+    """The largest of each value over all processes, the same everywhere; waits for all of them."""
+    if world_size() == 1:
+        return list(values)
+    device = 'cuda' if torch_dist.get_backend() == 'nccl' else 'cpu'
+    largest = torch.tensor(values, dtype=torch.float64, device=device)
+    torch_dist.all_reduce(largest, torch_dist.ReduceOp.MAX)
+    return largest.tolist()
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -1,11 +1,48 @@
-"""Other libraries draw from global generators: for one call, those get a seed of ours."""
+"""The global generators that other libraries draw from: their states, and a seed of ours for one call."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+
+def generator_states() -> dict[str, torch.Tensor | float | None]:
+    """The states of Python's, NumPy's, torch's and the current GPU's generators, in types any checkpoint may hold."""
+    _, python_words, gauss = random.getstate()
+    _, numpy_words, *rest = np.random.get_state()  # noqa: NPY002
+    states = dict(
+        python=torch.tensor(python_words),
+        python_gauss=gauss,
+        numpy=torch.from_numpy(numpy_words.astype(np.int64)),
+        numpy_rest=torch.tensor(rest, dtype=torch.float64),  # position, and the normal number in reserve
+        torch=torch.get_rng_state(),
+    )
+    if torch.cuda.is_available():
+        states['cuda'] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_generator_states(states: Mapping[str, torch.Tensor | float | None]) -> None:
+    """Puts the generators where :func:`generator_states` found them; a GPU's only where there is one."""
+    random.setstate((3, tuple(states['python'].tolist()), states['python_gauss']))
+    position, has_gauss, cached = states['numpy_rest'].tolist()
+    words = states['numpy'].cpu().numpy().astype(np.uint32)
+    np.random.set_state(('MT19937', words, int(position), int(has_gauss), cached))  # noqa: NPY002
+    torch.set_rng_state(states['torch'].cpu())
+    if 'cuda' in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states['cuda'].cpu())
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Whatever the block draws, the generators go on after it as if it had not run."""
+    states = generator_states()
+    try:
+        yield
+    finally:
+        set_generator_states(states)
 
 
 @contextmanager

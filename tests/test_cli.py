@@ -227,26 +227,47 @@ def test_options_that_do_not_fit_the_config(tmp_path, text, option, explanation)
         prepare(path, *option)
 
 
+def write_checkpoint(path: Path, epoch: int) -> None:
+    torch.save(dict(meta=dict(epoch=epoch, iter=3 * epoch), state_dict={}), path)
+
+
+def resumed(config: str, *arguments: str) -> tuple:
+    config = prepare(config, *arguments)
+    cli.find_resume(config)
+    return config.resume, config.load_from
+
+
 def test_resume(tiny, tmp_path, capsys):
-    config = prepare(tiny, '--resume')
-    assert (config.resume, config.load_from) == (False, None)
+    assert resumed(tiny, '--resume') == (False, None)
     assert 'holds no checkpoint yet' in capsys.readouterr().out
 
-    (tmp_path / 'work_dirs' / 'tiny').mkdir(parents=True)
-    (tmp_path / 'work_dirs' / 'tiny' / 'last_checkpoint').write_text('x.pth')
-    config = prepare(tiny, '--resume', '--cfg-options', 'load_from=start.pth')
-    assert (config.resume, config.load_from) == (False, 'start.pth')  # what the note names is gone: nothing to resume
-    for name in ('epoch_2.pth', 'epoch_10.pth'):
-        (tmp_path / 'work_dirs' / 'tiny' / name).touch()
-    latest = str(Path('work_dirs', 'tiny', 'epoch_10.pth'))
-    config = prepare(tiny, '--resume', '--cfg-options', 'load_from=start.pth')
-    assert (config.resume, config.load_from) == (True, latest)
-    (tmp_path / 'work_dirs' / 'tiny' / 'last_checkpoint').write_text('/where/the/folder/was/epoch_2.pth')
-    assert prepare(tiny, '--resume').load_from == str(Path('work_dirs', 'tiny', 'epoch_2.pth'))
+    work_dir = Path('work_dirs', 'tiny')
+    work_dir.mkdir(parents=True)
+    (work_dir / 'last_checkpoint').write_text('x.pth')
+    start = ('--cfg-options', 'load_from=start.pth')
+    assert resumed(tiny, '--resume', *start) == (False, 'start.pth')  # what the note names is gone: nothing to resume
+    for epoch in (10, 2):
+        write_checkpoint(work_dir / f'epoch_{epoch}.pth', epoch)
+    for word in (['--resume'], ['--resume', 'auto']):
+        assert resumed(tiny, *word, *start) == (True, str(work_dir / 'epoch_10.pth'))
 
-    (tmp_path / 'mine.pth').touch()
-    config = prepare(tiny, '--resume', 'mine.pth')
-    assert (config.resume, config.load_from) == (True, 'mine.pth')
+    (tmp_path / 'mine.pth').write_bytes((work_dir / 'epoch_2.pth').read_bytes())
+    assert resumed(tiny, '--resume', 'mine.pth') == (True, 'mine.pth')
+    (tmp_path / 'mine.pth').write_bytes((work_dir / 'epoch_2.pth').read_bytes()[:-100])
+    with pytest.raises(ValueError, match='mine.pth is damaged or truncated'):
+        resumed(tiny, '--resume', 'mine.pth')
+
+
+def test_a_process_that_replaces_a_failed_one_goes_on(tiny, monkeypatch):
+    work_dir = Path('work_dirs', 'tiny')
+    work_dir.mkdir(parents=True)
+    write_checkpoint(Path('mine.pth'), 1)
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    assert resumed(tiny) == (False, None)
+    assert resumed(tiny, '--resume', 'mine.pth') == (True, 'mine.pth')
+    write_checkpoint(work_dir / 'epoch_2.pth', 2)
+    for arguments in ([], ['--resume'], ['--resume', 'mine.pth']):
+        assert resumed(tiny, *arguments) == (True, str(work_dir / 'epoch_2.pth'))
 
 
 @pytest.mark.parametrize(

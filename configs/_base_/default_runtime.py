@@ -11,7 +11,8 @@ default_hooks = dict(
     runtime_info=dict(type='RuntimeInfoHook'),
     unreadable=dict(type='UnreadableImagesHook'),
     progress=dict(type='ProgressHook'),
-    report=dict(type='ReportHook'))
+    report=dict(type='ReportHook'),
+    preemption=dict(type='PreemptionHook'))
 
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -77,18 +77,45 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
         )
 
 
-def write_atomically(path: str | Path, write: Callable[[str], object]) -> None:
-    """Call ``write`` with a temporary file's name beside ``path``, then rename: a reader never sees half a file."""
+def write_atomically(
+    path: str | Path, write: Callable[[str], object], check: Callable[[str], object] | None = None
+) -> None:
+    """Call ``write`` with a temporary file's name beside ``path``, then rename: a reader never sees half a file.
+
+    The file's content is on the disk before it gets its name, and the name is before this returns: neither a killed
+    process nor a power cut leaves a broken file under ``path``, and what was there stays until the new one is whole.
+
+    Args:
+        path: Where the file is wanted.
+        write: Writes the temporary file whose name it gets.
+        check: Called with the same name after the file is on the disk; the file is dropped if this raises.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + '.', suffix='.tmp')
     os.close(handle)
     try:
         write(temporary)
+        _flush(temporary)
+        if check is not None:
+            check(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+    if os.name == 'posix':  # elsewhere a folder cannot be opened
+        _flush(path.parent)
+
+
+def _flush(path: str | Path) -> None:
+    """Puts a file, or the names in a folder, on the disk; the file leaves memory, so that a check reads the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        if hasattr(os, 'posix_fadvise'):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:
@@ -121,7 +148,7 @@ def _open_safetensors(path: Path, map_location: str) -> tuple[dict, dict]:
             metadata = file.metadata() or {}
             return {name: file.get_tensor(name) for name in file.keys()}, _mocox_metadata(metadata)  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f'{path} is {_what(path)} ({error})') from None
+        raise ValueError(f'{path} is {describe_file(path)} ({error})') from None
 
 
 def _mocox_metadata(metadata: dict) -> dict:
@@ -141,14 +168,14 @@ def _open_pickle(path: Path, head: bytes, map_location: str) -> object:
                 f'{path} is refused: loading it would call {wanted[1]}, which weights do not need and which may be '
                 'malicious. If you trust its author, load it with their own program and save the state dict alone'
             ) from None
-        raise ValueError(f'{path} is {_what(path)}') from None
+        raise ValueError(f'{path} is {describe_file(path)}') from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, OSError) as error:
         raise ValueError(
-            f'{path} is {_what(path)} ({type(error).__name__}: {str(error).partition(chr(10))[0]})'
+            f'{path} is {describe_file(path)} ({type(error).__name__}: {str(error).partition(chr(10))[0]})'
         ) from None
 
 
-def _what(path: Path) -> str:
+def describe_file(path: Path) -> str:
     """What a file that cannot be read seems to be."""
     with open(path, 'rb') as file:
         head = file.read(512)

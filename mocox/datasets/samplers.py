@@ -1,9 +1,11 @@
 """Which samples a process sees in an epoch, and the epoch itself, for the workers."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
+from itertools import islice
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from mocox import dist
 from mocox.registry import DATA_SAMPLERS
@@ -48,3 +50,42 @@ class EpochSampler(Sampler):
     def set_epoch(self, epoch: int) -> None:
         """Called by MMEngine's DistSamplerSeedHook before every epoch."""
         self.epoch = epoch
+
+
+def skip_batches(loader: DataLoader, num_batches: int) -> None:
+    """Lets the next epoch of a loader begin after its first batches, of which no image is read.
+
+    An iterable dataset has no list of batches to begin in: its method ``skip_images(num_images)``, with the number in
+    this process, says where its next epoch begins.
+
+    Raises:
+        TypeError: An iterable dataset without that method.
+    """
+    if not isinstance(loader.dataset, IterableDataset):
+        # torch forbids to assign it: an iterator at work would not see it. None is at work before the first epoch.
+        vars(loader)['batch_sampler'] = _LaterBatches(loader.batch_sampler, num_batches)
+    elif hasattr(loader.dataset, 'skip_images'):
+        loader.dataset.skip_images(num_batches * loader.batch_size)
+    else:
+        raise TypeError(
+            f'{type(loader.dataset).__name__} cannot begin in the middle of an epoch: give it a method '
+            'skip_images(num_images), or continue from a checkpoint saved at the end of an epoch'
+        )
+
+
+class _LaterBatches:
+    """A batch sampler without its first batches, once; then whole."""
+
+    def __init__(self, batches: Iterable[list], num_skipped: int) -> None:
+        self.batches = batches
+        self.num_skipped = num_skipped
+
+    def __iter__(self) -> Iterator[list]:
+        start, self.num_skipped = self.num_skipped, 0
+        return islice(iter(self.batches), start, None)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.batches, name)

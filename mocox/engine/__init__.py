@@ -1,19 +1,26 @@
-"""What drives training: hooks, optimizers, learning-rate schedules."""
+"""What drives training: loop, hooks, checkpoints, optimizers, learning-rate schedules."""
 
+from mocox.engine.checkpoint_hook import CheckpointHook
 from mocox.engine.lars import LARS
 from mocox.engine.lr_schedule import WarmupCosineLR
 from mocox.engine.momentum_hook import MomentumUpdateHook
 from mocox.engine.optim_wrapper import AmpOptimWrapper
+from mocox.engine.preemption_hook import EXIT_PREEMPTED, PreemptionHook
 from mocox.engine.progress_hook import ProgressHook
 from mocox.engine.report_hook import ReportHook
 from mocox.engine.seed_hook import EpochSeedHook
+from mocox.engine.train_loop import EpochBasedTrainLoop
 from mocox.engine.unreadable_hook import UnreadableImagesHook
 
 __all__ = [
+    'EXIT_PREEMPTED',
     'LARS',
     'AmpOptimWrapper',
+    'CheckpointHook',
+    'EpochBasedTrainLoop',
     'EpochSeedHook',
     'MomentumUpdateHook',
+    'PreemptionHook',
     'ProgressHook',
     'ReportHook',
     'UnreadableImagesHook',

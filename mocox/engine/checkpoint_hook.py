@@ -1,0 +1,253 @@
+"""The checkpoints of a training: when, which ones stay, and what a continued run finds in them."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mmengine import hooks
+from mmengine.fileio import LocalBackend
+from mmengine.runner import Runner
+
+from mocox import dist
+from mocox.checkpoint.durable import NOTE, CheckpointWriter, Report, newest_good, remove_leftovers
+from mocox.engine.snapshot import accumulative_counts, describe_batches, take_snapshot
+from mocox.registry import HOOKS
+
+KEPT_KEY, BETWEEN_KEY = 'kept_checkpoints', 'between_checkpoint'  # in the message hub: names of files
+
+
+@HOOKS.register_module()
+class CheckpointHook(hooks.CheckpointHook):
+    """MMEngine's hook of this name, with files that are whole or not there, and with all that an exact resume needs.
+
+    A checkpoint is copied in memory, which the training waits for, and written in a thread, which it does not: to a
+    temporary file, onto the disk, read back and compared with its checksums, renamed. Only then are the files removed
+    that it replaces. If it cannot be written, the log says what to do, the training goes on, and the next one is tried;
+    only a failure of the last one ends in an error. Under gradient accumulation it is made at the end of the optimizer
+    step, some iterations late if need be.
+
+    Args:
+        interval: See ``mmengine.hooks.CheckpointHook``, as for all others.
+        iter_interval: With ``by_epoch=True``: also save every so many iterations; of these files (``iter_N.pth``) the
+            next one of any kind takes the place. None saves at the ends of epochs only.
+        asynchronous: False writes while the training waits.
+    """
+
+    def __init__(self, *args, iter_interval: int | None = None, asynchronous: bool = True, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if iter_interval is not None and iter_interval < 1:
+            raise ValueError(f'iter_interval={iter_interval}: must be at least 1, or None')
+        self.iter_interval = iter_interval
+        self.asynchronous = asynchronous
+        self.delayed: int | None = None  # the number of a file that waits for the optimizer's step
+        self.between_is_due = False
+        self.last_saved = -1  # iteration of the last snapshot
+        self.is_durable = False
+
+    def before_run(self, runner: Runner) -> None:
+        """For ``resume=True`` without ``load_from``: finds the checkpoint, which MMEngine would take unseen."""
+        if runner._resume and runner._load_from is None:
+            runner._load_from = newest_for_all(runner.work_dir, runner.logger.log)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Puts the loop where the checkpoint was made, or refuses to go on with other batches."""
+        if not runner._resume or runner._train_loop is None or isinstance(runner._train_loop, dict):
+            return
+        exact, meta = checkpoint.get('exact_resume'), checkpoint['meta']
+        length = len(runner.train_dataloader)
+        if exact:
+            refuse_other_batches(exact, describe_batches(runner))
+        done = meta['iter'] - meta['epoch'] * length
+        if not hasattr(runner.train_loop, 'generators'):
+            if exact and getattr(runner.train_loop, '_max_epochs', 1) > 1 and done:
+                raise ValueError(
+                    f'the checkpoint was made {done} iterations into an epoch, where only '
+                    "train_cfg=dict(type='mocox.EpochBasedTrainLoop', max_epochs=...) can go on"
+                )
+            return
+        runner.train_loop.start = done if 0 < done <= length else 0
+        if exact and exact['processes'] == dist.world_size():
+            runner.train_loop.generators = exact['generators'][dist.rank()]
+        runner.logger.info(
+            f'Going on at iteration {meta["iter"]}, after {runner.train_loop.start} of {length} batches of epoch '
+            f'{meta["epoch"] + 1}.'
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        """Takes over the writing, also of what other hooks save."""
+        super().before_train(runner)
+        self.is_durable = isinstance(self.file_backend, LocalBackend) and isinstance(runner, Runner)
+        if not self.is_durable:
+            runner.logger.warning(f'{self.out_dir}: checkpoints are written by MMEngine, in place and unchecked.')
+            return
+        self.folder = Path(self.out_dir)
+        self.writer = CheckpointWriter(runner.logger.log)
+        self.file_backend = _RemovesLater(self.file_backend, self.writer)
+        runner.save_checkpoint = partial(self._save_for_others, runner)
+        if dist.rank() == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.folder)
+            self._take_over_files(runner)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Saves what is due, once the optimizer has made its step."""
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if not self.is_durable:
+            return
+        done = runner.iter + 1
+        if self.by_epoch and self.iter_interval and done % self.iter_interval == 0:
+            self.between_is_due = True
+        if not _is_step_done(runner, done):
+            return
+        if self.delayed is not None:
+            number = self.delayed if self.by_epoch else done
+            self._save(runner, self.filename_tmpl.format(number), runner.epoch, done)
+        elif self.between_is_due:
+            self._save(runner, f'iter_{done}.pth', runner.epoch, done, between=True)
+
+    def after_train(self, runner: Runner) -> None:
+        """Waits for the last checkpoint, and tries once more if it could not be written.
+
+        Raises:
+            OSError: It cannot be written at all.
+        """
+        if self.is_durable and self._has_failed():
+            self._save(runner, self.last_name, runner.epoch, runner.iter)
+            if self._has_failed():
+                raise OSError(
+                    f'training is done, but {self.folder / self.last_name} could not be written; the error above says '
+                    'why. Make it possible, and continue with --resume auto from the last good checkpoint'
+                )
+        super().after_train(runner)
+
+    def save_now(self, runner: Runner) -> bool:
+        """Saves at the end of this iteration, which is one of an optimizer step, and waits.
+
+        Returns:
+            Whether the file is whole, on the first process; True on the others.
+        """
+        if not self.is_durable:
+            runner.save_checkpoint(self.out_dir, f'iter_{runner.iter + 1}.pth', by_epoch=False)
+            return True
+        done = runner.iter + 1
+        if self.last_saved != done:
+            name = f'iter_{done}.pth' if self.by_epoch else self.filename_tmpl.format(done)
+            self._save(runner, name, runner.epoch, done, between=self.by_epoch)
+        return self.writer.wait()
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, int]) -> None:
+        """Where MMEngine's hook has decided that a checkpoint is due."""
+        if not self.is_durable:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        elif _is_step_done(runner, meta['iter']):
+            self._save(runner, self.filename_tmpl.format(step), meta['epoch'], meta['iter'])
+        else:
+            self.delayed = step
+
+    def _save(self, runner: Runner, name: str, epoch: int, done: int, between: bool = False) -> None:
+        self.delayed, self.between_is_due, self.last_saved = None, False, done
+        if not between:
+            self.last_name, self.last_ckpt = name, str(self.folder / name)
+            runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self.writer.wait()  # what it keeps is known after that
+        names = [path.name for path in self.writer.kept]
+        runner.message_hub.update_info(KEPT_KEY, names if between else [*(n for n in names if n != name), name])
+        runner.message_hub.update_info(BETWEEN_KEY, name if between else str(getattr(self.writer.between, 'name', '')))
+        content = take_snapshot(runner, dict(epoch=epoch, iter=done), self.save_optimizer, self.save_param_scheduler)
+        if content is None:
+            return
+        note = Path(runner.work_dir, NOTE)
+        self.writer.save(content, self.folder / name, note, self.max_keep_ckpts, between)
+        if not self.asynchronous:
+            self.writer.wait()
+
+    def _save_for_others(
+        self,
+        runner: Runner,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """In place of ``Runner.save_checkpoint``, with its arguments; the file is there when it returns."""
+        if dist.rank() == 0:  # only this one may have been asked, so that nothing can be gathered
+            position = dict(epoch=runner.epoch + by_epoch, iter=runner.iter + (not by_epoch))
+            content = take_snapshot(runner, position | (meta or {}), save_optimizer, save_param_scheduler, exact=False)
+            self.writer.save(content, Path(out_dir, filename), note=None)
+            self.writer.wait()
+
+    def _has_failed(self) -> bool:
+        """Whether the last checkpoint is not whole; the same answer on all processes."""
+        return bool(dist.maxima([not self.writer.wait()])[0])
+
+    def _take_over_files(self, runner: Runner) -> None:
+        """What the run has kept before it was continued counts on."""
+        known = runner.message_hub.runtime_info
+        names = known.get(KEPT_KEY) or [self.filename_tmpl.format(number) for number in known.get('keep_ckpt_ids', [])]
+        self.writer.kept = [self.folder / name for name in names if (self.folder / name).is_file()]
+        between = self.folder / (known.get(BETWEEN_KEY) or '')
+        self.writer.between = between if between.is_file() else None
+
+
+class _RemovesLater:
+    """A file backend that removes a file after the one that takes its place is whole."""
+
+    def __init__(self, backend: LocalBackend, writer: CheckpointWriter) -> None:
+        self.backend = backend
+        self.writer = writer
+
+    def remove(self, path: str) -> None:
+        self.writer.wait()
+        self.writer.obsolete.append(Path(path))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+
+def newest_for_all(work_dir: str, report: Report) -> str | None:
+    """What the first process finds with :func:`mocox.checkpoint.durable.newest_good`, on all of them."""
+    return dist.gather_objects(newest_good(work_dir, report) if dist.rank() == 0 else None)[0]
+
+
+def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
+    """Compares what :func:`mocox.engine.snapshot.describe_batches` said in two runs.
+
+    Another number of processes is fine as long as they have as many images together: they see the same images in every
+    iteration, with the same learning rate.
+
+    Raises:
+        ValueError: The run cannot go on with the same images in the same order.
+    """
+    total, total_now = (run['processes'] * run['batch_size'] for run in (saved, now))
+    if total != total_now:
+        if total % now['processes']:
+            fix = f'start a number of processes that divides {total}'
+        else:
+            fix = f'use --cfg-options train_dataloader.batch_size={total // now["processes"]}'
+        problem = (
+            f'with {saved["processes"]} processes of {saved["batch_size"]} images, {total} in all; now there are '
+            f'{now["processes"]} of {now["batch_size"]}, {total_now} in all'
+        )
+    elif saved['accumulative_counts'] != now['accumulative_counts']:
+        fix = f'use --cfg-options optim_wrapper.accumulative_counts={saved["accumulative_counts"]}'
+        problem = f'with accumulative_counts={saved["accumulative_counts"]}, which is now {now["accumulative_counts"]}'
+    elif saved['epoch_length'] != now['epoch_length']:
+        fix = 'use the images of then'
+        problem = f'when an epoch had {saved["epoch_length"]} iterations; now it has {now["epoch_length"]}'
+    else:
+        return
+    raise ValueError(
+        f'the checkpoint was made {problem}. Learning rate and order of the images would not go on as they were: {fix}.'
+        ' To start anew from its weights: --cfg-options load_from=FILE, without --resume'
+    )
+
+
+def _is_step_done(runner: Runner, done: int) -> bool:
+    """Whether no gradient waits for the optimizer after ``done`` iterations."""
+    return done % accumulative_counts(runner) == 0 or done >= runner.max_iters

@@ -1,0 +1,119 @@
+"""A cluster that wants its machine back asks with a signal: save, and leave with a code that says "start me again"."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mocox import dist
+from mocox.engine.checkpoint_hook import CheckpointHook
+from mocox.engine.snapshot import accumulative_counts
+from mocox.registry import HOOKS
+
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, and worth starting again
+SIGNALS = ('SIGTERM', 'SIGUSR1')
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Signals wait until the end of the block; processes started in it never get them.
+
+    Clusters send their signals to every process of a job. A loader's worker that died of one would take the training
+    down before it has saved. Workers end when their training does.
+    """
+    if not hasattr(signal, 'pthread_sigmask'):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in SIGNALS])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Saves and leaves after SIGTERM or SIGUSR1, at the end of the optimizer step, in all processes at once.
+
+    A signal may reach one process only or all at different times. So the processes ask each other about every
+    ``seconds``: one collective of two numbers, the second of which is how long an iteration takes, from which all
+    compute the same next time to ask. A single process looks at every iteration.
+
+    The process ends with exit code 75 once the checkpoint is on the disk; continue with ``--resume auto``.
+
+    Args:
+        seconds: Between two questions. Saving itself takes as long as it takes: the grace time must cover both.
+    """
+
+    priority = 'LOWEST'  # after CheckpointHook: what it saves at the same iteration is not saved twice
+
+    def __init__(self, seconds: float = 2.0) -> None:
+        if seconds <= 0:
+            raise ValueError(f'seconds={seconds}: must be positive; 2 is right for grace times of 30 s and more')
+        self.seconds = seconds
+        self.received: str | None = None
+        self.former: dict[int, Any] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Listens for the signals, where Python lets a thread do so."""
+        self.last_iter, self.last_time, self.next_iter = runner.iter, time.monotonic(), runner.iter + 1
+        if threading.current_thread() is threading.main_thread():
+            numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+            self.former = {number: signal.signal(number, self._receive) for number in numbers}
+
+    def after_train(self, runner: Runner) -> None:
+        """Gives the signals back."""
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
+        self.former = {}
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Saves and leaves if a process was asked to."""
+        done = runner.iter + 1
+        if done % accumulative_counts(runner) or done == runner.max_iters or not self._is_asked(done):
+            return
+        name = self.received or 'a signal to another process'
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        runner.logger.warning(f'{name}: saving after iteration {done} and leaving.')
+        saved = all(hook.save_now(runner) for hook in hooks[:1])
+        (failed,) = dist.maxima([not saved])  # nobody leaves before the file is there
+        if failed:
+            raise OSError(
+                f'{name} came, but no checkpoint could be written at iteration {done}; see the error above. The one '
+                'before it is intact'
+            )
+        runner.logger.warning(
+            f'Left with exit code {EXIT_PREEMPTED}: start again with --resume auto.'
+            if hooks
+            else f'Left with exit code {EXIT_PREEMPTED} without saving: default_hooks.checkpoint is no mocox hook.'
+        )
+        raise SystemExit(EXIT_PREEMPTED)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+
+    def _is_asked(self, done: int) -> bool:
+        """Whether any process has received a signal, as far as all know."""
+        if dist.world_size() == 1:
+            return self.received is not None
+        if done < self.next_iter:
+            return False
+        now = time.monotonic()
+        asked, seconds = dist.maxima([self.received is not None, (now - self.last_time) / (done - self.last_iter)])
+        self.last_iter, self.last_time = done, now
+        self.next_iter = done + min(max(int(self.seconds / seconds), 1), 1000)
+        return bool(asked)
+
+
+def was_restarted() -> bool:
+    """Whether torchrun has started this process in place of one that failed (``--max-restarts``)."""
+    return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0

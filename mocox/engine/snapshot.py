@@ -1,0 +1,123 @@
+"""All that a run needs to go on as if it had not stopped, copied out of the way of the training."""
+
+import copy
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import mmengine
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mocox import dist
+from mocox.randomness import generator_states
+from mocox.version import __version__
+
+RUN_KEY = 'run'  # in the message hub, which a continued run takes over
+
+
+def take_snapshot(
+    runner: Runner,
+    meta: Mapping[str, Any],
+    save_optimizer: bool = True,
+    save_param_scheduler: bool = True,
+    exact: bool = True,
+) -> dict[str, Any] | None:
+    """The content of a checkpoint, of its own memory. All processes call it; the first one gets it, the others None.
+
+    What MMEngine's ``Runner.save_checkpoint`` writes, with the same calls of hooks, and ``exact_resume``: the states of
+    all generators of every process and the numbers that must not change when the run goes on.
+
+    Args:
+        runner: Between two iterations.
+        meta: ``epoch`` and ``iter`` to continue with.
+        save_optimizer: With the optimizer and, of mixed precision, the scaler.
+        save_param_scheduler: With the schedules.
+        exact: With ``exact_resume``. Without it, nothing is gathered, and the other processes need not call.
+    """
+    states = dist.gather_objects(generator_states()) if exact else None
+    if dist.rank() != 0:
+        return None
+    if RUN_KEY not in runner.message_hub.runtime_info:
+        runner.message_hub.update_info(RUN_KEY, uuid.uuid4().hex)
+    content = dict(
+        meta=dict(meta, **_describe(runner)),
+        state_dict=dist.unwrap(runner.model).state_dict(),
+        message_hub=runner.message_hub.state_dict(),
+    )
+    if exact:
+        run = runner.message_hub.get_info(RUN_KEY)
+        content['exact_resume'] = dict(describe_batches(runner), run=run, generators=states)
+    if save_optimizer:
+        content['optimizer'] = runner.optim_wrapper.state_dict()
+    if save_param_scheduler and runner.param_schedulers is not None:
+        content['param_schedulers'] = _schedules(runner.param_schedulers)
+    runner.call_hook('before_save_checkpoint', checkpoint=content)
+    return copy_to_host(content)
+
+
+def describe_batches(runner: Runner) -> dict[str, int]:
+    """What decides which images an iteration sees, and how many iterations make a step."""
+    loader = runner.train_dataloader
+    return dict(
+        processes=dist.world_size(),
+        batch_size=images_per_process(loader),
+        accumulative_counts=accumulative_counts(runner),
+        epoch_length=len(loader),
+    )
+
+
+def images_per_process(loader: DataLoader) -> int:
+    """Images of one iteration in this process."""
+    return loader.batch_size if loader.batch_size is not None else loader.batch_sampler.batch_size
+
+
+def accumulative_counts(runner: Runner) -> int:
+    """Iterations of one optimizer step."""
+    return getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+
+
+def copy_to_host(content: Any) -> Any:
+    """A copy that later training does not change: tensors in the memory of the host, the rest as it was.
+
+    Two names of one tensor stay two names of one tensor.
+    """
+    return _copy(content, {})
+
+
+def _copy(node: Any, copies: dict[tuple, Tensor]) -> Any:
+    if isinstance(node, Tensor):
+        identity = (node.device, node.data_ptr(), node.dtype, node.shape, node.stride())
+        if identity not in copies or not node.numel():
+            copies[identity] = node.detach().to('cpu', copy=True)
+        return copies[identity]
+    if isinstance(node, dict):
+        copied = copy.copy(node)  # keeps the versions of modules, which a state dict carries as an attribute
+        for key, value in node.items():
+            copied[key] = _copy(value, copies)
+        return copied
+    if type(node) in (list, tuple):
+        return type(node)(_copy(value, copies) for value in node)
+    return copy.deepcopy(node)
+
+
+def _describe(runner: Runner) -> dict[str, Any]:
+    description = dict(
+        cfg=runner.cfg.pretty_text,
+        seed=runner.seed,
+        experiment_name=runner.experiment_name,
+        time=time.strftime('%Y%m%d_%H%M%S'),
+        mmengine_version=mmengine.__version__,
+        mocox_version=__version__,
+    )
+    if hasattr(runner.train_dataloader.dataset, 'metainfo'):
+        description['dataset_meta'] = runner.train_dataloader.dataset.metainfo
+    return description
+
+
+def _schedules(schedules: list | dict) -> list | dict:
+    if isinstance(schedules, dict):
+        return {name: _schedules(part) for name, part in schedules.items()}
+    return [schedule.state_dict() for schedule in schedules]
