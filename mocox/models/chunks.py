@@ -53,8 +53,8 @@ def describe_statistics(backbone: nn.Module, chunk_size: int) -> str | None:
         return None
     synchronised = any(isinstance(m, SyncBatchNorm | nn.SyncBatchNorm) for m in layers)
     return (
-        f'chunk_size={chunk_size}: {type(backbone).__name__} has BatchNorm, which now normalises the {chunk_size} images '
-        f'of a chunk{", with the chunks of the other processes," if synchronised else ""} together, and not the batch: '
+        f'chunk_size={chunk_size}: {type(backbone).__name__} has BatchNorm, which now normalises the {chunk_size} '
+        f'images of a chunk{", with the chunks of the other processes," if synchronised else ""} together, and not the batch: '
         'the regime of the papers that normalise the images of one GPU. It is not the same run as without chunk_size'
     )
 
