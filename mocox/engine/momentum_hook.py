@@ -7,6 +7,12 @@ from mocox import dist
 from mocox.registry import HOOKS
 from mocox.schedules import momentum_cosine
 
+NOT_A_LARGE_BATCH = (
+    'optim_wrapper.accumulative_counts={count} averages the gradients of {count} small batches. That is not one large '
+    'batch: queries have only the negatives of their own small batch (or of the queue), and BatchNorm its statistics. '
+    'For a large batch in little memory, raise train_dataloader.batch_size and set model.chunk_size'
+)
+
 
 @HOOKS.register_module()
 class MomentumUpdateHook(Hook):
@@ -66,6 +72,13 @@ class MomentumUpdateHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """After loading, and before the first step."""
+        if (count := runner.optim_wrapper._accumulative_counts) > 1:
+            runner.logger.warning(NOT_A_LARGE_BATCH.format(count=count))
+            if getattr(runner.model, 'static_graph', False):
+                raise ValueError(
+                    f'model_wrapper_cfg.static_graph=True does not work with accumulative_counts={count}: torch fails '
+                    'in the backward pass. Remove one of them'
+                )
         if self.sync_after_load:
             runner.logger.info('The checkpoint has no momentum encoder: it starts as a copy of the query encoder.')
             dist.unwrap(runner.model).sync_momentum_encoder()

@@ -53,9 +53,9 @@ def describe_statistics(backbone: nn.Module, chunk_size: int) -> str | None:
         return None
     synchronised = any(isinstance(m, SyncBatchNorm | nn.SyncBatchNorm) for m in layers)
     return (
-        f'chunk_size={chunk_size}: {type(backbone).__name__} has BatchNorm, which now normalises the {chunk_size} '
-        f'images of a chunk{", with the chunks of the other processes," if synchronised else ""} together, and not the batch: '
-        'the regime of the papers that normalise the images of one GPU. It is not the same run as without chunk_size'
+        f'chunk_size={chunk_size}: {type(backbone).__name__} has BatchNorm, which normalises the {chunk_size} images of a '
+        f'chunk{", with the chunks of the other processes," if synchronised else ""} together and not the batch, as the '
+        'papers do with the images of one GPU. Results differ from those without chunk_size'
     )
 
 

@@ -50,8 +50,8 @@ def train(tmp_path, epochs=2, accumulation=1, hook=None, model=None, **kwargs) -
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5), accumulative_counts=accumulation),
         custom_hooks=[hook or dict(type='MomentumUpdateHook'), record],
-        default_scope='mocox', log_level='ERROR', randomness=dict(seed=0), experiment_name=str(tmp_path.name),
-        **kwargs,
+        default_scope='mocox', randomness=dict(seed=0), experiment_name=str(tmp_path.name),
+        **dict(log_level='ERROR') | kwargs,
     )  # fmt: skip
     runner.train()
     return runner, record
@@ -75,6 +75,20 @@ def test_once_per_optimizer_step_under_accumulation(tmp_path):
     assert record.momentum == pytest.approx([cosine(i - i % 2, 8) for i in range(8)], rel=1e-14)
     for i in range(1, 8, 2):
         assert torch.equal(record.keys[i], record.keys[i - 1])
+
+
+@pytest.mark.parametrize('accumulation', [1, 2])
+def test_accumulation_is_said_to_be_no_large_batch(tmp_path, capfd, accumulation):
+    train(tmp_path, accumulation=accumulation, log_level='WARNING')
+    log = capfd.readouterr().err + ''.join(path.read_text() for path in tmp_path.glob('*/*.log'))
+    assert ('accumulative_counts=2' in log and 'model.chunk_size' in log) == (accumulation == 2)
+
+
+def test_accumulation_with_a_static_graph_is_refused(tmp_path):
+    runner, _ = train(tmp_path, accumulation=2)
+    runner.model.static_graph = True
+    with pytest.raises(ValueError, match='static_graph=True does not work with accumulative_counts=2'):
+        MomentumUpdateHook().before_train(runner)
 
 
 def test_constant(tmp_path):

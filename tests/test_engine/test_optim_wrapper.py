@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -80,3 +82,43 @@ def test_float16_on_a_gpu_skips_a_step_that_overflows():
     assert torch.equal(model.weight, before)
     assert wrapper.loss_scaler.get_scale() == scale / 2
     assert wrapper.state_dict()['loss_scaler']['scale'] == scale / 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_fused_adamw_takes_the_scale_itself():
+    model = Counted(4, 1).cuda()
+    wrapper = AmpOptimWrapper(dtype='float16', optimizer=torch.optim.AdamW(model.parameters(), lr=0.1, fused=True))
+    wrapper.initialize_count_status(model, 0, 2)
+    before = model.weight.clone()
+    for x in (60000.0, 1.0):  # overflows, fits
+        assert torch.equal(model.weight, before)
+        with wrapper.optim_context(model):
+            loss = model(torch.full((2, 4), x, device='cuda')).float().square().mean()
+        wrapper.update_params(loss)
+    assert not torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize('wrapper', [OptimWrapper, AmpOptimWrapper])
+def test_fused_adamw_survives_its_state_dict(wrapper):
+    def build(fused: bool | None):
+        torch.manual_seed(0)
+        model = Counted(4, 1)
+        return model, wrapper(optimizer=torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused))
+
+    def step(model, optim):
+        with optim.optim_context(model):
+            loss = model(torch.ones(2, 4)).float().square().mean()
+        optim.update_params(loss)
+
+    model, optim = build(True)
+    step(model, optim)
+    again, resumed = build(True)
+    again.load_state_dict(model.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optim.state_dict()))
+    assert resumed.param_groups[0]['fused'] is True
+    step(model, optim), step(again, resumed)
+    assert torch.equal(model.weight, again.weight)
+    loop, plain = build(None)
+    step(loop, plain), step(loop, plain)
+    torch.testing.assert_close(model.weight, loop.weight, rtol=1e-5, atol=1e-6)

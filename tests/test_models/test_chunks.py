@@ -2,6 +2,8 @@
 
 import copy
 import logging
+import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,17 +20,19 @@ from tests.test_models.test_moco import contrast, encode
 from tests.test_models.test_mocov3 import VIT, assert_same, build, config, gradients, views
 
 
-def saved_bytes(loss_of: 'callable') -> tuple[Tensor, int]:
+def saved_bytes(loss_of: Callable[[], Tensor]) -> tuple[Tensor, int]:
     """The loss, and what autograd keeps for its backward pass beside the parameters."""
-    kept = {}
+    saved = []
 
     def pack(x: Tensor) -> Tensor:
         if not isinstance(x, nn.Parameter):
-            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            saved.append(weakref.ref(x))
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        return loss_of(), sum(kept.values())
+        loss = loss_of()
+    storages = [x().untyped_storage() for x in saved if x() is not None]
+    return loss, sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def resnet_model(norm: str = 'BN', dtype: torch.dtype = torch.float64, **kwargs) -> MomentumContrast:
@@ -111,17 +115,19 @@ def test_one_chunk_at_a_time_is_computed_again():
     assert events == ['computed 3', 'differentiated'] * 4
 
 
-def _rank_step(chunk_size: int | None) -> tuple[float, dict]:
+def _rank_step(chunk_size: int | None, static_graph: bool) -> tuple[float, dict]:
     rank = torch_dist.get_rank()
     model = build(chunk_size=chunk_size)
-    wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    settings = dict(broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=static_graph)
+    wrapped = nn.parallel.DistributedDataParallel(model, **settings)
     loss = wrapped([x[rank * 3 : rank * 3 + 3] for x in views()], mode='loss')['loss']
     return loss.item(), gradients(model, loss)
 
 
 @pytest.mark.dist
-def test_exact_in_two_processes():
-    results = run_processes(_rank_step, 2, 2)
+@pytest.mark.parametrize('static_graph', [False, True])
+def test_exact_in_two_processes(static_graph):
+    results = run_processes(_rank_step, 2, 2, static_graph)
     model = build()
     loss = model(views(), mode='loss')['loss']
     assert (results[0][0] + results[1][0]) / 2 == pytest.approx(loss.item(), rel=1e-12)
@@ -205,7 +211,10 @@ def test_unequal_chunks_are_refused():
 @pytest.mark.parametrize(
     ('norm', 'message'),
     [
-        ('BN', 'chunk_size=2: ResNet has BatchNorm, which now normalises the 2 images of a chunk together'),
+        (
+            'BN',
+            'chunk_size=2: ResNet has BatchNorm, which normalises the 2 images of a chunk together and not the batch',
+        ),
         ('mocox.SyncBN', 'the 2 images of a chunk, with the chunks of the other processes, together'),
         ('mocox.SplitBN', None),
     ],

@@ -15,7 +15,7 @@ from mocox.models.shuffle_bn import draw_permutation, shuffle_rows, unshuffle_ro
 from mocox.registry import MODELS
 from tests.processes import run_processes
 from tests.test_engine.test_momentum_hook import train
-from tests.test_models.test_mocov3 import VIT, views
+from tests.test_models.test_mocov3 import VIT, assert_same, gradients, views
 
 
 def config(norm: str = 'BN', **kwargs) -> dict:
@@ -204,3 +204,18 @@ def test_across_processes():
     (sum(losses) / 2).backward()
     for name, p in reference.backbone.named_parameters():
         torch.testing.assert_close(first[2][name], p.grad, rtol=1e-8, atol=1e-12, msg=name)
+
+
+def test_channels_last_gives_the_same_numbers():
+    results = []
+    for channels_last in (False, True):
+        model = build(channels_last=channels_last)
+        assert model.momentum_encoder.backbone.conv1.weight.is_contiguous(
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
+        maps = model.backbone.layer1(torch.randn(2, 4, 8, 8, dtype=torch.float64))
+        assert maps.is_contiguous(memory_format=torch.channels_last) == channels_last
+        loss = model(views(32), mode='loss')['loss']
+        results.append((loss.item(), gradients(model, loss)))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-12)
+    assert_same(results[1][1], results[0][1])

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mocox.checkpoint import convert, load_backbone
 from mocox.models import MoCoV3
 from mocox.registry import MODELS
 from tests.processes import run_processes
@@ -81,6 +82,23 @@ def test_one_pass_for_each_view_is_the_same():
     losses = [model(views(), mode='loss')['loss'] for model in (one, two)]
     assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-13)
     assert_same(gradients(two, losses[1]), gradients(one, losses[0]))
+
+
+def test_channels_last_through_a_run_and_its_checkpoint(tmp_path):
+    from tests.test_engine.test_momentum_hook import train
+
+    model = config(backbone=dict(VIT, stem='conv'), channels_last=True)
+    saving = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+    straight, _ = train(tmp_path / 'straight', model=model, default_hooks=saving)
+    checkpoint = str(tmp_path / 'straight' / 'epoch_1.pth')
+    resumed, _ = train(tmp_path / 'resumed', model=model, load_from=checkpoint, resume=True)
+    assert resumed.model.backbone.patch_embed.proj[0].weight.is_contiguous(memory_format=torch.channels_last)
+    for key, value in straight.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[key], value), key
+    convert(checkpoint, tmp_path / 'timm.safetensors', 'timm')  # the layout does not reach other libraries
+    backbone = build(backbone=dict(VIT, stem='conv')).backbone
+    load_backbone(backbone, tmp_path / 'timm.safetensors', encoder='query', heads=4)
+    assert backbone.patch_embed.proj[0].weight.is_contiguous()
 
 
 def test_momentum_encoder_starts_equal_and_gets_no_gradient():

@@ -68,8 +68,8 @@ class MomentumContrast(BaseModel):
             raise ValueError(
                 f'chunk_size={chunk_size}: must be at least {1 + self.batch_norm}, or None to pass the batch at once'
             )
-        if channels_last:
-            self.backbone.to(memory_format=torch.channels_last)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.backbone.to(memory_format=self.memory_format)
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head)
         self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
@@ -81,7 +81,9 @@ class MomentumContrast(BaseModel):
 
     def init_weights(self) -> None:
         """Initialise the query encoder, then make the momentum encoder equal to it; say what chunks do to BatchNorm."""
+        self.backbone.to(memory_format=torch.contiguous_format)  # random numbers are drawn in the order of memory
         super().init_weights()
+        self.backbone.to(memory_format=self.memory_format)
         self.sync_momentum_encoder()
         if self.chunk_size is not None and (message := describe_statistics(self.backbone, self.chunk_size)):
             print_log(message, logger='current', level=logging.WARNING)
