@@ -22,7 +22,7 @@ USER_ERRORS = (ValueError, TypeError, KeyError, OSError, ImportError, SyntaxErro
 
 MEMORY_ADVICE = (
     'the GPU ran out of memory. Add --amp; or keep the batch and compute it in parts with --cfg-options '
-    'model.chunk_size=64 (backbones without BatchNorm); or lower train_dataloader.batch_size'
+    'model.chunk_size=64 (the same result without BatchNorm in the backbone); or lower train_dataloader.batch_size'
 )
 
 

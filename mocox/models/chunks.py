@@ -52,10 +52,11 @@ def describe_statistics(backbone: nn.Module, chunk_size: int) -> str | None:
     if all(isinstance(m, SplitBatchNorm) and chunk_size % m.group_size == 0 for m in layers):
         return None
     synchronised = any(isinstance(m, SyncBatchNorm | nn.SyncBatchNorm) for m in layers)
+    others = ', with the chunks of the other processes,' if synchronised else ''
     return (
-        f'chunk_size={chunk_size}: {type(backbone).__name__} has BatchNorm, which normalises the {chunk_size} images of a '
-        f'chunk{", with the chunks of the other processes," if synchronised else ""} together and not the batch, as the '
-        'papers do with the images of one GPU. Results differ from those without chunk_size'
+        f'chunk_size={chunk_size}: {type(backbone).__name__} has BatchNorm, which normalises the {chunk_size} images '
+        f'of a chunk{others} together and not the batch, as the papers do with the images of one GPU. Results differ '
+        'from those without chunk_size'
     )
 
 
