@@ -9,6 +9,7 @@ from tests.processes import run_processes
 
 def use_collectives(num_rows: int) -> dict:
     x = torch.arange(num_rows * 2.0).view(num_rows, 2) + 100 * dist.rank()
+    order = torch.randperm(2 * num_rows, generator=torch.Generator().manual_seed(num_rows))
     y = torch.tensor([1.0 + dist.rank()], requires_grad=True)
     (dist.all_reduce_sum(y) * (dist.rank() + 1)).backward()
     parameter = x.clone().requires_grad_()
@@ -22,6 +23,8 @@ def use_collectives(num_rows: int) -> dict:
         grad=y.grad,
         half=dist.gather_rows(x.bfloat16()),
         integers=dist.gather_rows(x.long()),
+        exchanged=[dist.exchange_rows(y, order) for y in (x, x.bfloat16(), x.view(num_rows, 1, 2))],
+        order=order,
     )
 
 
@@ -36,6 +39,9 @@ def test_collectives_of_two_processes():
         assert torch.equal(result['transposed'], torch.cat([mine.t(), mine.t() + 100]))
         assert torch.equal(result['half'], rows.bfloat16())
         assert torch.equal(result['integers'], rows.long())
+        share = rows[result['order']][rank * 3 : rank * 3 + 3]
+        for exchanged, dtype in zip(result['exchanged'], (None, torch.bfloat16, None), strict=True):
+            assert torch.equal(exchanged.flatten(1), share.to(dtype))
         assert result['offset'] == rank * 3
         assert result['size'] == 2
         assert result['total'] == 3  # 1 + 2
@@ -47,6 +53,8 @@ def test_one_process_needs_no_group():
     x = torch.randn(3, 2, requires_grad=True)
     assert torch.equal(dist.gather_rows(x), x)
     assert not dist.gather_rows(x).requires_grad
+    assert torch.equal(dist.start_gathering(x)(), x)
+    assert torch.equal(dist.exchange_rows(x, torch.tensor([2, 0, 1])), x[[2, 0, 1]])
     assert dist.all_reduce_sum(x) is x
     assert (dist.world_size(), dist.rank(), dist.rank_offset(3)) == (1, 0, 0)
     dist.start('none')

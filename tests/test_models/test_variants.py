@@ -11,7 +11,7 @@ from mocox.models.algorithms.fast_moco import split_grid
 from mocox.registry import MODELS
 from tests.test_models.test_moco import config as moco_config
 from tests.test_models.test_moco import contrast
-from tests.test_models.test_mocov3 import VIT, views
+from tests.test_models.test_mocov3 import VIT, assert_same, gradients, views
 
 MLP = dict(
     type='NonLinearNeck', hid_channels=12, out_channels=8, with_bias=True, with_last_bias=True, with_last_bn=False
@@ -87,6 +87,21 @@ def test_fast_moco_is_its_equation():
     assert len(terms) == 12
     assert loss.item() == pytest.approx((sum(terms) / 12).item(), rel=1e-12)
     assert model.chance_level(6) == pytest.approx(log(6))
+
+
+def test_fast_moco_in_chunks():
+    results = []
+    for chunk_size in (None, 2):
+        head = dict(type='ContrastiveHead', predictor=dict(MLP, in_channels=8))
+        neck = dict(MLP, in_channels=16, with_last_bn=True)
+        model = build(dict(type='FastMoCo', backbone=VIT, neck=neck, head=head, chunk_size=chunk_size))
+        seen = []
+        model.backbone.register_forward_pre_hook(lambda m, inputs, seen=seen: seen.append(len(inputs[0])))
+        loss = model(views(), mode='loss')['loss']
+        assert set(seen) == ({24} if chunk_size is None else {8})  # 4 patches of 6 images, of 2 images
+        results.append((loss, gradients(model, loss)))
+    assert results[1][0].item() == pytest.approx(results[0][0].item(), rel=1e-12)
+    assert_same(results[1][1], results[0][1])
 
 
 def test_fast_moco_starts_its_momentum_encoder_as_a_copy():
