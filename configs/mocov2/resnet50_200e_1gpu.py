@@ -3,7 +3,7 @@
 Paper: arXiv 2003.04297, with the values of the official code.
 Published: no number for one GPU; 67.7 is that of resnet50_200e.py on eight. The batch, the statistics of BatchNorm over
 groups of 32 images and the shuffling of keys between the groups are the same: ``SplitBN`` takes the place of the GPUs.
-Hardware: one GPU, 256 images, mixed precision (--amp).
+Hardware: one GPU, 256 images, mixed precision (--amp); model.chunk_size=64 trains the same in less memory.
 Launch: python tools/train.py configs/mocov2/resnet50_200e_1gpu.py
 """
 

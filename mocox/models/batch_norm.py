@@ -52,8 +52,9 @@ class SyncBatchNorm(_BatchNorm):
         dims = [dim for dim in range(x.ndim) if dim != 1]
         shape = [-1 if dim == 1 else 1 for dim in range(x.ndim)]
         values = x.to(torch.promote_types(x.dtype, torch.float32))  # autocast may hand over bfloat16
-        count = dist.all_reduce_sum(values.new_tensor([x.numel() // x.shape[1]]))
-        mean = dist.all_reduce_sum(values.sum(dims)) / count  # (C,)
+        count = values.new_full((1,), x.numel() // x.shape[1])
+        sums, count = dist.all_reduce_sum(torch.cat([values.sum(dims), count])).split([x.shape[1], 1])
+        mean = sums / count  # (C,)
         centred = values - mean.view(shape)
         var = dist.all_reduce_sum(centred.square().sum(dims)) / count  # (C,), biased: what normalises
         self._update_running_stats(mean.detach(), var.detach() * count / (count - 1))
