@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from mocox.datasets.decode import decode
 from mocox.datasets.photometric import augment_image, read_parameters
 from mocox.registry import FUNCTIONS, TRANSFORMS
 from mocox.views import View, check_num_views
@@ -57,6 +58,10 @@ class ViewsDataset(Dataset):
             RGB, (H, W, 3) uint8, and its label (None without labels).
         """
         raise NotImplementedError
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """The pixels of an image file, see :func:`mocox.datasets.decode`; smaller only where the crops allow it."""
+        return decode(data, getattr(self.crops, 'reduction', None))
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -1,24 +1,41 @@
-"""From the bytes of an image file to RGB uint8: what Pillow reads, plain JPEG by OpenCV, which is faster and equal."""
+"""From the bytes of an image file to RGB uint8: what Pillow reads, plain JPEG by faster decoders of equal result.
+
+These are simplejpeg where it is installed (``pip install mocox[fast]``), else OpenCV.
+"""
 
 import io
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+try:
+    import simplejpeg
+except ImportError:  # an extra
+    simplejpeg = None
 
 # What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
 _READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}
 Image.init()
 FORMATS = [name for name in Image.ID if name in _READ]  # those that this Pillow has
 
+# From the height and width of an image to the factor by which a JPEG may be shrunk as it is decoded: 1, 2, 4 or 8.
+Reduction = Callable[[int, int], int]
+REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
-def decode(data: bytes) -> np.ndarray:
+
+def decode(data: bytes, reduction: Reduction | None = None) -> np.ndarray:
     """Decodes an image file.
 
     The orientation noted in EXIF is applied. Alpha is dropped, as ``convert('RGB')`` does it; gray and palette images
     become RGB; 16-bit gray is scaled by its whole range, not clipped; of an animation the first frame counts. The
     formats are those of ``FORMATS``. Pillow's limit on the number of pixels (twice ``PIL.Image.MAX_IMAGE_PIXELS``, by
     default 179 million) holds for every format.
+
+    Args:
+        data: The file.
+        reduction: Asked for JPEGs; by default they keep their size. The other formats always do.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -32,7 +49,8 @@ def decode(data: bytes) -> np.ndarray:
     except UnidentifiedImageError:  # its message names the buffer
         raise ValueError('not an image of a format that mocox reads' if data else 'the file is empty') from None
     if image.format == 'JPEG' and image.mode in ('RGB', 'L') and _is_whole_jpeg(data):
-        pixels = _decode_jpeg(data)
+        factor = 1 if reduction is None else reduction(image.height, image.width)
+        pixels = _decode_jpeg(data, factor, 'exif' in image.info)
         if pixels is not None:
             return pixels
     return to_rgb(image)
@@ -43,11 +61,17 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     return np.array(_to_rgb(ImageOps.exif_transpose(image)))
 
 
-def _decode_jpeg(data: bytes) -> np.ndarray | None:
-    """RGB with EXIF's orientation applied, or None where OpenCV finds the file damaged."""
-    if hasattr(cv2, 'IMREAD_COLOR_RGB'):  # from OpenCV 4.11 on
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+def _decode_jpeg(data: bytes, factor: int, has_exif: bool) -> np.ndarray | None:
+    """RGB with EXIF's orientation applied, which OpenCV does; None where the file is damaged."""
+    if simplejpeg is not None and factor == 1 and not has_exif:
+        try:
+            return simplejpeg.decode_jpeg(data)
+        except ValueError:
+            return None
+    buffer = np.frombuffer(data, np.uint8)
+    if factor == 1 and hasattr(cv2, 'IMREAD_COLOR_RGB'):  # from OpenCV 4.11 on
+        return cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+    pixels = cv2.imdecode(buffer, REDUCED.get(factor, cv2.IMREAD_COLOR))
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
 
 

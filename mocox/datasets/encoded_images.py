@@ -9,7 +9,6 @@ import torch
 from mmengine.logging import print_log
 
 from mocox.datasets.base import Crops, ViewsDataset
-from mocox.datasets.decode import decode
 from mocox.datasets.packed_paths import PackedPaths
 
 NUM_PROBES = 32  # images tried at the start, spread over the data set
@@ -113,7 +112,7 @@ class EncodedImages(ViewsDataset):
     def _read(self, index: int, reasons: list[str]) -> np.ndarray | None:
         """Decodes one image; on failure notes the reason and logs the image if no process has done so."""
         try:
-            image = decode(self.read_bytes(index))
+            image = self.decode(self.read_bytes(index))
         except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
             # repr: a name may hold line breaks, or bytes that no log file can encode
             reasons.append(f'{self.path(index)!r}: {_one_line(error)}')

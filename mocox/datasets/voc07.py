@@ -6,7 +6,6 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mocox.datasets.base import Crops, ViewsDataset
-from mocox.datasets.decode import decode
 from mocox.registry import DATASETS
 
 CLASSES = [
@@ -59,7 +58,7 @@ class VOC07Images(ViewsDataset):
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Reads one image and looks its label up."""
         with open(self.path(index), 'rb') as file:
-            return decode(file.read()), None if self.labels is None else self.labels[index]
+            return self.decode(file.read()), None if self.labels is None else self.labels[index]
 
     def _read_labels(self, name: str) -> np.ndarray:
         path = os.path.join(self.folder, 'Annotations', f'{name}.xml')

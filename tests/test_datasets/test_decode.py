@@ -29,12 +29,57 @@ def with_orientation(value: int) -> Image.Exif:
     return exif
 
 
+@pytest.fixture(params=['simplejpeg', 'cv2'])
+def decoder(request, monkeypatch) -> str:
+    """Each of the fast decoders, the first where it is installed."""
+    if request.param == 'simplejpeg':
+        pytest.importorskip('simplejpeg')
+        monkeypatch.setattr('cv2.imdecode', None)
+    else:
+        monkeypatch.setitem(decode.__globals__, 'simplejpeg', None)
+    return request.param
+
+
 @pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
 @pytest.mark.parametrize('options', [{}, {'quality': 90, 'subsampling': 0}, {'progressive': True}])
-def test_jpeg_equals_pillow(photo, mode, options):
+def test_jpeg_equals_pillow(photo, decoder, mode, options):
     data = encode(photo.convert(mode), 'JPEG', **options)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
     np.testing.assert_array_equal(decode(data), expected)
+
+
+def test_whole_photographs_equal_pillow(decoder):
+    """Every chroma subsampling, at full size."""
+    for name in ('china.jpg', 'flower.jpg'):
+        for subsampling in (0, 1, 2):
+            data = encode(Image.fromarray(load_sample_image(name)), 'JPEG', quality=90, subsampling=subsampling)
+            np.testing.assert_array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_an_old_opencv_swaps_the_channels_afterwards(photo, monkeypatch):
+    """Before 4.11 it only gives BGR."""
+    monkeypatch.setitem(decode.__globals__, 'simplejpeg', None)
+    monkeypatch.delattr('cv2.IMREAD_COLOR_RGB', raising=False)
+    data = encode(photo, 'JPEG')
+    np.testing.assert_array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize('factor', [2, 4, 8])
+def test_jpegs_are_shrunk_where_that_is_allowed(factor):
+    """To the mean of every square of pixels, about; the other formats keep their size."""
+    image = Image.fromarray(load_sample_image('china.jpg')).crop((0, 0, 632, 424))
+    sizes = []
+
+    def reduction(height: int, width: int) -> int:
+        sizes.append((height, width))
+        return factor
+
+    decoded = decode(encode(image, 'JPEG', quality=95, subsampling=0), reduction)
+    expected = np.asarray(image).reshape(424 // factor, factor, 632 // factor, factor, 3).mean((1, 3))
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded - expected).mean() < 2.5
+    assert decode(encode(image, 'PNG'), reduction).shape == (424, 632, 3)
+    assert sizes == [(424, 632)]
 
 
 MODES = ('RGB', 'RGBA', 'L', 'LA', 'P', '1')
@@ -101,6 +146,8 @@ def test_truncated_files_are_refused(photo, file_format, kept):
 
 def test_truncated_jpeg_is_refused_with_an_opencv_that_fills_it_up(photo, monkeypatch):
     """As OpenCV 4 does."""
+    monkeypatch.setitem(decode.__globals__, 'simplejpeg', None)
+    monkeypatch.delattr('cv2.IMREAD_COLOR_RGB', raising=False)
     monkeypatch.setattr('cv2.imdecode', lambda data, flags: np.full((71, 93, 3), 128, np.uint8))
     data = encode(photo, 'JPEG')
     assert (decode(data) == 128).all()  # the fast path

@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as tvf
 
-from mocox.datasets import CenterCrop, RandomAffineCrops, RandomResizedCrops, TransformedCrops
+from mocox.datasets import CenterCrop, ImageFiles, RandomAffineCrops, RandomResizedCrops, TransformedCrops
 from mocox.datasets.transforms import affine_matrix
 from mocox.registry import TRANSFORMS
 
@@ -85,6 +85,28 @@ def test_fallback_for_extreme_shapes(height, width, box):
 def test_images_smaller_than_the_crop(photo):
     views = RandomResizedCrops(32)(photo[:5, :7], np.random.default_rng(0))
     assert [view.shape for view in views] == [(3, 32, 32)] * 2
+
+
+def test_only_large_images_may_shrink():
+    """The smallest crop, 8 % of the area at 3 : 4, keeps the size of the view: 4000 x 3000 has 848 pixels of 224."""
+    crops = RandomResizedCrops(224, scaled_decoding=True)
+    assert [crops.reduction(*size) for size in ((375, 500), (1200, 1600), (3000, 4000), (4000, 3000))] == [1, 1, 2, 2]
+    assert crops.reduction(500, 20_000) == 2  # 500 pixels high: the fallback crop is no smaller
+    assert RandomResizedCrops(32, scaled_decoding=True).reduction(3000, 4000) == 8
+    assert RandomResizedCrops(32).reduction(3000, 4000) == 1  # only on request
+
+
+def test_shrunk_photographs_give_nearly_the_same_views(tmp_path):
+    """Crops cover the same part, and are as large: a large photograph, whole and shrunk as it is decoded."""
+    photo = Image.fromarray(load_sample_image('china.jpg')).resize((2560, 1708), Image.Resampling.BICUBIC)
+    photo.save(tmp_path / 'photo.jpg', quality=95)
+    whole, shrunk = (
+        ImageFiles(str(tmp_path), RandomResizedCrops(96, num_views=8, scaled_decoding=scaled))
+        for scaled in (False, True)
+    )
+    assert (whole.load(0)[0].shape, shrunk.load(0)[0].shape) == ((1708, 2560, 3), (427, 640, 3))
+    differences = [(a.float() - b.float()).abs() for a, b in zip(whole[0]['inputs'], shrunk[0]['inputs'], strict=True)]
+    assert torch.stack(differences).mean() < 3.0
 
 
 @pytest.mark.parametrize(('height', 'width'), [(427, 640), (333, 251), (64, 64), (20, 31)])
