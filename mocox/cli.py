@@ -57,6 +57,15 @@ def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentPar
     """A parser with what training and testing have in common; without help it can be the parent of another."""
     from mmengine.config import DictAction
 
+    class OptionsAction(DictAction):
+        """MMEngine's, whose parser trips over some text instead of refusing it."""
+
+        def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: list, *rest: object) -> None:
+            try:
+                super().__call__(parser, namespace, values, *rest)
+            except (AssertionError, RecursionError, ValueError, IndexError):
+                parser.error(f'--cfg-options: cannot read {values}: write KEY=VALUE, with brackets and quotes in pairs')
+
     parser = argparse.ArgumentParser(description=description, add_help=add_help)
     parser.add_argument('config', help='a config file, or mocox::FOLDER/NAME.py for one that came with the package')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/CONFIG_NAME)')
@@ -64,7 +73,7 @@ def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentPar
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         metavar='KEY=VALUE',
         help='change the config: train_dataloader.batch_size=64 optim_wrapper.optimizer.lr=1e-4',
     )

@@ -2,10 +2,14 @@
 
 import json
 import os
+import pickletools
 import re
 import tempfile
+import warnings
+import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
 
@@ -27,6 +31,10 @@ _NOT_CHECKPOINTS = (
 # too. Python 3.13 moved the path classes.
 _PATHS = [f'{module}.{kind}' for module in ('pathlib', 'pathlib._local') for kind in ('PosixPath', 'WindowsPath')]
 _PLAIN_DATA = [Namespace, *((PurePosixPath, name) for name in _PATHS)]
+MAX_INFLATION = 10  # of a zip file; torch does not compress
+MAX_INFLATED_BYTES = 2**30  # what tensors of few numbers may claim
+_LEGACY_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # how torch.save began before 1.6
+_MAX_OPCODES = 10**6  # of a foreign pickle, looked through without running it
 _WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin')
 
 
@@ -48,13 +56,15 @@ def open_file(path: str | Path, map_location: str = 'cpu') -> tuple[dict, dict]:
     with open(path, 'rb') as file:
         head = file.read(64)
     config = path.with_name('config.json')
-    beside = {'config': json.loads(config.read_text())} if path.name in _WEIGHT_FILES and config.is_file() else {}
+    beside = {'config': _read_json(config)} if path.name in _WEIGHT_FILES and config.is_file() else {}
     if _is_safetensors(path, head):
         content, metadata = _open_safetensors(path, map_location)
         return content, {**beside, **metadata}
     content = _open_pickle(path, head, map_location)
     if not isinstance(content, Mapping):
         raise ValueError(f'{path} holds a {type(content).__name__}, not a dict of tensors: not a checkpoint')
+    if str(map_location) != 'meta':
+        _refuse_inflated(content, path)
     return dict(content), beside
 
 
@@ -153,26 +163,92 @@ def _open_safetensors(path: Path, map_location: str) -> tuple[dict, dict]:
 
 def _mocox_metadata(metadata: dict) -> dict:
     try:
-        return {'mocox': json.loads(metadata['mocox'])}
-    except (KeyError, json.JSONDecodeError):
+        found = json.loads(metadata['mocox'])
+    except (KeyError, ValueError, RecursionError):
         return {}
+    return {'mocox': found} if isinstance(found, dict) else {}
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f'{path}, beside the weights, cannot be read ({error}): copy or download it again') from None
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}, beside the weights, holds a {type(content).__name__} instead of settings')
+    return content
 
 
 def _open_pickle(path: Path, head: bytes, map_location: str) -> object:
+    if head.startswith(b'PK'):
+        _refuse_zip_bomb(path)
     try:
-        with torch.serialization.safe_globals(_PLAIN_DATA):
+        with torch.serialization.safe_globals(_PLAIN_DATA), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Detected pickle protocol')
             return torch.load(path, map_location=map_location, weights_only=True)
-    except UnpicklingError as error:
-        if wanted := re.search(r"(?:GLOBAL|instantiate|class|function) '?([\w.]+\.[\w.]+)", str(error)):
+    except torch.OutOfMemoryError:  # of a GPU
+        raise
+    except Exception as error:  # the unpickler raises anything
+        wanted = re.search(r"(?:GLOBAL|instantiate|class|function) '?([\w.]+\.[\w.]+)", str(error))
+        is_foreign = not head.startswith((b'PK', _LEGACY_TORCH))
+        called = wanted[1] if wanted else is_foreign and _first_call(path)
+        if called:
+            what = 'a Python pickle, not a file of torch.save, and ' if is_foreign else ''
             raise ValueError(
-                f'{path} is refused: loading it would call {wanted[1]}, which weights do not need and which may be '
+                f'{path} is {what}refused: loading it would call {called}, which weights do not need and which may be '
                 'malicious. If you trust its author, load it with their own program and save the state dict alone'
             ) from None
-        raise ValueError(f'{path} is {describe_file(path)}') from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, OSError) as error:
-        raise ValueError(
-            f'{path} is {describe_file(path)} ({type(error).__name__}: {str(error).partition(chr(10))[0]})'
-        ) from None
+        # torch's own words for this advise to load it unsafely
+        detail = '' if isinstance(error, UnpicklingError) else f': {str(error).partition(chr(10))[0][:200]}'
+        raise ValueError(f'{path} is {describe_file(path)} ({type(error).__name__}{detail})') from None
+
+
+def _refuse_inflated(content: Mapping, path: Path) -> None:
+    """A tensor may claim a size that it has no data for: without storage, sparse, or one number repeated."""
+    claimed, stored, seen, waiting = 0, {}, set(), [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Mapping) and id(item) not in seen:  # a pickle can hold itself
+            seen.add(id(item))
+            waiting += item.values()
+        elif isinstance(item, Tensor):
+            if item.layout != torch.strided or item.is_meta or item.is_nested:
+                raise ValueError(f'{path} is refused: it holds a tensor without its numbers ({item.layout})')
+            claimed += item.numel() * item.element_size()
+            stored[item.untyped_storage().data_ptr()] = item.untyped_storage().nbytes()
+    if claimed > max(MAX_INFLATED_BYTES, MAX_INFLATION * sum(stored.values())):
+        raise ValueError(f'{path} is refused: its {sum(stored.values())} bytes of numbers claim to be {claimed}')
+
+
+def _refuse_zip_bomb(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+    except Exception:  # damaged: torch will say so
+        return
+    size = path.stat().st_size
+    if unpacked > MAX_INFLATION * size:
+        raise ValueError(f'{path} is refused: its {size} bytes unpack to {unpacked}, as those of no checkpoint do')
+
+
+def _first_call(path: Path) -> str | None:
+    """What loading a pickle would import first; it is looked through, not run."""
+    strings, called, ended = [], None, False
+    with open(path, 'rb') as file:
+        is_pickle = file.read(1) == b'\x80'
+        file.seek(0)
+        try:
+            for opcode, argument, _ in islice(pickletools.genops(file), _MAX_OPCODES):
+                if isinstance(argument, str) and 'UNICODE' in opcode.name:
+                    strings = [*strings[-1:], argument]
+                elif opcode.name in ('GLOBAL', 'INST') and not called:
+                    called = argument.replace(' ', '.')
+                elif opcode.name == 'STACK_GLOBAL' and len(strings) == 2 and not called:
+                    called = '.'.join(strings)
+                ended = opcode.name == 'STOP'
+        except Exception:  # no pickle, or a damaged one
+            ended = False
+    return called if is_pickle or ended else None
 
 
 def describe_file(path: Path) -> str:
@@ -184,7 +260,9 @@ def describe_file(path: Path) -> str:
     for magic, what in _NOT_CHECKPOINTS:
         if head.lstrip().startswith(magic):
             return f'not a checkpoint but {what}'
-    if head.startswith(b'PK') or head.startswith(b'\x80') or head[8:9] == b'{':
+    if head.startswith(b'\x80') and not head.startswith(_LEGACY_TORCH):
+        return 'a Python pickle, not a file of torch.save'
+    if head.startswith((b'PK', _LEGACY_TORCH)) or head[8:9] == b'{':
         return 'a damaged or truncated checkpoint: copy or download it again'
     return 'not a checkpoint' + (' but a text file' if _is_text(head) else '')
 

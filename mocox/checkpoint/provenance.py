@@ -17,6 +17,12 @@ _MMPRETRAIN_HEADS = {
     **dict.fromkeys(['l', 'large', 'h', 'huge'], 16),
 }
 
+_KINDS_OF = {
+    **dict.fromkeys(['kind', 'encoder', 'recipe', 'channel_order', 'mocox_version'], (str, type(None))),
+    **dict.fromkeys(['epochs', 'heads'], (int, type(None))),
+    **dict.fromkeys(['mean', 'std'], (list, type(None))),
+}
+
 
 def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
     """Everything a file says about itself.
@@ -26,8 +32,12 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
         absent where the file does not say.
     """
     own = content.get('mocox') or beside.get('mocox')
-    if isinstance(own, Mapping):
-        return dict(own)
+    found = dict(own) if isinstance(own, Mapping) else _from_others(content, beside, layout)
+    # A stranger's file may have anything in these places.
+    return {key: value for key, value in found.items() if isinstance(value, _KINDS_OF.get(key, object))}
+
+
+def _from_others(content: Mapping, beside: Mapping, layout: str) -> dict:
     found = {}
     if layout.startswith('facebookresearch'):
         found |= IMAGENET
@@ -80,6 +90,8 @@ def _heads(backbone: Mapping) -> int | None:
     arch = backbone.get('arch')
     if isinstance(arch, Mapping):
         return arch.get('num_heads')
+    if not isinstance(arch, str | None):
+        return None
     if _type(backbone) == 'MoCoViT':
         from mocox.models.backbones.vit import ARCHITECTURES
 
@@ -92,7 +104,7 @@ def _normalisation(preprocessor: Mapping) -> dict:
         return {}
     rgb = _type(preprocessor) in ('ViewsPreprocessor', 'LabelledPreprocessor')  # these always see RGB
     rgb = rgb or preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')
-    values = {key: list(preprocessor[key]) for key in ('mean', 'std') if preprocessor.get(key)}
+    values = {key: preprocessor[key] for key in ('mean', 'std') if preprocessor.get(key)}
     return {**values, 'channel_order': 'RGB' if rgb else 'BGR'}
 
 
@@ -100,10 +112,10 @@ def parse_config(text: object) -> dict:
     """The literals of a config kept as Python text. Nothing is executed: the text comes out of a stranger's file."""
     try:
         statements = ast.parse(text).body if isinstance(text, str) else []
-    except (SyntaxError, ValueError, RecursionError):
+        assigned = [s for s in statements if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]
+        return {statement.targets[0].id: _literal(statement.value) for statement in assigned}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last one where it is nested too deeply
         return {}
-    assigned = [s for s in statements if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]
-    return {statement.targets[0].id: _literal(statement.value) for statement in assigned}
 
 
 def _literal(node: ast.expr) -> object:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,54 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         write_atomically(path, fail)
     assert path.read_text() == 'old'
     assert os.listdir(tmp_path) == ['file.pth']
+
+
+class RunsCode:
+    def __reduce__(self):
+        return os.system, ('touch it_ran',)
+
+
+@pytest.mark.parametrize('protocol', range(6))
+def test_a_plain_pickle_that_runs_code_is_called_by_its_name(tmp_path, monkeypatch, protocol):
+    monkeypatch.chdir(tmp_path)
+    Path('bad.pth').write_bytes(pickle.dumps({'state_dict': RunsCode()}, protocol))
+    with pytest.raises(ValueError, match=r'a Python pickle.* refused.*\.system.*malicious'):
+        open_file('bad.pth')
+    assert not Path('it_ran').exists()
+
+
+@pytest.mark.parametrize('protocol', [2, 4, 5])
+def test_a_plain_pickle_of_data(tmp_path, protocol):
+    (tmp_path / 'a.pkl').write_bytes(pickle.dumps({'a': [1, 2]}, protocol))
+    with pytest.raises(ValueError, match='is a Python pickle, not a file of torch.save') as caught:
+        open_file(tmp_path / 'a.pkl')
+    assert 'weights_only' not in str(caught.value)  # torch advises to load it unsafely
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    torch.save({'w': torch.zeros(2**20)}, tmp_path / 'good.pth')
+    with zipfile.ZipFile(tmp_path / 'good.pth') as good, zipfile.ZipFile(tmp_path / 'bomb.pth', 'w') as bomb:
+        for name in good.namelist():
+            bomb.writestr(name, good.read(name), zipfile.ZIP_DEFLATED)
+    open_file(tmp_path / 'good.pth')
+    with pytest.raises(ValueError, match=r'bomb\.pth is refused: its \d+ bytes unpack to 4\d{6}'):
+        open_file(tmp_path / 'bomb.pth')
+
+
+@pytest.mark.parametrize(
+    'tensor',
+    [torch.zeros(1).expand(2**40), torch.zeros(2**40, device='meta'), torch.sparse_coo_tensor(size=(2**30, 2**30))],
+    ids=['one number', 'no storage', 'sparse'],
+)
+def test_tensors_that_claim_more_than_they_hold(tmp_path, tensor):
+    torch.save({'state_dict': {'backbone.w': tensor}}, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=r'x\.pth is refused'):
+        open_file(tmp_path / 'x.pth')
+
+
+@pytest.mark.parametrize('text', ['{', '[' * 10**5, '[1]', '\xff'])
+def test_settings_beside_the_weights_that_are_none(tmp_path, text):
+    save_tensors(tmp_path / 'model.safetensors', {'w': torch.zeros(1)}, {})
+    (tmp_path / 'config.json').write_text(text, encoding='latin-1')
+    with pytest.raises(ValueError, match=r'config\.json'):
+        open_file(tmp_path)

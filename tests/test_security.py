@@ -1,0 +1,111 @@
+"""No file of a stranger runs code: every call that could is found in the source and must be one of the safe ones."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mocox
+from tests.tiny_run import ROOT
+
+SOURCES = sorted([*Path(mocox.__file__).parent.glob('**/*.py'), *ROOT.glob('tools/*.py')])
+# Calls that are safe only with this argument.
+NEEDED = {'torch.load': ('weights_only', True), 'numpy.load': ('allow_pickle', False)}
+# Whatever reads or runs something, by module; None: every function of it.
+DANGEROUS = {
+    'pickle': {'load', 'loads'},
+    'yaml': {'load', 'load_all', 'full_load', 'unsafe_load'},
+    'os': {'system', 'popen'},
+    'torch.jit': {'load'},
+    'torch.hub': None,
+    'torch.package': None,
+    'mmengine.fileio': {'load'},
+    **dict.fromkeys(['marshal', 'shelve', 'dill', 'cloudpickle', 'joblib', 'runpy', 'code', 'codeop']),
+}
+BUILTINS = {'eval', 'exec', 'compile', '__import__'}
+METHODS = {'extract', 'extractall', 'unpack_archive'}  # of an archive: its names may lead out of a folder
+
+
+def full_names(tree: ast.Module) -> dict[str, str]:
+    """What the names that a file imports stand for."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.split('.')[0]] = (
+                    alias.name if alias.asname else alias.name.split('.')[0]
+                )
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name: f'{node.module}.{alias.name}' for alias in node.names}
+    return names
+
+
+def called(node: ast.Call, names: dict[str, str]) -> str:
+    parts, target = [], node.func
+    while isinstance(target, ast.Attribute):
+        parts.append(target.attr)
+        target = target.value
+    parts.append(names.get(target.id, target.id) if isinstance(target, ast.Name) else '?')
+    return '.'.join(reversed(parts))
+
+
+def unsafe_calls(source: str) -> list[str]:
+    tree = ast.parse(source)
+    names, found = full_names(tree), []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = called(node, names)
+        module, _, function = name.rpartition('.')
+        keywords = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+        if name in NEEDED:
+            key, value = NEEDED[name]
+            is_unsafe = keywords.get(key) is not value
+        elif name.startswith('subprocess.'):
+            is_unsafe = keywords.get('shell', False) is not False
+        else:
+            functions = DANGEROUS.get(module, set())
+            is_unsafe = functions is None or function in functions or name in BUILTINS or function in METHODS
+        if is_unsafe:
+            found.append(f'line {node.lineno}: {name}')
+    return found
+
+
+def test_nothing_in_the_source_runs_what_a_file_says():
+    found = {str(path): calls for path in SOURCES if (calls := unsafe_calls(path.read_text()))}
+    assert len(SOURCES) > 60
+    assert not found
+
+
+@pytest.mark.parametrize(
+    'source',
+    [
+        'import torch\ntorch.load(f)',
+        'import torch\ntorch.load(f, weights_only=False)',
+        'from torch import load as read\nread(f)',
+        'import numpy as np\nnp.load(f)',
+        'import pickle\npickle.loads(f)',
+        'from pickle import load\nload(f)',
+        'import yaml\nyaml.load(f)',
+        'import joblib\njoblib.load(f)',
+        'eval(text)',
+        'import subprocess\nsubprocess.run(text, shell=True)',
+        'archive.extractall()',
+        'import mmengine.fileio as io\nio.load(f)',
+    ],
+)
+def test_the_search_finds_what_it_looks_for(source):
+    assert len(unsafe_calls(source)) == 1
+
+
+def test_the_search_lets_safe_calls_pass():
+    assert not unsafe_calls(
+        'import json, subprocess, torch, yaml\nimport numpy as np\njson.load(f)\nyaml.safe_load(f)\nmodel.load(f)\n'
+        'torch.load(f, weights_only=True)\nnp.load(f, allow_pickle=False)\nsubprocess.run(["ls"])\nmodel.eval()\n'
+    )
+
+
+def test_the_class_that_reads_cifar_builds_arrays_only():
+    """The one subclass of an unpickler; what it refuses is tested beside it."""
+    users = [path.name for path in SOURCES if 'Unpickler)' in path.read_text()]
+    assert users == ['cifar.py']
