@@ -14,13 +14,14 @@ NEEDED = {'torch.load': ('weights_only', True), 'numpy.load': ('allow_pickle', F
 # Whatever reads or runs something, by module; None: every function of it.
 DANGEROUS = {
     'pickle': {'load', 'loads'},
+    'joblib': {'load'},
     'yaml': {'load', 'load_all', 'full_load', 'unsafe_load'},
     'os': {'system', 'popen'},
     'torch.jit': {'load'},
     'torch.hub': None,
     'torch.package': None,
     'mmengine.fileio': {'load'},
-    **dict.fromkeys(['marshal', 'shelve', 'dill', 'cloudpickle', 'joblib', 'runpy', 'code', 'codeop']),
+    **dict.fromkeys(['marshal', 'shelve', 'dill', 'cloudpickle', 'runpy', 'code', 'codeop']),
 }
 BUILTINS = {'eval', 'exec', 'compile', '__import__'}
 METHODS = {'extract', 'extractall', 'unpack_archive'}  # of an archive: its names may lead out of a folder
