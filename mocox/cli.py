@@ -229,6 +229,9 @@ def _check_new_keys(config: 'Config', options: dict) -> None:
         nearest = difflib.get_close_matches(key, known, n=1)
         hint = f'; did you mean {nearest[0]}?' if nearest else ''
         raise ValueError(f'--cfg-options: nothing reads {key!r}{hint}')
+    for key in options:
+        if below := next((option for option in options if option.startswith(f'{key}.')), None):
+            raise ValueError(f'--cfg-options: {key!r} gets a value, so there can be no {below!r} below it')
 
 
 def _set_pretrained(config: 'Config', path: str) -> None:

@@ -28,6 +28,7 @@ def path(tmp_path_factory) -> str:
 @example(options=['model=1[,]'])
 @example(options=['model=,)'])
 @example(options=['model'])
+@example(options=['model=', 'model.model.model='])
 def test_any_text(path, options):
     """A config, one of the errors that ``run_tool`` explains, or argparse's refusal."""
     try:
