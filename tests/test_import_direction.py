@@ -17,7 +17,7 @@ LAYERS = [
     'report',
     'engine',
     'cli reference',
-    'demo doctor benchmark',
+    'demo doctor benchmark fault_injection',
 ]
 LEVEL = {f'mocox.{name}': level for level, layer in enumerate(LAYERS) for name in layer.split()}
 

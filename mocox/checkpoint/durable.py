@@ -40,6 +40,7 @@ def verify(path: str | Path) -> None:
         raise ValueError(f'{path} is damaged or truncated ({error})') from None
     if damaged is not None:
         raise ValueError(f'{path} is damaged: its part {damaged} does not have the checksum it was written with')
+    _load(path, mmap=True)  # torch's reader is stricter about what stands around the parts
 
 
 @dataclass(frozen=True, order=True)

@@ -81,8 +81,9 @@ class _LaterBatches:
         self.num_skipped = num_skipped
 
     def __iter__(self) -> Iterator[list]:
+        # Runs with the first batch asked for: a loader with workers makes two iterators and uses the second.
         start, self.num_skipped = self.num_skipped, 0
-        return islice(iter(self.batches), start, None)
+        yield from islice(self.batches, start, None)
 
     def __len__(self) -> int:
         return len(self.batches)

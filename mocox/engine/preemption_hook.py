@@ -4,13 +4,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mocox import dist
 from mocox.engine.checkpoint_hook import CheckpointHook
@@ -22,20 +24,34 @@ SIGNALS = ('SIGTERM', 'SIGUSR1')
 
 
 @contextmanager
-def signals_held_back() -> Iterator[None]:
-    """Signals wait until the end of the block; processes started in it never get them.
+def workers_shielded(loader: DataLoader) -> Iterator[None]:
+    """The workers that a loader starts in the block take no signal from anyone but their own process.
 
-    Clusters send their signals to every process of a job. A loader's worker that died of one would take the training
-    down before it has saved. Workers end when their training does.
+    Clusters send their signals to every process of a job. A worker that died of one would take the training down before
+    it has saved. Where the system does not tell who has sent a signal (it does on Linux), nothing is changed.
     """
-    if not hasattr(signal, 'pthread_sigmask'):
+    if not loader.num_workers or not hasattr(signal, 'sigwaitinfo'):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in SIGNALS])
+    if getattr(loader.worker_init_fn, 'func', None) is not _init_worker:
+        loader.worker_init_fn = partial(_init_worker, loader.worker_init_fn)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in SIGNALS])  # workers inherit it
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _init_worker(init: Callable[[int], None] | None, worker: int) -> None:
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    if init is not None:
+        init(worker)
+
+
+def _end_with_parent(parent: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 @HOOKS.register_module()

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.runner import loops
 
 from mocox.datasets.samplers import skip_batches
-from mocox.engine.preemption_hook import signals_held_back
+from mocox.engine.preemption_hook import workers_shielded
 from mocox.randomness import generator_states, set_generator_states, undisturbed
 from mocox.registry import LOOPS
 
@@ -46,5 +46,5 @@ class EpochBasedTrainLoop(loops.EpochBasedTrainLoop):
             return iter(())
         if start:
             skip_batches(self.dataloader, start)
-        with undisturbed(), signals_held_back():
+        with undisturbed(), workers_shielded(self.dataloader):
             return enumerate(iter(self.dataloader), start)
