@@ -70,6 +70,12 @@ class Contender(ABC):
         """The optimizer alone, on the gradients that are there."""
         self.optim_wrapper.optimizer.step()
 
+    def tensors(self) -> list[Tensor]:
+        """All that lives between two steps: weights, statistics, the optimizer's moments."""
+        moments = [value for state in self.optim_wrapper.optimizer.state.values() for value in state.values()]
+        state = [*self.model.parameters(), *self.model.buffers(), *moments]
+        return [tensor for tensor in state if isinstance(tensor, Tensor)]
+
 
 def random_views(batch_size: int, image_size: int, device: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Two seeded views (N, 3, S, S), values as after normalisation; the second resembles the first, as views do."""

@@ -2,8 +2,12 @@
 
 import torch
 
+from mocox.benchmark.data import benchmark_data
+from mocox.benchmark.memory import benchmark_memory
 from mocox.benchmark.ours import read_config
 from mocox.benchmark.report import Result, require_device
+from mocox.benchmark.scaling import benchmark_scaling
+from mocox.benchmark.step import Setting, benchmark_step
 
 DEFAULT_CONFIG = 'mocox::mocov3/vit-small.py'
 
@@ -40,15 +44,18 @@ def run(
         torch.set_num_threads(threads)
     image_size = image_size or (224 if device == 'cuda' or mode == 'data' else 64)
     read = read_config(config or DEFAULT_CONFIG, image_size, cfg_options)
-    if mode == 'step':
-        from mocox.benchmark.step import Setting, benchmark_step
-
-        setting = Setting(batch or (256 if device == 'cuda' else 16), image_size, device, rounds, steps)
-        result = benchmark_step(read, setting, against is not None)
-    elif mode == 'data':
-        from mocox.benchmark.data import benchmark_data
-
+    if mode == 'data':
         result = benchmark_data(read, image_size, batch or 32, rounds, against is not None, step_rate)
+    else:
+        setting = Setting(batch or (256 if device == 'cuda' else 16), image_size, device, rounds, steps)
+        if mode == 'step':
+            result = benchmark_step(read, setting, against is not None)
+        elif mode == 'memory':
+            result = benchmark_memory(read, setting, chunk_sizes, against is not None)
+        else:
+            if against:
+                raise ValueError('scaling measures mocox alone (mmpretrain needs GPUs for it): leave --against out')
+            result = benchmark_scaling(read, setting, processes)
     if json:
         result.write(json)
     return result
