@@ -11,18 +11,18 @@ from mocox.benchmark.rounds import interleave
 
 # Side of the matrices: a GPU needs large ones to reach its rate, a CPU would need minutes for them.
 SIDES = {'cuda': 8192, 'cpu': 2048}
+NUM_VALUES = 2**26  # of float32, more than any cache holds
 
 
-def matrix_rate(device: str, dtype: torch.dtype, side: int | None = None, rounds: int = 5) -> float:
+def matrix_rate(device: str, dtype: torch.dtype, rounds: int = 5) -> float:
     """Floating point operations per second of a square matrix product of random numbers.
 
     Args:
         device: ``cpu`` or ``cuda``.
         dtype: That of the training step's matrix products.
-        side: Rows and columns; by default 8192 on a GPU and 2048 on a CPU.
         rounds: The fastest of so many counts: a limit is what the machine can do.
     """
-    side = side or SIDES[device]
+    side = SIDES[device]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
     repeats = 20 if device == 'cuda' else 1
@@ -35,14 +35,14 @@ def matrix_rate(device: str, dtype: torch.dtype, side: int | None = None, rounds
     return 2 * side**3 * repeats / min(seconds)
 
 
-def memory_rate(device: str, num_values: int = 2**26, rounds: int = 5) -> float:
+def memory_rate(device: str, rounds: int = 5) -> float:
     """Bytes per second that an in-place update of float32 values by others moves: two reads and a write each.
 
     That is the traffic of a momentum update, which computes next to nothing.
     """
-    keys, queries = (torch.zeros(num_values, device=device) for _ in range(2))
+    keys, queries = (torch.zeros(NUM_VALUES, device=device) for _ in range(2))
     seconds = interleave(dict(lerp=lambda: keys.lerp_(queries, 0.5)), rounds, device).seconds['lerp']
-    return 12 * num_values / min(seconds)
+    return 12 * NUM_VALUES / min(seconds)
 
 
 def step_flops(model: nn.Module, image_shape: tuple[int, int, int]) -> float:

@@ -45,7 +45,7 @@ def benchmark_memory(config: Config, setting: Setting, chunk_sizes: list[int] | 
         name = f'ours, chunk_size={chunk_size}'
         chunked = with_chunks(config, chunk_size)
         peaks[name], losses[name] = measure(lambda c=chunked: build(c, setting, False)[0], views, setting.device)
-        computed[name] = compute(chunked, setting)
+        computed[name] = compute(chunked, setting, setting.autocast is not None)
         if exact:
             check_equal([[x, 0.0] for x in losses.values()], list(losses), TOLERANCE)
     difference = max(losses.values()) - min(losses.values())
@@ -86,9 +86,15 @@ def measure(make: Callable[[], Contender], views: list[Tensor], device: str) -> 
     return peak, losses[0].item()
 
 
-def compute(config: Config, setting: Setting) -> float | None:
-    """Peak bytes by :mod:`mocox.benchmark.memory_model`; None for a backbone that it does not know."""
-    backbone, half = config.model.backbone, setting.autocast is not None
+def compute(config: Config, setting: Setting, half: bool) -> float | None:
+    """Peak bytes by :mod:`mocox.benchmark.memory_model`; None for a backbone that it does not know.
+
+    Args:
+        config: Of ours, with its ``chunk_size``.
+        setting: Batch and image size.
+        half: Whether matrix products run in two bytes under autocast.
+    """
+    backbone = config.model.backbone
     kind = backbone.type.rpartition('.')[2]
     if kind == 'MoCoViT' and backbone.get('stem', 'patch') == 'patch':
         arch = resolve_arch(backbone.get('arch', 'small'), 'patch')

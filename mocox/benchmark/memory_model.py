@@ -114,7 +114,7 @@ def describe_vit(width: int, depth: int, heads: int, image_size: int, patch_size
 
 
 def describe_resnet(blocks: tuple[int, ...], image_size: int, half: bool) -> Backbone:
-    """A ResNet of bottlenecks. Kept: the outputs of every convolution and every ReLU, and the indices of the pooling."""
+    """A ResNet of bottlenecks. Kept: what every convolution and every ReLU gives, and the indices of the pooling."""
     values, weights = 0, 3 * 64 * 49 + 128
     side = image_size // 2
     values += 2 * 64 * side**2
@@ -195,7 +195,9 @@ def step_memory(
     )
     at_backbone = replace(
         base,
-        gradients=FLOAT * head_weights + size * trained * (chunked or backbone.batch_norm),
+        # Chunks add up their gradients in the precision of the products. Of a ResNet, whose last stages have most of the
+        # weights and the first most of the activations, half of the gradients are there at the peak.
+        gradients=FLOAT * head_weights + trained * (size if chunked else FLOAT / 2 * backbone.batch_norm),
         backbone=kept,
         casts=size * trained if half else 0.0,
     )

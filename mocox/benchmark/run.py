@@ -37,7 +37,8 @@ def run(
     """
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     require_device(device)
-    for name, value in (('--batch', batch), ('--image-size', image_size), ('--threads', threads), ('--steps', steps)):
+    counts = {'--batch': batch, '--image-size': image_size, '--threads': threads, '--steps': steps, '--rounds': rounds}
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f'{name} {value}: must be at least 1')
     if threads:

@@ -1,0 +1,131 @@
+import json
+import math
+
+import pytest
+import torch
+
+from mocox.benchmark import mmpretrain_peer, step
+from mocox.benchmark.contender import random_views
+from mocox.benchmark.ours import read_config
+from mocox.benchmark.run import run
+from tests.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
+from tests.tiny_run import run_tool
+
+KEYS = {
+    'mode', 'ours', 'theirs', 'ratio', 'ratio_min', 'ratio_max', 'share_of_limit', 'max_loss_difference', 'versions',
+    'device', 'details',
+}  # fmt: skip
+SETTING = step.Setting(batch_size=4, image_size=32, device='cpu', rounds=2)
+
+
+@pytest.mark.parametrize(
+    ('config', 'options'), [(VIT, TINY_VIT), pytest.param(RESNET, TINY_RESNET, marks=pytest.mark.slow)]
+)
+def test_side_by_side_with_equal_losses(tmp_path, config, options, capsys):
+    out = tmp_path / 'new' / 'step.json'
+    run('step', 'mmpretrain', config, options, 4, 32, 'cpu', rounds=2, json=str(out))
+    result = json.loads(out.read_text())
+    assert set(result) == KEYS
+    assert result['max_loss_difference'] <= 1e-4  # float32
+    assert result['details']['loss_differences']['float64'] <= 1e-12
+    assert result['ratio_min'] <= result['ratio'] <= result['ratio_max']
+    assert result['ours'] > 0 and result['theirs'] > 0 and result['share_of_limit'] > 0
+    parts = result['details']['milliseconds']
+    assert set(parts) == {'step', 'forward and backward', 'optimizer', 'momentum update'}
+    assert all(part['ours'] > 0 and part['mmpretrain'] > 0 for part in parts.values())
+    reads = result['details']['scalar_reads_per_step']
+    assert reads['ours'] < reads['mmpretrain']
+    printed = capsys.readouterr().out
+    for remark in result['details']['remarks']:
+        assert remark in printed
+
+
+def test_alone_there_is_no_ratio():
+    result = run('step', None, VIT, TINY_VIT, 4, 32, 'cpu', rounds=1)
+    assert result.ours > 0
+    assert result.theirs is result.ratio is result.max_loss_difference is None
+
+
+def test_no_time_is_taken_where_the_peer_computes_something_else(monkeypatch):
+    def wrong(model, ours):
+        load_ours(model, ours)
+        with torch.no_grad():
+            model.neck.fc0.weight[0, 0] += 1e-3
+
+    load_ours = mmpretrain_peer.load_ours
+    monkeypatch.setattr(mmpretrain_peer, 'load_ours', wrong)
+    monkeypatch.setattr(step, 'time_parts', lambda *args: pytest.fail('time was taken'))
+    with pytest.raises(ValueError, match='the losses differ by more than 1e-09') as error:
+        step.benchmark_step(read_config(VIT, 32, TINY_VIT), SETTING, with_peer=True)
+    assert 'ours: ' in str(error.value) and 'mmpretrain: ' in str(error.value)
+
+
+def test_another_momentum_is_noticed(monkeypatch):
+    def faster(model, ours):
+        load_ours(model, ours)
+        model.momentum_encoder.momentum = 0.02  # of the new weights; ours has 0.01
+
+    load_ours = mmpretrain_peer.load_ours
+    monkeypatch.setattr(mmpretrain_peer, 'load_ours', faster)
+    with pytest.raises(ValueError, match='losses differ'):
+        step.compare_losses(read_config(VIT, 32, TINY_VIT), SETTING)
+
+
+@pytest.mark.parametrize('wrong', [[1.0, 2.1], [math.nan, 2.0], [1.0, math.inf]])
+def test_losses_that_differ_are_refused(wrong):
+    with pytest.raises(ValueError, match='the losses differ'):
+        step.check_equal([[1.0, 2.0], wrong], ['ours', 'theirs'], tolerance=0.01)
+    step.check_equal([[1.0, 2.0], [1.001, 2.0]], ['ours', 'theirs'], tolerance=0.01)
+
+
+def test_a_loss_that_stands_still_compares_nothing():
+    with pytest.raises(ValueError, match='does not change'):
+        step.check_equal([[1.0, 1.0], [1.0, 1.0]], ['ours', 'theirs'], tolerance=0.01)
+
+
+def test_forward_and_backward_leave_the_weights_and_the_momentum_encoder():
+    for contender in step.build(read_config(VIT, 32, TINY_VIT), SETTING, with_peer=True):
+        before = {name: p.clone() for name, p in contender.model.named_parameters()}
+        contender.forward_backward(random_views(4, 32, 'cpu'))
+        assert all(torch.equal(p, before[name]) for name, p in contender.model.named_parameters())
+        contender.update_weights()
+        changed = {name for name, p in contender.model.named_parameters() if not torch.equal(p, before[name])}
+        assert changed and not any(name.startswith('momentum_encoder') for name in changed)
+        contender.step(random_views(4, 32, 'cpu'))
+        keys = dict(contender.model.momentum_encoder.named_parameters())
+        before = {name: p.clone() for name, p in keys.items()}
+        contender.update_momentum()
+        assert any(not torch.equal(p, before[name]) for name, p in keys.items())
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--batch', 0], '--batch 0: must be at least 1'),
+        (['--batch', 1], '--batch 1: at least 2'),
+        (['--rounds', 0], '--rounds 0: must be at least 1'),
+        (['--config', 'missing.py'], 'there is no config file missing.py'),
+        (['--config', 'configs/mocov3/vit-small_linear.py'], 'pre-trains nothing'),
+        (['--config', 'configs/mocov2/resnet50_200e.py', '--against', 'mmpretrain'], 'leave --against out'),
+        (['--config', 'configs/mocov3/vit-small-conv.py', '--against', 'mmpretrain'], 'plain ViT'),
+        (['--image-size', 60], 'not divisible by the patch size'),
+    ],
+)
+def test_mistakes_end_in_one_paragraph(arguments, message, capsys, monkeypatch):
+    monkeypatch.chdir(VIT.partition('/configs/')[0])
+    with pytest.raises(SystemExit):
+        run_tool('benchmark.py', 'step', '--device', 'cpu', *arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_a_gpu_that_is_not_there_is_an_error(capsys):
+    with pytest.raises(SystemExit):
+        run_tool('benchmark.py', 'step', '--device', 'cuda')
+    assert 'torch sees no GPU here' in capsys.readouterr().err
+
+
+def test_a_peer_that_is_not_installed_is_an_error(monkeypatch):
+    monkeypatch.setattr(mmpretrain_peer, 'find_spec', lambda name: None)
+    with pytest.raises(ImportError, match='mmpretrain is not installed'):
+        mmpretrain_peer.published_config(read_config(VIT, 32, TINY_VIT))

@@ -1,0 +1,23 @@
+"""Configs small enough to be benchmarked in a test."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TINY_VIT = {
+    'model.backbone.arch': dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64, _delete_=True),
+    'model.backbone.patch_size': 8,
+    'model.neck.in_channels': 32,
+    'model.neck.hid_channels': 32,
+    'model.neck.out_channels': 16,
+    'model.head.predictor.in_channels': 16,
+    'model.head.predictor.hid_channels': 32,
+    'model.head.predictor.out_channels': 16,
+}
+TINY_RESNET = {
+    'model.backbone.depth': 18,
+    'model.neck.in_channels': 512,
+    'model.neck.hid_channels': 32,
+    'model.head.predictor.hid_channels': 32,
+}
+VIT = str(ROOT / 'configs/mocov3/vit-small.py')
+RESNET = str(ROOT / 'configs/mocov3/resnet50_100e.py')
