@@ -13,6 +13,11 @@ from mocox.registry import MODELS
 from tests.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
 
 NARROW_HEADS = {'model.neck.hid_channels': 64, 'model.head.predictor.hid_channels': 64}
+MEDIUM_VIT = {
+    **NARROW_HEADS,
+    'model.backbone.arch': dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768, _delete_=True),
+    'model.neck.in_channels': 192,
+}
 
 
 def test_live_memory_follows_tensors_to_their_end():
@@ -42,18 +47,19 @@ def test_what_autograd_keeps_is_alive():
 
 
 @pytest.mark.parametrize(
-    ('config', 'batch_size', 'chunk_size', 'autocast', 'largest_error'),
+    ('config', 'options', 'batch_size', 'chunk_size', 'autocast', 'largest_error'),
     [
-        (VIT, 8, None, None, 0.03),
-        (VIT, 8, None, 'bfloat16', 0.05),
-        pytest.param(VIT, 16, 4, None, 0.06, marks=pytest.mark.slow),
-        pytest.param(RESNET, 8, None, None, 0.08, marks=pytest.mark.slow),
-        pytest.param(RESNET, 8, None, 'bfloat16', 0.08, marks=pytest.mark.slow),
+        (VIT, MEDIUM_VIT, 16, None, None, 0.05),
+        (VIT, MEDIUM_VIT, 16, None, 'bfloat16', 0.05),
+        (VIT, MEDIUM_VIT, 32, 16, None, 0.05),
+        (VIT, MEDIUM_VIT, 32, 16, 'bfloat16', 0.05),
+        pytest.param(RESNET, NARROW_HEADS, 8, None, None, 0.08, marks=pytest.mark.slow),
+        pytest.param(RESNET, NARROW_HEADS, 8, None, 'bfloat16', 0.08, marks=pytest.mark.slow),
     ],
 )
-def test_the_model_agrees_with_what_is_measured(config, batch_size, chunk_size, autocast, largest_error):
+def test_the_model_agrees_with_what_is_measured(config, options, batch_size, chunk_size, autocast, largest_error):
     """Of what a step adds to weights, moments and views, from the forward pass to the end of the backward pass."""
-    read = memory.with_chunks(read_config(config, 96, NARROW_HEADS), chunk_size)
+    read = memory.with_chunks(read_config(config, 96, options), chunk_size)
     contender = Ours(read, 'cpu', autocast=autocast)
     views = random_views(batch_size, 96, 'cpu')
     contender.step(views)

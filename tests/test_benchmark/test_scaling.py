@@ -10,7 +10,7 @@ from tests.test_benchmark.tiny import TINY_VIT, VIT
 @pytest.mark.slow
 def test_two_processes_against_one(tmp_path):
     out = tmp_path / 'scaling.json'
-    run('scaling', None, VIT, TINY_VIT, 4, 32, 'cpu', rounds=2, threads=1, json=str(out))
+    run('scaling', None, VIT, TINY_VIT, 4, 32, 'cpu', rounds=1, threads=1, json=str(out))
     result = json.loads(out.read_text())
     details = result['details']
     assert result['ratio'] == result['share_of_limit'] > 0
