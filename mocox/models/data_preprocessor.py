@@ -79,10 +79,11 @@ class ViewsPreprocessor(BaseDataPreprocessor):
             if training and 'augmented' not in data:
                 draws = data['draws'].unbind(1)  # stays on the CPU
                 return [self._augment(*row) for row in zip(crops, draws, self.views, strict=True)]
-            return [self._normalise(crop.float()) for crop in crops]
+            return [self._normalise(crop.to(torch.float32, copy=True)) for crop in crops]
 
     def _normalise(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
+        """In place: on a CPU, new memory costs more than the arithmetic."""
+        return images.sub_(self.mean).div_(self.std)
 
     @staticmethod
     def _pays_to_fuse(crops: Tensor, view: View) -> bool:

@@ -1,6 +1,6 @@
 """The two views of MoCo v3 (arXiv 2104.02057; BYOL's augmentation, arXiv 2006.07733, Table 6).
 
-Everything after the crop, in the published order, on the training device. The crops belong to the dataset.
+Everything after the crop, in the published order; where it runs, ``photometric`` says. The crops belong to the dataset.
 MMEngine hands a top-level ``data_preprocessor`` to the model.
 """
 
