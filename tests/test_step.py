@@ -115,10 +115,11 @@ def test_at_most_one_read(tmp_path, model, optimizer):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-def test_no_synchronisation_inside_a_step_on_a_gpu():
+@pytest.mark.parametrize('chunk_size', [None, 2])
+def test_no_synchronisation_inside_a_step_on_a_gpu(chunk_size):
     from mmengine.optim import OptimWrapper
 
-    model = build().float().cuda()
+    model = build(chunk_size=chunk_size).float().cuda()
     wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), fused=True))
     x = [v.float().cuda() for v in views()]
     for _ in range(3):
@@ -135,13 +136,13 @@ def test_no_synchronisation_inside_a_step_on_a_gpu():
     assert not names['cudaStreamSynchronize'] + names['aten::_local_scalar_dense'] + names['aten::nonzero'], names
 
 
-def _collectives(model_type: str, **kwargs) -> Counter:
+def _collectives(model_type: str, norm: str = 'BN1d', **kwargs) -> Counter:
     from mmengine.optim import OptimWrapper
 
     rank, calls = torch_dist.get_rank(), Counter()
     if model_type == 'v3':
         cfg = config(**kwargs)
-        cfg['neck']['norm_cfg'] = cfg['head']['predictor']['norm_cfg'] = dict(type='BN1d')
+        cfg['neck']['norm_cfg'] = cfg['head']['predictor']['norm_cfg'] = dict(type=norm)
         model, size = MODELS.build(cfg).double(), 8
     else:
         model, size = resnet_model(**kwargs), 32
@@ -171,6 +172,31 @@ def test_collectives_of_a_step():
     # 2 images, 2 views, keys of 8 numbers of 8 bytes
     keys = {'all_gather_into_tensor': 1, 'all_gather_into_tensor bytes': 2 * 2 * 8 * 8}
     assert run_processes(_collectives, 2, 'v3') == [loss | keys] * 2
+    # Two layers of SyncBN in projector and predictor; queries and keys of two views pass the projector, queries the
+    # predictor. Each layer reduces sums, then squares, in both directions; keys have no backward pass.
+    (synchronised, _) = run_processes(_collectives, 2, 'v3', 'mocox.SyncBN')
+    assert synchronised['all_reduce'] == 1 + 2 * (2 * 4 + 2 * 2) + 2 * (2 * 2 + 2 * 2)
     one_view = {'all_gather_into_tensor': 1, 'all_gather_into_tensor bytes': 2 * 8 * 8}
     images = {'all_to_all_single': 1, 'all_to_all_single bytes': 2 * 3 * 32 * 32 * 8}
     assert run_processes(_collectives, 2, 'queue') == [loss | one_view | images] * 2
+
+
+@pytest.mark.filterwarnings('ignore:Shuffling BatchNorm')
+@pytest.mark.parametrize('algorithm', ['MoCoV3', 'MoCo', 'FastMoCo', 'MoBY'])
+def test_keys_travel_while_queries_are_computed(monkeypatch, algorithm):
+    events = []
+
+    def start_gathering(x: torch.Tensor):
+        events.append('keys leave')
+        return lambda: events.append('keys are there') or x.detach()
+
+    monkeypatch.setattr('mocox.dist.start_gathering', start_gathering)
+    cfg = moco_config() if algorithm == 'MoCo' else config()
+    if algorithm == 'MoBY':
+        cfg.update(queue_len=16, feat_dim=8)
+    model = MODELS.build(cfg | dict(type=algorithm)).double()
+    model.backbone.register_forward_pre_hook(lambda *_: events.append('queries'))
+    model.momentum_encoder.backbone.register_forward_pre_hook(lambda *_: events.append('keys'))
+    model(views(32 if algorithm == 'MoCo' else 8), mode='loss')
+    order = [event for i, event in enumerate(events) if event != events[i - 1]]
+    assert order == ['keys', 'keys leave', 'queries', 'keys are there']
