@@ -35,12 +35,15 @@ def run_tool(main: Callable[[], None]) -> None:
     warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
     try:
         main()
+        dist.finish()
     except KeyboardInterrupt:
         sys.exit('\ninterrupted')
     except Exception as error:
+        dist.await_verdict(error)
         out_of_memory = type(error).__name__ == 'OutOfMemoryError'  # torch's, without importing torch
         curable = out_of_memory or isinstance(error, USER_ERRORS) or errors.is_worker_failure(error)
         if os.environ.get('MOCOX_DEBUG') == '1' or not curable:
+            dist.finish(failure=f'{type(error).__name__}: {error}'[:300])
             raise
         sys.stdout.flush()
         line_start = '\n' if sys.stderr.isatty() else ''  # a progress line may be standing there
@@ -50,6 +53,7 @@ def run_tool(main: Callable[[], None]) -> None:
             print(f'{line_start}error: {message}\n(MOCOX_DEBUG=1 shows the traceback)', file=sys.stderr, flush=True)
         else:
             print(f'{line_start}error: (rank {rank}) {message.splitlines()[0]}', file=sys.stderr, flush=True)
+        dist.finish(failure=message[:300])
         sys.exit(1)
 
 
@@ -144,7 +148,7 @@ def build_runner(config: 'Config') -> 'Runner':
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
-    dist.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800))
+    dist.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 600))
     find_resume(config)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if config.get(name):

@@ -4,18 +4,28 @@ Everything works in a single process without a process group, and across process
 ``python -m mocox.dist`` starts the processes of one machine (see ``tools/dist_train.sh``).
 """
 
+import atexit
+import copy
 import datetime
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
 
+from mocox.watchdog import BETWEEN, STEP, Watchdog
+
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+MARGIN_S = 30.0  # by which torch's own timeout comes after ours
+
+_watchdog: Watchdog | None = None
 
 
 def world_size() -> int:
@@ -109,6 +119,57 @@ def maxima(values: Sequence[float]) -> list[float]:
     return largest.tolist()
 
 
+def gather_shards(x: Any) -> Any:
+    """The same dict, list or tuple, with whole tensors on the CPU where there were parts; all processes must call it.
+
+    The first process gets the tensors, the others None in their places: nobody else writes checkpoints. Without parts,
+    nothing is sent or copied.
+
+    Args:
+        x: A state dict of a model or an optimizer, or anything else that has the same structure on all processes.
+    """
+    if hasattr(x, 'full_tensor'):
+        whole = x.full_tensor()
+        return whole.cpu() if rank() == 0 else None
+    if isinstance(x, dict):
+        gathered = copy.copy(x)  # keeps the versions of modules, which a state dict carries as an attribute
+        gathered.update({key: gather_shards(value) for key, value in x.items()})
+        return gathered
+    if type(x) in (list, tuple):
+        return type(x)(gather_shards(value) for value in x)
+    return x
+
+
+def own_parts(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The memory of this process behind each parameter: all of it, or the rows that it keeps of a sharded one."""
+    return [parameter.to_local() if hasattr(parameter, 'to_local') else parameter for parameter in parameters]
+
+
+def local_part(whole: Tensor, like: Tensor) -> Tensor:
+    """The rows of a whole tensor that this process keeps where ``like`` is the sharded one: a view, possibly empty."""
+    parts = whole.chunk(like.device_mesh.size())
+    index = like.device_mesh.get_local_rank()
+    return parts[index] if index < len(parts) else whole[:0]
+
+
+def shard_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
+    """Cuts the whole tensors that ``load_state_dict`` has put into an optimizer of sharded parameters."""
+    from torch.distributed.tensor import DTensor
+
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and not isinstance(value, DTensor) and value.shape == parameter.shape:
+                part = local_part(value, parameter).clone()
+                state[name] = DTensor.from_local(
+                    part,
+                    parameter.device_mesh,
+                    parameter.placements,
+                    run_check=False,
+                    shape=parameter.shape,
+                    stride=parameter.stride(),
+                )
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The model itself, where several processes train it inside DistributedDataParallel."""
     from mmengine.model import is_model_wrapper
@@ -135,22 +196,28 @@ class _AllReduceSum(torch.autograd.Function):
         return grad
 
 
-def start(launcher: str, timeout_s: float = 1800.0) -> None:
+def start(launcher: str, timeout_s: float = 600.0) -> None:
     """Joins the processes that a launcher started: NCCL with one GPU each, gloo where there is no GPU.
 
-    Call it before building a ``Runner``: MMEngine then skips its own start-up, which needs a GPU.
+    Call it before building a ``Runner``: MMEngine then skips its own start-up, which needs a GPU. From here on a
+    :class:`~mocox.watchdog.Watchdog` ends this process, with a message that names the culprit, when another one has
+    died or hangs.
 
     Args:
         launcher: ``'none'`` for a single process, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``.
-        timeout_s: How long a collective may wait for the other processes.
+        timeout_s: How long the processes may wait for one another: here, and then in each training step.
 
     Raises:
         ValueError: Unknown launcher, not started by that launcher, or more processes than GPUs on this machine.
+        ConnectionError: The other processes did not arrive in time; the message names those.
     """
+    global _watchdog
     if launcher not in LAUNCHERS:
         raise ValueError(f'launcher is {launcher!r}, but must be one of {", ".join(LAUNCHERS)}')
     if launcher == 'none' or _is_running():
         return
+    if not timeout_s > 0:
+        raise ValueError(f'env_cfg.dist_cfg.timeout={timeout_s}: must be above 0 seconds')
     local_rank, local_size = _read_environment(launcher)
     num_gpus = torch.cuda.device_count()
     if num_gpus:
@@ -162,7 +229,94 @@ def start(launcher: str, timeout_s: float = 1800.0) -> None:
                 f'{num_gpus} (tools/dist_train.sh CONFIG {num_gpus}), or set CUDA_VISIBLE_DEVICES="" to use the CPU'
             )
         torch.cuda.set_device(local_rank % num_gpus)
-    torch_dist.init_process_group('nccl' if num_gpus else 'gloo', timeout=datetime.timedelta(seconds=timeout_s))
+    _watchdog = _join('nccl' if num_gpus else 'gloo', timeout_s)
+
+
+def _join(backend: str, timeout_s: float) -> Watchdog:
+    rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+    address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
+    store = _open_store(rank, timeout_s)
+    watchdog = Watchdog(_branch(_open_store(rank, timeout_s), 'watchdog'), rank, world_size, timeout_s, address)
+    watchdog.announce()
+    _wait_for_all(_branch(store, 'arrival'), rank, world_size, timeout_s)
+    # The watchdog speaks first; what it does not watch (an evaluation, a checkpoint) ends by the timeout of torch.
+    timeout = datetime.timedelta(seconds=timeout_s + MARGIN_S)
+    store = _branch(store, 'group')
+    torch_dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    watchdog.start()
+    atexit.register(finish)  # before the interpreter takes the threads down
+    return watchdog
+
+
+def _branch(store: torch_dist.Store, name: str) -> torch_dist.Store:
+    """A part of the store for one purpose and one start: ``torchrun --max-restarts`` may keep the store."""
+    return torch_dist.PrefixStore(f'mocox/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}/{name}', store)
+
+
+def _open_store(rank: int, timeout_s: float) -> torch_dist.TCPStore:
+    """Connects to the store, which torchrun serves; without it rank 0 does."""
+    address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+    serve = rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True'
+    timeout = datetime.timedelta(seconds=timeout_s)
+    try:
+        return torch_dist.TCPStore(
+            address, port, is_master=serve, timeout=timeout, wait_for_workers=False, multi_tenant=True
+        )
+    except RuntimeError as error:
+        hint = 'is the port taken (set PORT)' if serve else 'was the first machine started, is MASTER_ADDR its address'
+        raise ConnectionError(
+            f'rank {rank} found no meeting point at {address}:{port} within {timeout_s:g} s: {hint}, '
+            f'does a firewall stand between? ({str(error).splitlines()[0][:200]})'
+        ) from error
+
+
+def _wait_for_all(store: torch_dist.Store, rank: int, world_size: int, timeout_s: float) -> None:
+    """Waits until all ranks are here: rank 0 looks for each of them, the others for its answer."""
+    store.set(str(rank), '')
+    awaited = {str(other) for other in range(world_size)} if rank == 0 else {'complete'}
+    deadline = time.monotonic() + timeout_s + (0 if rank == 0 else MARGIN_S / 2)  # rank 0 knows who is missing
+    while True:
+        awaited = {key for key in awaited if not store.check([key])}
+        if not awaited or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    missing = ''
+    if rank == 0:
+        missing = ', '.join(sorted(awaited, key=int))
+        store.set('complete', missing)
+    elif not awaited:
+        missing = store.get('complete').decode()
+    if awaited or missing:
+        raise ConnectionError(
+            f'waited {timeout_s:g} s for {world_size} processes; missing: rank {missing or 0}. Was every machine '
+            'started, with its own NODE_RANK and the same NNODES and MASTER_ADDR?'
+        )
+
+
+def note_progress(iteration: int, in_step: bool) -> None:
+    """Tells the watchdog of a run of several processes where the training loop is; costs nothing without one."""
+    if _watchdog:
+        _watchdog.note(iteration, STEP if in_step else BETWEEN)
+
+
+def await_verdict(error: Exception) -> None:
+    """After a failed collective: lets the watchdog say who broke it and end this process; else returns at once."""
+    if _watchdog is None or _watchdog.ended or not _is_collective_error(error):
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to be saved when torchrun ends its processes
+    _watchdog.await_verdict()
+
+
+def _is_collective_error(error: Exception) -> bool:
+    if isinstance(error, torch_dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in ('gloo', 'nccl'))
+
+
+def finish(failure: str = '') -> None:
+    """Ends the watch over this process; call it at the end of a run, with the reason if it failed."""
+    if _watchdog:
+        _watchdog.finish(failure)
 
 
 def _is_running() -> bool:
@@ -204,7 +358,10 @@ def _read_environment(launcher: str) -> tuple[int, int]:
 
 
 def launch(arguments: list[str]) -> int:
-    """Runs ``torchrun`` with these arguments; what a worker has printed about its error is not repeated."""
+    """Runs ``torchrun`` with these arguments.
+
+    What a worker has printed about its error is not repeated; one that could not print any more is named.
+    """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main
 
@@ -216,8 +373,23 @@ def launch(arguments: list[str]) -> int:
     try:
         main(arguments)
     except ChildFailedError as error:
+        for rank, failure in sorted(error.failures.items()):
+            if failure.exitcode < 0:
+                print(f'error: {describe_death(rank, failure.pid, -failure.exitcode)}', file=sys.stderr, flush=True)
         return next(iter(error.failures.values())).exitcode or 1
     return 0
+
+
+def describe_death(rank: int, pid: int, signal_number: int) -> str:
+    """What to tell a person about a process that a signal ended."""
+    name = signal.Signals(signal_number).name
+    causes = {
+        'SIGKILL': ': if nobody did that, the machine ran out of memory (dmesg tells); fewer loader workers need less',
+        'SIGBUS': ': often /dev/shm is full; fewer loader workers, or a larger one (docker run --shm-size)',
+        'SIGABRT': ': see the message of NCCL or of the driver above',
+    }
+    host = socket.gethostname()
+    return f'rank {rank} (host {host}, process {pid}) was ended by {name}{causes.get(name, "")}'
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ def _child(parent: Registry, location: str = 'mocox.registry') -> Registry:
 
 
 MODELS = _child(root.MODELS, 'mocox.models')
-MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS)
+MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'mocox.models')
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS, 'mocox.checkpoint')
 DATASETS = _child(root.DATASETS, 'mocox.datasets')
 TRANSFORMS = _child(root.TRANSFORMS, 'mocox.datasets')

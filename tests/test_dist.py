@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 import torch
@@ -114,8 +115,35 @@ def test_backend_and_device(environment, monkeypatch, launcher, num_gpus, backen
     calls = []
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: num_gpus)
     monkeypatch.setattr(torch.cuda, 'set_device', lambda device: calls.append(device))
-    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend, timeout: calls.append(backend))
+    monkeypatch.setattr(dist, '_join', lambda backend, timeout_s: calls.append(backend))
     dist.start(launcher)
     assert calls == ([3, 'nccl'] if num_gpus else ['gloo'])
     assert (os.environ['RANK'], os.environ['LOCAL_RANK'], os.environ['MASTER_PORT']) == ('3', '3', '29500')
     assert os.environ['WORLD_SIZE'] == ('8' if launcher == 'slurm' else '4')
+
+
+def test_a_timeout_must_be_a_time(environment):
+    with pytest.raises(ValueError, match='timeout=0.* above 0'):
+        dist.start('pytorch', timeout_s=0)
+
+
+def test_no_meeting_point(environment):
+    environment(RANK=1, LOCAL_RANK=0, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=9)  # nobody serves there
+    with pytest.raises(
+        ConnectionError, match=r'rank 1 found no meeting point at 127.0.0.1:9 within 1 s: was the first'
+    ):
+        dist.start('pytorch', timeout_s=1)
+
+
+def test_only_errors_of_collectives_await_a_verdict():
+    wait = '[third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:7'
+    assert dist._is_collective_error(RuntimeError(wait))
+    assert dist._is_collective_error(torch.distributed.DistBackendError('NCCL error in: ...'))
+    assert not dist._is_collective_error(RuntimeError('mat1 and mat2 shapes cannot be multiplied'))
+    assert not dist._is_collective_error(ValueError('gloo'))
+    dist.await_verdict(RuntimeError(wait))  # returns at once where there is no run of several processes
+
+
+@pytest.mark.parametrize(('number', 'cause'), [(9, 'SIGKILL: .*out of memory'), (7, 'SIGBUS: .*shm'), (11, 'SIGSEGV$')])
+def test_a_death_by_signal_is_described(number, cause):
+    assert re.search(rf'^rank 3 \(host .*, process 77\) was ended by {cause}', dist.describe_death(3, 77, number))

@@ -6,9 +6,10 @@ from pathlib import Path
 import mocox
 
 LAYERS = [
+    'watchdog',
     'registry version schedules dist compat errors randomness shipped views',
     'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
-    'models.compilation',
+    'models.compilation models.fully_shard',
     'models.chunks models.backbones models.necks models.heads models.fused_augment datasets',
     'models.data_preprocessor models.algorithms models',
     'checkpoint contact_sheet',

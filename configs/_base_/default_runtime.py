@@ -9,6 +9,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     epoch_seed=dict(type='EpochSeedHook'),
     runtime_info=dict(type='RuntimeInfoHook'),
+    watchdog=dict(type='WatchdogHook'),
     unreadable=dict(type='UnreadableImagesHook'),
     progress=dict(type='ProgressHook'),
     report=dict(type='ReportHook'),
@@ -17,7 +18,7 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl', timeout=1800))  # without a GPU the tools use gloo
+    dist_cfg=dict(backend='nccl', timeout=600))  # seconds; without a GPU the tools use gloo
 
 # The device is the current one, or the CPU. No BatchNorm statistics are broadcast: SyncBN's are equal on all ranks, and
 # of SplitBN's, which no training step reads, those of rank 0 are saved.

@@ -11,6 +11,7 @@ from mocox.engine.report_hook import ReportHook
 from mocox.engine.seed_hook import EpochSeedHook
 from mocox.engine.train_loop import EpochBasedTrainLoop
 from mocox.engine.unreadable_hook import UnreadableImagesHook
+from mocox.engine.watchdog_hook import WatchdogHook
 
 __all__ = [
     'EXIT_PREEMPTED',
@@ -25,4 +26,5 @@ __all__ = [
     'ReportHook',
     'UnreadableImagesHook',
     'WarmupCosineLR',
+    'WatchdogHook',
 ]

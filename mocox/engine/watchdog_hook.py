@@ -1,0 +1,29 @@
+"""Where the training loop is, for the watchdog of a run of several processes."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mocox import dist
+from mocox.registry import HOOKS
+
+
+@HOOKS.register_module()
+class WatchdogHook(Hook):
+    """Tells the watchdog which iteration this process is in: two assignments per step.
+
+    A training step ends here when the other hooks have read the loss, because before that a GPU may not have begun.
+    """
+
+    priority = 'LOWEST'
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """The batch is there."""
+        dist.note_progress(runner.iter, in_step=True)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """The step has been computed and logged."""
+        dist.note_progress(runner.iter + 1, in_step=False)

@@ -1,0 +1,115 @@
+"""``FullyShard`` against DistributedDataParallel: the same numbers, half of the bytes in each of two processes."""
+
+import pytest
+import torch
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+from mocox import dist
+from mocox.engine import LARS, AmpOptimWrapper
+from mocox.models.fully_shard import FullyShard, blocks
+from mocox.registry import MODEL_WRAPPERS, MODELS
+from tests.processes import run_processes
+
+VIT = dict(
+    type='MoCoViT',
+    arch=dict(embed_dims=16, num_layers=3, num_heads=4, feedforward_channels=32),
+    img_size=8,
+    patch_size=4,
+)
+NECK = dict(
+    type='NonLinearNeck', in_channels=16, hid_channels=12, out_channels=8, norm_cfg=dict(type='mocox.SyncBN')
+)
+V3_HEAD = dict(type='ContrastiveHead', predictor=dict(NECK, in_channels=8), temperature=0.2)
+CONFIGS = {
+    'v3': dict(type='MoCoV3', backbone=VIT, neck=NECK, head=V3_HEAD),
+    'v3 in chunks': dict(type='MoCoV3', backbone=VIT, neck=NECK, head=V3_HEAD, chunk_size=3),
+    'v3 with LARS': dict(type='MoCoV3', backbone=VIT, neck=NECK, head=V3_HEAD),
+    'v2': dict(
+        type='MoCo', backbone=VIT, neck=NECK, head=dict(type='ContrastiveHead'), queue_len=16, feat_dim=8
+    ),
+}  # fmt: skip
+
+
+def build(config: dict, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return MODELS.build(config).double()
+
+
+def train(wrapper: nn.Module, optimizer: OptimWrapper, first: int, last: int) -> list[float]:
+    """The losses of some steps on images that differ between processes and steps."""
+    losses = []
+    for step in range(first, last):
+        generator = torch.Generator().manual_seed(10 * step + dist.rank())
+        x1, x2 = torch.randn(2, 4, 3, 8, 8, dtype=torch.float64, generator=generator)
+        wrapper.module.update_momentum_encoder()
+        losses.append(wrapper.train_step(dict(inputs=[x1, x2]), optimizer)['loss'].item())
+    return losses
+
+
+def optimizer_of(wrapper: nn.Module, name: str) -> OptimWrapper:
+    parameters = [p for p in wrapper.module.parameters() if p.requires_grad]
+    if 'LARS' in name:
+        return OptimWrapper(LARS(parameters, lr=0.5, weight_decay=0.1))
+    return OptimWrapper(torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1), clip_grad=dict(max_norm=0.5))
+
+
+def bytes_of(module: nn.Module) -> int:
+    return sum(part.numel() * part.element_size() for part in dist.own_parts(module.parameters()))
+
+
+def train_both(name: str) -> dict:
+    model = build(CONFIGS[name])
+    model.init_weights()
+    whole = MMDistributedDataParallel(model, broadcast_buffers=False)
+    sharded = FullyShard(build(CONFIGS[name], seed=dist.rank()))  # drawn unlike: the first process decides
+    load_state_dict(sharded.module, whole.module.state_dict(), strict=True)
+    optimizers = [optimizer_of(wrapper, name) for wrapper in (whole, sharded)]
+    losses = [train(wrapper, optimizer, 0, 3) for wrapper, optimizer in zip((whole, sharded), optimizers, strict=True)]
+    state, steps = (dist.gather_shards(part.state_dict()) for part in (sharded.module, optimizers[1]))
+
+    again = FullyShard(build(CONFIGS[name], seed=7))
+    again.module.load_state_dict(whole.module.state_dict())
+    optimizer = optimizer_of(again, name)
+    optimizer.load_state_dict(optimizers[0].state_dict())
+    dist.shard_optimizer_state(optimizer.optimizer)
+    return dict(
+        losses=losses,
+        states=(whole.module.state_dict(), state),
+        optimizers=(optimizers[0].state_dict()['state'], steps['state']),
+        continued=(train(whole, optimizers[0], 3, 5), train(again, optimizer, 3, 5)),
+        bytes=(bytes_of(whole), bytes_of(sharded), bytes_of(sharded.module.momentum_encoder)),
+        kinds={type(p).__name__ for p in sharded.parameters()},
+    )
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize('name', CONFIGS)
+def test_two_processes_get_the_numbers_of_ddp(name):
+    results = run_processes(train_both, 2, name)
+    for result in results:
+        assert result['losses'][1] == pytest.approx(result['losses'][0], rel=1e-12)
+        assert result['continued'][1] == pytest.approx(result['continued'][0], rel=1e-12)
+        assert len(set(result['losses'][0])) == 3
+        assert result['kinds'] == {'DTensor'}
+    whole, gathered = results[0]['states']
+    assert list(whole) == list(gathered)
+    for key, value in whole.items():
+        torch.testing.assert_close(gathered[key], value, rtol=1e-9, atol=1e-12, msg=key)
+    whole, gathered = results[0]['optimizers']
+    for number, state in whole.items():
+        for key, value in state.items():
+            torch.testing.assert_close(gathered[number][key], value, rtol=1e-9, atol=1e-12, msg=f'{number}.{key}')
+    assert all(value is None or value.ndim < 2 or 'queue' in key for key, value in results[1]['states'][1].items())
+
+
+@pytest.mark.dist
+def test_each_process_keeps_its_half():
+    results = run_processes(train_both, 2, 'v3')
+    (whole, first, first_keys), (_, second, second_keys) = (result['bytes'] for result in results)
+    assert first + second == whole
+    assert first == pytest.approx(whole / 2, rel=0.02)  # odd numbers of rows are not cut in half
+    assert first_keys == pytest.approx(second_keys, rel=0.02)
+    assert first_keys > first / 4
