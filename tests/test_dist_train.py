@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch
 
-from tests.tiny_run import ROOT, write_run
+from tests.tiny_run import ROOT, run_tool, write_run
 
 ENDLESS = [
     '--cfg-options',
@@ -100,3 +101,112 @@ def test_a_killed_process_ends_the_run_by_name_and_leaves_nothing_behind(tmp_pat
         assert run.returncode != 0
         assert f'rank 1 (host {socket.gethostname()}, process {victim}) was ended by SIGKILL: if nobody did' in text
         wait_until(lambda: not session_processes(run.pid), 10)
+
+
+SLOW_HOOK = """
+import time
+from mmengine.hooks import Hook
+from mocox.registry import HOOKS
+
+@HOOKS.register_module()
+class SlowHook(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(0.5 * (runner.iter >= 6))  # from the third epoch on: time to cut the link
+"""
+SLOW_CONFIG = """
+_base_ = 'tiny.py'
+custom_imports = dict(imports=['slow_hook'])
+custom_hooks = [dict(type='MomentumUpdateHook'), dict(type='SlowHook')]
+"""
+
+
+class TwoHosts:
+    """Two network namespaces, 10.77.0.1 and 10.77.0.2, with a cable between them."""
+
+    def __init__(self, name: str, python_path: Path) -> None:
+        self.python_path = python_path
+        self.names = [f'{name}{host}' for host in range(2)]
+
+    def __enter__(self) -> 'TwoHosts':
+        for name in self.names:
+            self.ip('netns', 'add', name)
+        first, second = self.names
+        self.ip('link', 'add', first, 'netns', first, 'type', 'veth', 'peer', 'name', second, 'netns', second)
+        for number, name in enumerate(self.names, start=1):
+            self.ip('-n', name, 'addr', 'add', f'10.77.0.{number}/24', 'dev', name)
+            self.ip('-n', name, 'link', 'set', 'lo', 'up')
+            self.ip('-n', name, 'link', 'set', name, 'up')
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in self.names:
+            subprocess.run(['ip', 'netns', 'del', name], capture_output=True)
+
+    @staticmethod
+    def ip(*arguments: str) -> None:
+        subprocess.run(['ip', *arguments], check=True, capture_output=True, text=True)
+
+    def link(self, state: str) -> None:
+        self.ip('-n', self.names[0], 'link', 'set', self.names[0], state)
+
+    def train(self, *arguments: object) -> list[subprocess.Popen]:
+        """One process on each host."""
+        return [
+            dist_train(
+                *arguments,
+                prefix=('ip', 'netns', 'exec', name),
+                NNODES=2,
+                NODE_RANK=number,
+                MASTER_ADDR='10.77.0.1',
+                GLOO_SOCKET_IFNAME=name,
+                PYTHONPATH=self.python_path,
+            )
+            for number, name in enumerate(self.names)
+        ]
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    name = f'mx{os.getpid() % 10**6}h'
+    if not shutil.which('ip'):
+        pytest.skip('needs iproute2')
+    try:
+        with TwoHosts(name, tmp_path) as hosts:
+            yield hosts
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f'network namespaces are not permitted: {error.stderr.strip()}')
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_two_hosts_survive_a_cut_link(tmp_path, hosts):
+    config, work_dir = write_run(tmp_path), tmp_path / 'two'
+    slow = config.with_name('slow.py')
+    slow.write_text(SLOW_CONFIG)
+    (tmp_path / 'slow_hook.py').write_text(SLOW_HOOK)
+    options = [1, '--work-dir', work_dir, '--cfg-options', 'train_dataloader.batch_size=4']
+    runs = hosts.train(slow, *options, 'env_cfg.dist_cfg.timeout=4')
+    with ended_for_sure(*runs):
+        wait_until(lambda: len(iterations(work_dir)) > 7 or any(run.poll() is not None for run in runs))
+        hosts.link('down')
+        start = time.monotonic()
+        texts = [run.communicate(timeout=30)[1] for run in runs]
+        assert time.monotonic() - start < 20
+    for run in runs:
+        assert run.returncode not in (0, None)
+    assert 'no sign of life from rank 1 for 4 s: rank 1 (host' in texts[0]
+    assert 'no answer from rank 0 through 10.77.0.1:29500 for 4 s' in texts[1]
+
+    hosts.link('up')
+    runs = hosts.train(config, *options, '--resume')
+    with ended_for_sure(*runs):
+        texts = [run.communicate(timeout=60)[1] for run in runs]
+        assert [run.returncode for run in runs] == [0, 0], texts
+
+    run_tool('train.py', config, '--work-dir', tmp_path / 'one')
+    assert iterations(work_dir) == pytest.approx(iterations(tmp_path / 'one'), rel=1e-4)
+    one, two = (
+        torch.load(path / 'epoch_4.pth', weights_only=True)['state_dict'] for path in (tmp_path / 'one', work_dir)
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5, msg=name)

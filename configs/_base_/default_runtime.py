@@ -10,6 +10,7 @@ default_hooks = dict(
     epoch_seed=dict(type='EpochSeedHook'),
     runtime_info=dict(type='RuntimeInfoHook'),
     watchdog=dict(type='WatchdogHook'),
+    sharding=dict(type='ShardingHook'),
     unreadable=dict(type='UnreadableImagesHook'),
     progress=dict(type='ProgressHook'),
     report=dict(type='ReportHook'),

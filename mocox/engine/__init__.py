@@ -9,6 +9,7 @@ from mocox.engine.preemption_hook import EXIT_PREEMPTED, PreemptionHook
 from mocox.engine.progress_hook import ProgressHook
 from mocox.engine.report_hook import ReportHook
 from mocox.engine.seed_hook import EpochSeedHook
+from mocox.engine.sharding_hook import ShardingHook
 from mocox.engine.train_loop import EpochBasedTrainLoop
 from mocox.engine.unreadable_hook import UnreadableImagesHook
 from mocox.engine.watchdog_hook import WatchdogHook
@@ -24,6 +25,7 @@ __all__ = [
     'PreemptionHook',
     'ProgressHook',
     'ReportHook',
+    'ShardingHook',
     'UnreadableImagesHook',
     'WarmupCosineLR',
     'WatchdogHook',

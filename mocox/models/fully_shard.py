@@ -1,5 +1,6 @@
 """Fully sharded data parallelism: every process keeps its part of all weights, gradients and optimizer states."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +51,8 @@ class FullyShard(nn.Module):
         module.init_weights()
         for tensor in module.state_dict().values():
             torch_dist.broadcast(tensor, src=0)
+        # A class token is a view of all tokens; nobody writes into features.
+        warnings.filterwarnings('ignore', 'FSDP2-wrapped module .* returned a view tensor')
         _shard(module, DTYPES[param_dtype], kwargs)
         for part in module.modules():
             part.register_load_state_dict_pre_hook(_take_own_part)

@@ -176,6 +176,7 @@ PRETRAINING_TABLE = {
     'mocov3/vit-base': adamw_vit(VIT_B, 64, 64, 2.4e-3),  # [C] 8 nodes, batch 4096
     'mocov3/vit-large': adamw_vit(VIT_L, 64, 64, 2.4e-3),  # [P] batch 4096, 300 epochs (section 6.2, training length)
     'mocov3/vit-huge': adamw_vit(VIT_H, 64, 64, 2.4e-3),  # [P]
+    'mocov3/vit-huge_fsdp': adamw_vit(VIT_H, 64, 64, 2.4e-3),  # [P]
     'mocov3/vit-small-conv': adamw_vit(VIT_S_CONV, 8, 128, 6e-4),  # [B] vit_conv_small with ViT-S's recipe
     'mocov3/vit-base-conv': adamw_vit(VIT_B_CONV, 64, 64, 2.4e-3),  # [B] vit_conv_base with ViT-B's recipe
     'mocov3/resnet50_100e': lars_r50(lr=0.6, peak_lr=9.6, weight_decay=1e-6, epochs=100),  # [C, D]
@@ -330,4 +331,5 @@ OURS = (
     'digits',
     'webdataset',
     'lmdb',
+    'fsdp',
 )  # in the names of recipes that are no row of a paper
