@@ -5,7 +5,6 @@ Everything works in a single process without a process group, and across process
 """
 
 import atexit
-import copy
 import datetime
 import os
 import signal
@@ -13,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -117,57 +116,6 @@ def maxima(values: Sequence[float]) -> list[float]:
     largest = torch.tensor(values, dtype=torch.float64, device=device)
     torch_dist.all_reduce(largest, torch_dist.ReduceOp.MAX)
     return largest.tolist()
-
-
-def gather_shards(x: Any) -> Any:
-    """The same dict, list or tuple, with whole tensors on the CPU where there were parts; all processes must call it.
-
-    The first process gets the tensors, the others None in their places: nobody else writes checkpoints. Without parts,
-    nothing is sent or copied.
-
-    Args:
-        x: A state dict of a model or an optimizer, or anything else that has the same structure on all processes.
-    """
-    if hasattr(x, 'full_tensor'):
-        whole = x.full_tensor()
-        return whole.cpu() if rank() == 0 else None
-    if isinstance(x, dict):
-        gathered = copy.copy(x)  # keeps the versions of modules, which a state dict carries as an attribute
-        gathered.update({key: gather_shards(value) for key, value in x.items()})
-        return gathered
-    if type(x) in (list, tuple):
-        return type(x)(gather_shards(value) for value in x)
-    return x
-
-
-def own_parts(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """The memory of this process behind each parameter: all of it, or the rows that it keeps of a sharded one."""
-    return [parameter.to_local() if hasattr(parameter, 'to_local') else parameter for parameter in parameters]
-
-
-def local_part(whole: Tensor, like: Tensor) -> Tensor:
-    """The rows of a whole tensor that this process keeps where ``like`` is the sharded one: a view, possibly empty."""
-    parts = whole.chunk(like.device_mesh.size())
-    index = like.device_mesh.get_local_rank()
-    return parts[index] if index < len(parts) else whole[:0]
-
-
-def shard_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
-    """Cuts the whole tensors that ``load_state_dict`` has put into an optimizer of sharded parameters."""
-    from torch.distributed.tensor import DTensor
-
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and not isinstance(value, DTensor) and value.shape == parameter.shape:
-                part = local_part(value, parameter).clone()
-                state[name] = DTensor.from_local(
-                    part,
-                    parameter.device_mesh,
-                    parameter.placements,
-                    run_check=False,
-                    shape=parameter.shape,
-                    stride=parameter.stride(),
-                )
 
 
 def unwrap(model: nn.Module) -> nn.Module:

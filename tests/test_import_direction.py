@@ -8,6 +8,7 @@ import mocox
 LAYERS = [
     'watchdog',
     'registry version schedules dist compat errors randomness shipped views',
+    'shards',
     'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
     'models.compilation models.fully_shard',
     'models.chunks models.backbones models.necks models.heads models.fused_augment datasets',

@@ -3,9 +3,9 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mocox import dist
 from mocox.models import FullyShard
 from mocox.registry import HOOKS
+from mocox.shards import shard_optimizer_state
 
 
 @HOOKS.register_module()
@@ -18,4 +18,4 @@ class ShardingHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Before MMEngine loads a checkpoint."""
         if isinstance(runner.model, FullyShard) and hasattr(runner.optim_wrapper, 'optimizer'):
-            runner.optim_wrapper.optimizer.register_load_state_dict_post_hook(dist.shard_optimizer_state)
+            runner.optim_wrapper.optimizer.register_load_state_dict_post_hook(shard_optimizer_state)

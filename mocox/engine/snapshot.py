@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mocox import dist
+from mocox.models import FullyShard
 from mocox.randomness import generator_states
+from mocox.shards import gather_shards
 from mocox.version import __version__
 
 RUN_KEY = 'run'  # in the message hub, which a continued run takes over
@@ -36,22 +38,29 @@ def take_snapshot(
         save_optimizer: With the optimizer and, of mixed precision, the scaler.
         save_param_scheduler: With the schedules.
         exact: With ``exact_resume``. Without it, nothing is gathered, and the other processes need not call.
+
+    Raises:
+        ValueError: Without ``exact``, and the weights are spread over the processes.
     """
+    if not exact and isinstance(runner.model, FullyShard):
+        raise ValueError('with FullyShard checkpoints are made by default_hooks.checkpoint only, at its intervals')
     states = dist.gather_objects(generator_states()) if exact else None
+    weights = gather_shards(dist.unwrap(runner.model).state_dict())
+    optimizer = gather_shards(runner.optim_wrapper.state_dict()) if save_optimizer else None
     if dist.rank() != 0:
         return None
     if RUN_KEY not in runner.message_hub.runtime_info:
         runner.message_hub.update_info(RUN_KEY, uuid.uuid4().hex)
     content = dict(
         meta=dict(meta, **_describe(runner)),
-        state_dict=dist.unwrap(runner.model).state_dict(),
+        state_dict=weights,
         message_hub=runner.message_hub.state_dict(),
     )
     if exact:
         run = runner.message_hub.get_info(RUN_KEY)
         content['exact_resume'] = dict(describe_batches(runner), run=run, generators=states)
     if save_optimizer:
-        content['optimizer'] = runner.optim_wrapper.state_dict()
+        content['optimizer'] = optimizer
     if save_param_scheduler and runner.param_schedulers is not None:
         content['param_schedulers'] = _schedules(runner.param_schedulers)
     runner.call_hook('before_save_checkpoint', checkpoint=content)

@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from mocox import dist
+from mocox.shards import own_parts
 
 
 class MomentumEncoder(nn.Module):
@@ -34,6 +34,6 @@ class MomentumEncoder(nn.Module):
     @torch.no_grad()
     def update(self, backbone: nn.Module, neck: nn.Module, momentum: float) -> None:
         """One step of the average, in one fused call: ``key <- momentum * key + (1 - momentum) * query``."""
-        keys = dist.own_parts([*self.backbone.parameters(), *self.neck.parameters()])
-        queries = dist.own_parts([*backbone.parameters(), *neck.parameters()])
+        keys = own_parts([*self.backbone.parameters(), *self.neck.parameters()])
+        queries = own_parts([*backbone.parameters(), *neck.parameters()])
         torch._foreach_lerp_(keys, queries, 1 - momentum)

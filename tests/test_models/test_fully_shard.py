@@ -13,6 +13,7 @@ from mocox import dist
 from mocox.engine import LARS, AmpOptimWrapper
 from mocox.models.fully_shard import FullyShard, blocks
 from mocox.registry import MODEL_WRAPPERS, MODELS
+from mocox.shards import gather_shards, own_parts, shard_optimizer_state
 from tests.processes import run_processes
 
 VIT = dict(
@@ -57,7 +58,7 @@ def optimizer_of(wrapper: nn.Module, name: str) -> OptimWrapper:
 
 
 def bytes_of(module: nn.Module) -> int:
-    return sum(part.numel() * part.element_size() for part in dist.own_parts(module.parameters()))
+    return sum(part.numel() * part.element_size() for part in own_parts(module.parameters()))
 
 
 def train_both(name: str) -> dict:
@@ -68,14 +69,14 @@ def train_both(name: str) -> dict:
     load_state_dict(sharded.module, whole.module.state_dict(), strict=True)
     optimizers = [optimizer_of(wrapper, name) for wrapper in (whole, sharded)]
     losses = [train(wrapper, optimizer, 0, 3) for wrapper, optimizer in zip((whole, sharded), optimizers, strict=True)]
-    state, steps = (dist.gather_shards(part.state_dict()) for part in (sharded.module, optimizers[1]))
+    state, steps = (gather_shards(part.state_dict()) for part in (sharded.module, optimizers[1]))
     expected = copy.deepcopy((whole.module.state_dict(), optimizers[0].state_dict()))
 
     again = FullyShard(build(CONFIGS[name], seed=7))
     again.module.load_state_dict(expected[0])
     optimizer = optimizer_of(again, name)
     optimizer.load_state_dict(copy.deepcopy(expected[1]))
-    dist.shard_optimizer_state(optimizer.optimizer)
+    shard_optimizer_state(optimizer.optimizer)
     return dict(
         losses=losses,
         states=(expected[0], state),
