@@ -1,0 +1,34 @@
+"""Compute what pre-training on many GPUs would take: ``python tools/forecast.py --gpus 8 64 1024``; docs/scale.md."""
+
+import argparse
+
+from mocox import cli
+
+CONFIGS = [f'configs/mocov3/vit-{size}.py' for size in ('base', 'large', 'huge')]
+
+
+def main() -> None:
+    """Prints the tables; every assumption can be changed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('configs', nargs='*', default=CONFIGS, help='default: ViT-B, ViT-L and ViT-H of MoCo v3')
+    parser.add_argument('--gpus', type=int, nargs='+', default=[8, 16, 32, 64, 128, 256, 512, 1024])
+    parser.add_argument('--batch', type=int, default=4096, help='images per step, over all GPUs (default: 4096)')
+    parser.add_argument('--images', type=int, default=1_281_167, help='in the data set (default: ImageNet-1k)')
+    parser.add_argument('--epochs', type=int, default=300)
+    parser.add_argument(
+        '--assume', nargs='+', default=[], metavar='NAME=VALUE', help='such as utilisation=0.5 network_rate=20e9'
+    )
+    args = parser.parse_args()
+
+    from mocox.benchmark.forecast import Assumptions, report  # imports torch, which takes a few seconds
+
+    changed = dict(item.partition('=')[::2] for item in args.assume)
+    unknown = set(changed) - set(vars(Assumptions()))
+    if unknown:
+        raise ValueError(f'--assume: nothing is called {sorted(unknown)}; there are {", ".join(vars(Assumptions()))}')
+    assumed = Assumptions(**{name: float(value) for name, value in changed.items()})
+    print(report(args.configs, args.gpus, args.batch, args.images, args.epochs, assumed))
+
+
+if __name__ == '__main__':
+    cli.run_tool(main)
