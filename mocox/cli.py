@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import inspect
+import multiprocessing
 import os
 import sys
 import warnings
@@ -41,7 +42,12 @@ def run_tool(main: Callable[[], None]) -> None:
     except Exception as error:
         dist.await_verdict(error)
         out_of_memory = type(error).__name__ == 'OutOfMemoryError'  # torch's, without importing torch
-        curable = out_of_memory or isinstance(error, USER_ERRORS) or errors.is_worker_failure(error)
+        worker_failure = errors.is_worker_failure(error)
+        curable = out_of_memory or isinstance(error, USER_ERRORS) or worker_failure
+        if worker_failure:
+            # One that was killed may hold the lock of the queue, for which the others wait; they do not hear SIGTERM.
+            for process in multiprocessing.active_children():
+                process.kill()
         if os.environ.get('MOCOX_DEBUG') == '1' or not curable:
             dist.finish(failure=f'{type(error).__name__}: {error}'[:300])
             raise

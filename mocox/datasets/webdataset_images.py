@@ -165,10 +165,13 @@ def load_index(url: str, storage_options: dict, folder: Path) -> ShardIndex:
     """
     system, path = open_url(url, storage_options)
     try:
-        size = system.info(path)['size']
-        state = f'{INDEX_VERSION} {url} {system.ukey(path)} {size}'
-    except OSError as error:
-        raise FileNotFoundError(f'the shard {url!r} cannot be opened ({error}): {FIX}') from error
+        store = getattr(system, 'fs', system)  # a cache in front of it cannot tell
+        size = store.info(path)['size']
+        state = f'{INDEX_VERSION} {url} {store.ukey(path)} {size}'
+    except ImportError:  # fsspec says what to install
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise FileNotFoundError(f'the shard {url!r} cannot be opened ({error!r}): {FIX}') from error
     file = folder / f'{hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:32]}.npz'
     if file.is_file():
         index = _read_index_file(file)
