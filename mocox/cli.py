@@ -5,6 +5,7 @@ import difflib
 import inspect
 import multiprocessing
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -45,9 +46,7 @@ def run_tool(main: Callable[[], None]) -> None:
         worker_failure = errors.is_worker_failure(error)
         curable = out_of_memory or isinstance(error, USER_ERRORS) or worker_failure
         if worker_failure:
-            # One that was killed may hold the lock of the queue, for which the others wait; they do not hear SIGTERM.
-            for process in multiprocessing.active_children():
-                process.kill()
+            _end_workers()
         if os.environ.get('MOCOX_DEBUG') == '1' or not curable:
             dist.finish(failure=f'{type(error).__name__}: {error}'[:300])
             raise
@@ -61,6 +60,14 @@ def run_tool(main: Callable[[], None]) -> None:
             print(f'{line_start}error: (rank {rank}) {message.splitlines()[0]}', file=sys.stderr, flush=True)
         dist.finish(failure=message[:300])
         sys.exit(1)
+
+
+def _end_workers() -> None:
+    """Ends the loader's workers: one that was killed may hold a lock for which the others wait, deaf to SIGTERM."""
+    if hasattr(signal, 'SIGCHLD'):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentParser:
