@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import yaml
 from mmengine.config import Config
-from mmengine.fileio import load
 
 from mocox.shipped import config_folder
 
@@ -53,7 +53,7 @@ def published_rows() -> list[dict[str, Any]]:
     folder = config_folder()
     rows = []
     for path in sorted(folder.glob('*/metafile.yml')):
-        for model in load(str(path))['Models']:
+        for model in yaml.safe_load(path.read_text(encoding='utf-8'))['Models']:
             if not model['Results'] or not model['Config'].startswith(f'configs/{path.parent.name}/'):
                 continue
             file = folder / model['Config'].removeprefix('configs/')
