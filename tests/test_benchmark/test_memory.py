@@ -119,6 +119,19 @@ def test_a_chunk_that_changes_the_loss_is_an_error(monkeypatch):
         run('memory', None, VIT, TINY_VIT, 4, 32, 'cpu', chunk_sizes=[2])
 
 
+def test_what_does_not_fit_is_said(monkeypatch, capsys):
+    def measure(make, views, device):
+        if make().model.chunk_size != 2:
+            raise torch.OutOfMemoryError
+        return 7, 1.0
+
+    monkeypatch.setattr(memory, 'measure', measure)
+    assert run('memory', None, VIT, TINY_VIT, 4, 32, 'cpu', chunk_sizes=[2]).ours == 7
+    assert 'ours, chunk_size=None: does not fit' in capsys.readouterr().out
+    with pytest.raises(ValueError, match='a batch of 4 does not fit, even with ours, chunk_size=3'):
+        run('memory', None, VIT, TINY_VIT, 4, 32, 'cpu', chunk_sizes=[3])
+
+
 def test_a_backbone_with_batch_norm_is_measured_whole():
     result = run('memory', None, RESNET, TINY_RESNET, 4, 32, 'cpu')
     assert list(result.details['peaks']) == ['ours, chunk_size=None']
