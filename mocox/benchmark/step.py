@@ -134,9 +134,7 @@ def check_moving(losses: list[float], name: str) -> None:
         ValueError: Two of them are equal.
     """
     if len(set(losses)) < len(losses):
-        raise ValueError(
-            f'no time was taken: the loss of {name} does not change ({_numbers(losses)})'
-        )
+        raise ValueError(f'no time was taken: the loss of {name} does not change ({_numbers(losses)})')
 
 
 def check_equal(losses: list[list[float]], names: list[str], tolerance: float) -> None:
