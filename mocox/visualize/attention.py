@@ -34,7 +34,8 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     training = backbone.training
     backbone.eval()
     try:
-        backbone(images)
+        with torch.compiler.set_stance('force_eager'):  # compiled blocks do not call new hooks
+            backbone(images)
     finally:
         handle.remove()
         backbone.train(training)

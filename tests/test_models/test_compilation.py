@@ -9,6 +9,7 @@ from torch import nn
 
 from mocox.models.compilation import compile_blocks, repeated_blocks
 from mocox.registry import MODELS
+from mocox.visualize.attention import attention_maps
 from tests.processes import run_processes
 from tests.test_engine.test_momentum_hook import train
 from tests.test_models.test_moco import config as moco_config
@@ -76,6 +77,16 @@ def test_both_encoders_are_compiled_and_a_copy_is_not():
     assert twin(views(), mode='loss')['loss'].item() == pytest.approx(
         model(views(), mode='loss')['loss'].item(), rel=1e-13
     )
+
+
+def test_attention_of_a_compiled_backbone():
+    # hooks inside a block that is compiled already are not called
+    maps = []
+    for compile in (False, dict(backend='eager')):
+        model = build(compile=compile)
+        model(views(), mode='loss')
+        maps.append(attention_maps(model.backbone, views()[0]))
+    torch.testing.assert_close(maps[1], maps[0])
 
 
 def run(folder, compile: bool | dict, **kwargs) -> Runner:
