@@ -1,6 +1,6 @@
 """From the bytes of an image file to RGB uint8: what Pillow reads, plain JPEG by faster decoders of equal result.
 
-These are simplejpeg where it is installed (``pip install mocox[fast]``), else OpenCV.
+These are simplejpeg where it is installed (the extra ``fast``), else OpenCV.
 """
 
 import io
