@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from mocox.watchdog import BETWEEN, STEP, Watchdog
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: asked to leave, has saved, wants to be started again
 MARGIN_S = 30.0  # by which torch's own timeout comes after ours
 
 _watchdog: Watchdog | None = None
@@ -310,8 +311,12 @@ def launch(arguments: list[str]) -> int:
 
     What a worker has printed about its error is not repeated; one that could not print any more is named.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main
+    from torch.distributed.run import get_args_parser, main
+
+    if '--signals-to-handle' in get_args_parser().format_help():  # torch >= 2.9; before, SIGUSR1 ends torchrun alone
+        arguments = ['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', *arguments]
 
     if not torch.cuda.is_available():
         # torchrun gives each process one thread; without GPUs the cores are there to be shared.
@@ -320,6 +325,8 @@ def launch(arguments: list[str]) -> int:
         os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // num_processes)))
     try:
         main(arguments)
+    except SignalException as received:  # its processes have had it too, and 30 s to save
+        return EXIT_PREEMPTED if received.sigval in (signal.SIGTERM, signal.SIGUSR1) else 128 + received.sigval
     except ChildFailedError as error:
         for rank, failure in sorted(error.failures.items()):
             if failure.exitcode < 0:

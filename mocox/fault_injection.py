@@ -94,7 +94,7 @@ def build_config(case: Case, images: Path, work_dir: Path, **options: Any) -> Co
             'train_cfg.max_epochs': EPOCHS,
             'default_hooks.checkpoint': dict(interval=1, iter_interval=INTERVAL, max_keep_ckpts=2),
             'env_cfg.cudnn_benchmark': False,
-            'log_level': 'ERROR',
+            'log_level': 'WARNING',
             **case.options,
             **options,
         },

@@ -5,22 +5,23 @@ from mocox.engine.lars import LARS
 from mocox.engine.lr_schedule import WarmupCosineLR
 from mocox.engine.momentum_hook import MomentumUpdateHook
 from mocox.engine.optim_wrapper import AmpOptimWrapper
-from mocox.engine.preemption_hook import EXIT_PREEMPTED, PreemptionHook
+from mocox.engine.preemption_hook import PreemptionHook
 from mocox.engine.progress_hook import ProgressHook
 from mocox.engine.report_hook import ReportHook
 from mocox.engine.seed_hook import EpochSeedHook
 from mocox.engine.sharding_hook import ShardingHook
 from mocox.engine.train_loop import EpochBasedTrainLoop
 from mocox.engine.unreadable_hook import UnreadableImagesHook
+from mocox.engine.vis_backend import LocalVisBackend
 from mocox.engine.watchdog_hook import WatchdogHook
 
 __all__ = [
-    'EXIT_PREEMPTED',
     'LARS',
     'AmpOptimWrapper',
     'CheckpointHook',
     'EpochBasedTrainLoop',
     'EpochSeedHook',
+    'LocalVisBackend',
     'MomentumUpdateHook',
     'PreemptionHook',
     'ProgressHook',

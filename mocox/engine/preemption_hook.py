@@ -15,11 +15,11 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mocox import dist
+from mocox.dist import EXIT_PREEMPTED
 from mocox.engine.checkpoint_hook import CheckpointHook
 from mocox.engine.snapshot import accumulative_counts
 from mocox.registry import HOOKS
 
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: not done, and worth starting again
 SIGNALS = ('SIGTERM', 'SIGUSR1')
 
 

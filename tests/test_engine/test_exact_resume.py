@@ -16,7 +16,8 @@ from mocox.fault_injection import CASES, Case, build_config, compare, write_imag
 from tests.processes import forget_runner, run_processes
 
 VIT, RESNET, TWO_PROCESSES = CASES.values()
-WORKERS = {'train_dataloader.num_workers': 1}
+BATCHED = {'data_preprocessor.photometric': 'device'}  # in workers the augmentation rounds otherwise
+WORKERS = {'train_dataloader.num_workers': 2, **BATCHED}
 
 
 @pytest.fixture(scope='module')

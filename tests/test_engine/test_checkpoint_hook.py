@@ -1,0 +1,208 @@
+"""Which files a training leaves, also where they cannot be written."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mocox import cli
+from mocox.checkpoint import durable
+from mocox.engine.snapshot import copy_to_host
+from mocox.fault_injection import CASES, build_config, write_images
+from tests.processes import forget_runner
+
+_, RESNET, _ = CASES.values()
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('images')
+    write_images(folder)
+    return folder
+
+
+def train(images: Path, work_dir: Path, *hooks: Hook, **checkpoint) -> None:
+    """As ``tools/train.py --resume auto`` does."""
+    options = {'default_hooks.checkpoint': dict(type='CheckpointHook', **checkpoint), 'train_cfg.max_epochs': 2}
+    config = build_config(RESNET, images, work_dir, **options)
+    config.default_hooks.checkpoint = options['default_hooks.checkpoint']
+    runner = cli.build_runner(config)
+    for hook in hooks:
+        runner.register_hook(hook)
+    try:
+        runner.train()
+    finally:
+        forget_runner()
+
+
+def names(work_dir: Path) -> set[str]:
+    return {path.name for path in work_dir.glob('*.pth*')}
+
+
+def test_between_epochs(images, tmp_path):
+    """The files between two epochs give way to whatever comes next."""
+
+    class Present(Hook):
+        priority = 'LOWEST'
+
+        def __init__(self):
+            self.files = []
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            hook = next(hook for hook in runner.hooks if hasattr(hook, 'writer'))
+            hook.writer.wait()
+            self.files.append(names(tmp_path))
+
+    present = Present()
+    train(images, tmp_path, present, interval=1, iter_interval=3)
+    assert present.files[2] == {'iter_3.pth'} and present.files[5] == {'iter_6.pth'}
+    assert present.files[7] == {'epoch_1.pth'}
+    assert present.files[8] == {'epoch_1.pth', 'iter_9.pth'}
+    assert names(tmp_path) == {'epoch_1.pth', 'epoch_2.pth'}
+
+
+def test_the_number_of_files_is_kept_through_a_resume(images, tmp_path):
+    class Stop(Hook):
+        priority = 'LOWEST'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter == 9:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(images, tmp_path, Stop(), by_epoch=False, interval=2, max_keep_ckpts=2, asynchronous=False)
+    assert names(tmp_path) == {'iter_8.pth', 'iter_10.pth'}
+    (tmp_path / 'iter_10.pth.xyz.tmp').touch()  # of a process that was killed
+    train(images, tmp_path, by_epoch=False, interval=2, max_keep_ckpts=2)
+    assert names(tmp_path) == {'iter_12.pth', 'iter_14.pth'}
+
+
+def test_other_hooks_state_is_saved_and_given_back(images, tmp_path):
+    class Counts(Hook):
+        def __init__(self):
+            self.total = torch.zeros(1)
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            self.total += 1  # in place: what was saved must not change with it
+
+        def before_save_checkpoint(self, runner, checkpoint):
+            checkpoint['counts'] = dict(total=self.total)
+
+        def after_load_checkpoint(self, runner, checkpoint):
+            self.total = checkpoint['counts']['total']
+
+    train(images, tmp_path, Counts(), by_epoch=False, interval=5)
+    read = {name: torch.load(tmp_path / name, weights_only=True)['counts']['total'] for name in names(tmp_path)}
+    assert read == {'iter_5.pth': 5, 'iter_10.pth': 10, 'iter_14.pth': 14}
+    for name in ('iter_10.pth', 'iter_14.pth'):
+        (tmp_path / name).unlink()
+    resumed = Counts()
+    train(images, tmp_path, resumed, by_epoch=False, interval=5)
+    assert resumed.total == 14
+
+
+class Scores(Hook):
+    """Validation scores, as an evaluator would give them."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = list(scores)
+
+    def after_train_epoch(self, runner):
+        runner.train_loop._epoch += 1  # validation comes after the epoch is counted
+        runner.call_hook('after_val_epoch', metrics={'accuracy': self.scores.pop(0)})
+        runner.train_loop._epoch -= 1
+
+
+def test_the_best_one_stays_until_the_better_one_is_whole(images, tmp_path, monkeypatch):
+    present, verify = [], durable.verify
+
+    def look(path):
+        present.append(names(tmp_path) - {Path(path).name})
+        verify(path)
+
+    monkeypatch.setattr(durable, 'verify', look)
+    train(images, tmp_path, Scores(0.5, 0.6), interval=-1, save_last=False, save_best='accuracy')
+    assert present[-1] == {'best_accuracy_epoch_1.pth'}
+    assert names(tmp_path) == {'best_accuracy_epoch_2.pth'}
+    best = torch.load(tmp_path / 'best_accuracy_epoch_2.pth', weights_only=True)
+    assert 'optimizer' not in best and best['meta']['epoch'] == 2
+
+
+def test_the_last_one_is_tried_twice_and_then_an_error(images, tmp_path, monkeypatch, capfd):
+    """What could be written before stays."""
+    write = durable.write_atomically
+
+    def full(path, *args, **kwargs):
+        if Path(path).name == 'epoch_2.pth':
+            raise OSError(28, 'No space left on device')
+        write(path, *args, **kwargs)
+
+    monkeypatch.setattr(durable, 'write_atomically', full)
+    with pytest.raises(OSError, match=r'training is done, but .*epoch_2.pth could not be written'):
+        train(images, tmp_path, interval=1)
+    assert names(tmp_path) == {'epoch_1.pth'}
+    said = capfd.readouterr()
+    assert (said.out + said.err).count('No space left on device') == 2
+    assert f'The last good checkpoint is {tmp_path / "epoch_1.pth"}' in said.out + said.err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / 'small'
+    folder.mkdir()
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', folder], capture_output=True).returncode:
+        pytest.skip('mounting is not permitted')
+    yield folder
+    subprocess.run(['umount', '-l', folder])
+
+
+def test_training_goes_on_while_the_disk_is_full(images, small_disk, capfd):
+    """Checkpoints and log lines are missing in between, and nothing else."""
+
+    class Fill(Hook):
+        priority = 'LOWEST'
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            filler = small_disk / 'filler'
+            if runner.iter == 3:
+                with open(filler, 'wb') as file:
+                    try:
+                        while True:
+                            file.write(bytes(4096))
+                            file.flush()
+                    except OSError:
+                        pass
+            if runner.iter == 10:
+                filler.unlink()
+
+    work_dir = small_disk / 'work'
+    train(images, work_dir, Fill(), by_epoch=False, interval=3, max_keep_ckpts=2)
+    assert names(work_dir) == {'iter_12.pth', 'iter_14.pth'}
+    said = capfd.readouterr()
+    said = said.out + said.err
+    assert re.search(r'iter_6.pth could not be written: .*\n*.*MB are free there', said)
+    assert 'last good checkpoint is' in said and 'iter_3.pth' in said
+    lines = next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    assert all(json.loads(line) for line in lines[:3])
+
+
+def test_arguments():
+    from mocox.engine import CheckpointHook
+
+    with pytest.raises(ValueError, match='iter_interval=0'):
+        CheckpointHook(iter_interval=0)
+
+
+def test_a_copy_of_its_own():
+    shared = torch.ones(2)
+    content = dict(a=shared, b=[shared, (1, 'x')], c=dict(d=shared[:1]))
+    copied = copy_to_host(content)
+    shared.zero_()
+    assert copied['a'].tolist() == [1, 1] and copied['c']['d'].tolist() == [1] and copied['b'][1] == (1, 'x')
+    assert copied['b'][0] is copied['a']
+    state = torch.nn.BatchNorm1d(2).state_dict()
+    assert copy_to_host(state)._metadata == state._metadata

@@ -1,0 +1,61 @@
+"""The short form of ``tools/fault_injection.py``, and that it would notice."""
+
+import random
+
+import pytest
+import torch
+
+from mocox import fault_injection
+from mocox.fault_injection import CASES, FAULTS, compare, faults_for, format_report
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_killed_trainings_end_in_the_same_weights(tmp_path):
+    report = fault_injection.run(kills=8, seed=1, work_dir=str(tmp_path / 'faults'))
+    assert report['problems'] == []
+    rows = report['faults'].values()
+    assert sum(row['injected'] for row in rows) == sum(row['survived'] for row in rows) == 8
+    assert (tmp_path / 'faults' / 'fault_injection.json').is_file()
+    assert 'All ended in exactly the weights' in format_report(report)
+
+
+def test_faults_that_fit():
+    one, queue, two = CASES.values()
+    assert set(faults_for(two)) == set(FAULTS)
+    assert set(FAULTS) - set(faults_for(one)) == {'SIGKILL to one of two processes', 'SIGTERM to one of two processes'}
+    assert 'SIGKILL to a loader worker' not in faults_for(queue)
+
+
+def content(weight: float = 1.0, step: float = 2.0, loss: float = 3.0, run: str = 'a') -> dict:
+    history = type('H', (), dict(_log_history=[loss]))()
+    return dict(
+        state_dict=dict(w=torch.tensor([weight])),
+        optimizer=dict(state={0: dict(step=torch.tensor(step))}),
+        param_schedulers=[dict(last_step=1)],
+        exact_resume=dict(run=run, generators=[dict(torch=torch.zeros(2))]),
+        message_hub=dict(log_scalars={'train/loss': history}),
+    )
+
+
+@pytest.mark.parametrize(
+    ('change', 'difference'),
+    [
+        (dict(weight=1.0 + 2**-23), 'state_dict.w'),
+        (dict(step=3.0), 'optimizer.state.0.step'),
+        (dict(loss=3.5), 'the history of the loss'),
+    ],
+)
+def test_differences_are_named(change, difference):
+    assert list(compare(content(), content(run='b'))) == []
+    assert list(compare(content(), content(**change))) == [difference]
+
+
+def test_damage_always_changes_the_file(tmp_path):
+    attempt = fault_injection.Attempt([], tmp_path, tmp_path / 'attempt')
+    path = tmp_path / 'iter_1.pth'
+    for seed in range(8):
+        path.write_bytes(bytes(range(1, 256)) * 40)
+        before = path.read_bytes()
+        fault_injection.kill_and_damage(attempt, random.Random(seed))
+        assert path.read_bytes() != before
