@@ -104,7 +104,9 @@ def build_config(case: Case, images: Path, work_dir: Path, **options: Any) -> Co
         data_root=str(images),
         resume='auto',
     )
-    return cli.prepare_config(str(shipped_config(case.recipe)), args)
+    config = cli.prepare_config(str(shipped_config(case.recipe)), args)
+    config.default_hooks.pop('report', None)  # draws pictures for seconds
+    return config
 
 
 class Record(Hook):

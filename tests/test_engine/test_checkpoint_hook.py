@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 
 from mocox import cli
 from mocox.checkpoint import durable
+from mocox.engine import CheckpointHook
 from mocox.engine.snapshot import copy_to_host
 from mocox.fault_injection import CASES, build_config, write_images
 from tests.processes import forget_runner
@@ -53,7 +54,7 @@ def test_between_epochs(images, tmp_path):
             self.files = []
 
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-            hook = next(hook for hook in runner.hooks if hasattr(hook, 'writer'))
+            hook = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
             hook.writer.wait()
             self.files.append(names(tmp_path))
 
@@ -113,7 +114,8 @@ class Scores(Hook):
 
     def after_train_epoch(self, runner):
         runner.train_loop._epoch += 1  # validation comes after the epoch is counted
-        runner.call_hook('after_val_epoch', metrics={'accuracy': self.scores.pop(0)})
+        hook = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+        hook.after_val_epoch(runner, metrics={'accuracy': self.scores.pop(0)})
         runner.train_loop._epoch -= 1
 
 
@@ -154,7 +156,7 @@ def test_the_last_one_is_tried_twice_and_then_an_error(images, tmp_path, monkeyp
 def small_disk(tmp_path):
     folder = tmp_path / 'small'
     folder.mkdir()
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', folder], capture_output=True).returncode:
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=30m', 'tmpfs', folder], capture_output=True).returncode:
         pytest.skip('mounting is not permitted')
     yield folder
     subprocess.run(['umount', '-l', folder])
@@ -191,8 +193,6 @@ def test_training_goes_on_while_the_disk_is_full(images, small_disk, capfd):
 
 
 def test_arguments():
-    from mocox.engine import CheckpointHook
-
     with pytest.raises(ValueError, match='iter_interval=0'):
         CheckpointHook(iter_interval=0)
 

@@ -1,5 +1,6 @@
 """The scripts of tools/ where a cluster takes its machine back, and where a process dies."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -88,8 +89,9 @@ def wait_for(happens: Callable[[], object], run: subprocess.Popen) -> object:
 
 def rank_of(run: subprocess.Popen, rank: int) -> int | None:
     for child in Path(f'/proc/{run.pid}/task/{run.pid}/children').read_text().split():
-        if f'\0RANK={rank}\0' in Path(f'/proc/{child}/environ').read_text():
-            return int(child)
+        with contextlib.suppress(OSError):  # it has just ended
+            if f'\0RANK={rank}\0' in Path(f'/proc/{child}/environ').read_text():
+                return int(child)
     return None
 
 
