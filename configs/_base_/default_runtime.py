@@ -12,6 +12,7 @@ default_hooks = dict(
     watchdog=dict(type='WatchdogHook'),
     sharding=dict(type='ShardingHook'),
     unreadable=dict(type='UnreadableImagesHook'),
+    stability=dict(type='StabilityHook'), monitor=dict(type='MonitorHook'),  # docs/monitoring.md; change no weight
     progress=dict(type='ProgressHook'),
     report=dict(type='ReportHook'),
     preemption=dict(type='PreemptionHook'))

@@ -63,6 +63,11 @@ class ViewsDataset(Dataset):
         """The pixels of an image file, see :func:`mocox.datasets.decode`; smaller only where the crops allow it."""
         return decode(data, getattr(self.crops, 'reduction', None))
 
+    def monitoring_labels(self) -> np.ndarray | None:
+        """Labels (N,) for a k-NN curve while training, whether or not items have them; None where there are none."""
+        labels = getattr(self, 'labels', None)
+        return labels if np.ndim(labels) == 1 else None
+
     def __len__(self) -> int:
         raise NotImplementedError
 

@@ -72,6 +72,19 @@ class ImageFiles(EncodedImages):
         """The path of one image."""
         return os.path.join(self.folder, os.fsdecode(self._paths[index]))
 
+    def monitoring_labels(self) -> np.ndarray | None:
+        """The labels, or the first folder of each path as its class; None if files lie in no folder or all in one."""
+        if self.labels is not None:
+            return self.labels
+        label_of: dict[bytes, int] = {}
+        labels = np.empty(len(self._paths), dtype=np.int64)
+        for index in range(len(labels)):
+            folder, slash, _ = self._paths[index].partition(b'/')
+            if not slash:
+                return None
+            labels[index] = label_of.setdefault(folder, len(label_of))
+        return labels if len(label_of) > 1 else None
+
     def read_bytes(self, index: int) -> bytes:
         """Reads one file."""
         return read_regular_file(self.path(index))

@@ -4,6 +4,7 @@ from mocox.engine.checkpoint_hook import CheckpointHook
 from mocox.engine.lars import LARS
 from mocox.engine.lr_schedule import WarmupCosineLR
 from mocox.engine.momentum_hook import MomentumUpdateHook
+from mocox.engine.monitors import MonitorHook, StabilityHook
 from mocox.engine.optim_wrapper import AmpOptimWrapper
 from mocox.engine.preemption_hook import PreemptionHook
 from mocox.engine.progress_hook import ProgressHook
@@ -23,10 +24,12 @@ __all__ = [
     'EpochSeedHook',
     'LocalVisBackend',
     'MomentumUpdateHook',
+    'MonitorHook',
     'PreemptionHook',
     'ProgressHook',
     'ReportHook',
     'ShardingHook',
+    'StabilityHook',
     'UnreadableImagesHook',
     'WarmupCosineLR',
     'WatchdogHook',

@@ -32,6 +32,8 @@ class LARS(Optimizer):
         ValueError: A value out of its range.
     """
 
+    found_inf: torch.Tensor | None = None  # where it is 1, a step changes nothing; the host does not read it
+
     def __init__(
         self, params, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, trust_coefficient: float = 0.001
     ) -> None:
@@ -59,9 +61,15 @@ class LARS(Optimizer):
             updates += [p.grad for p in vectors]
             if params:
                 buffers = [self._buffer(p) for p in matrices + vectors]
-                torch._foreach_mul_(buffers, group['momentum'])
-                torch._foreach_add_(buffers, updates)
-                torch._foreach_add_(matrices + vectors, buffers, alpha=-group['lr'])
+                moved = torch._foreach_mul(buffers, group['momentum'])
+                torch._foreach_add_(moved, updates)
+                steps = moved
+                if self.found_inf is not None:
+                    left_out = self.found_inf > 0
+                    steps = [torch.where(left_out, 0.0, new) for new in moved]
+                    moved = [torch.where(left_out, old, new) for old, new in zip(buffers, moved, strict=True)]
+                torch._foreach_copy_(buffers, moved)
+                torch._foreach_add_(matrices + vectors, steps, alpha=-group['lr'])
         return loss
 
     def _buffer(self, p: torch.Tensor) -> torch.Tensor:

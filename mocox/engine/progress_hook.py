@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -36,8 +37,9 @@ class _ConsoleFilter(logging.Filter):
 class ProgressHook(Hook):
     """Shows progress on the console: a line that renews itself in a terminal, a line now and then elsewhere.
 
-    The loss stands beside its chance level, what a model that knows nothing scores, where the model has a method
-    ``chance_level(batch_size)`` that takes the images of one step in one process and answers in the unit of the loss.
+    Beside the loss stand its chance level, what a model that knows nothing scores, and its floor; then how far the run
+    has come between them, its state and its k-NN accuracy, if there is a ``MonitorHook``. Without one, the chance level
+    comes from the model's method ``chance_level(batch_size)`` if it has one.
 
     Args:
         seconds: The least time between two lines where the output is no terminal.
@@ -83,19 +85,32 @@ class ProgressHook(Hook):
 
     def _describe(self, runner: Runner, now: float) -> str:
         done, total = runner.iter + 1, runner.max_iters
-        batch_size = _batch_size(runner)
-        model = dist.unwrap(runner.model)
-        chance = f' (chance {model.chance_level(batch_size):.3f})' if hasattr(model, 'chance_level') else ''
-        loss = runner.message_hub.get_scalar('train/loss').mean(max(done - self.last_iter, 1))
-        lr = runner.message_hub.get_scalar('train/lr').current()  # of this step; the scheduler has moved on already
+        steps = max(done - self.last_iter, 1)
         since = now - (self.last_time if self.last_iter > self.start_iter else self.start_time)
-        images_per_s = (done - self.last_iter) * batch_size * runner.world_size / max(since, 1e-9)
+        images_per_s = (done - self.last_iter) * _batch_size(runner) * runner.world_size / max(since, 1e-9)
         remaining = (now - self.start_time) / (done - self.start_iter) * (total - done)
-        return (
-            f'{_bar(done / total)} {done / total:4.0%} | epoch {runner.epoch + 1}/{runner.max_epochs} '
-            f'| loss {loss:.3f}{chance} | lr {lr:.2e} '
-            f'| {images_per_s:.0f} images/s | {datetime.timedelta(seconds=round(remaining))} left'
-        )
+        loss = runner.message_hub.get_scalar('train/loss').mean(steps)
+        parts = [
+            f'{_bar(done / total)} {done / total:4.0%}',
+            f'epoch {runner.epoch + 1}/{runner.max_epochs}',
+            f'loss {loss:.3f}{self._describe_learning(runner)}',
+            f'{images_per_s:.0f} img/s{_data_wait(runner, steps)}',
+            _memory(),
+            f'{datetime.timedelta(seconds=round(remaining))} left',
+        ]
+        return ' | '.join(parts)
+
+    def _describe_learning(self, runner: Runner) -> str:
+        status = runner.message_hub.get_info('monitor', None)
+        model = dist.unwrap(runner.model)
+        if status is None:
+            known = hasattr(model, 'chance_level')
+            return f' (chance {model.chance_level(_batch_size(runner)):.3f})' if known else ''
+        progress = f' {status["progress"]:.0f} %' if math.isfinite(status['progress']) else ''
+        knn = '' if status['knn'] is None else f' | k-NN {100 * status["knn"]:.0f}%'
+        known = math.isfinite(status['chance'])
+        levels = f' (chance {status["chance"]:.2f}, floor {status["floor"]:.2f})' if known else ''
+        return f'{levels}{progress} {status["state"]}{knn}'
 
     def _console_handlers(self, runner: Runner) -> list[logging.Handler]:
         return [handler for handler in runner.logger.handlers if type(handler) is logging.StreamHandler]
@@ -107,6 +122,27 @@ def _batch_size(runner: Runner) -> int:
     return loader.batch_size if loader.batch_size is not None else loader.batch_sampler.batch_size
 
 
-def _bar(fraction: float, width: int = 20) -> str:
+def _data_wait(runner: Runner, steps: int) -> str:
+    """The share of the time that training waited for images; nothing without MMEngine's timer."""
+    scalars = runner.message_hub.log_scalars
+    if not {'train/time', 'train/data_time'} <= set(scalars):
+        return ''
+    share = scalars['train/data_time'].mean(steps) / max(scalars['train/time'].mean(steps), 1e-9)
+    return f', {share:.0%} waiting'
+
+
+def _memory() -> str:
+    """The largest amount in use so far: of the GPU, or without one of this process."""
+    if torch.cuda.is_available():
+        num_bytes = torch.cuda.max_memory_allocated()
+    else:
+        import resource  # not on Windows
+
+        unit = 1 if sys.platform == 'darwin' else 1024
+        num_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return f'{num_bytes / 2**30:.1f} GB'
+
+
+def _bar(fraction: float, width: int = 12) -> str:
     filled = int(fraction * width)
     return '#' * filled + '.' * (width - filled)

@@ -34,6 +34,8 @@ class ContrastiveHead(BaseModule):
         ValueError: ``temperature`` is not above 0.
     """
 
+    observed: dict[str, Tensor] | None = None  # where a monitor finds what the first call has compared
+
     def __init__(
         self,
         predictor: dict | None = None,
@@ -67,9 +69,17 @@ class ContrastiveHead(BaseModule):
         q = self.query(z)
         n = len(keys) // dist.world_size()
         own = (torch.arange(n, device=q.device) + dist.rank_offset(n)).repeat(len(q) // n)  # (R * N,)
+        if self.observed is not None and 'q' not in self.observed:  # of a step's directions the first
+            self._note(q, keys, own, queue)
         if queue is None:
             return self._compare(q, keys, own)
         return self._compare(q, queue, torch.zeros_like(own), keys[own])
+
+    def _note(self, q: Tensor, keys: Tensor, own: Tensor, queue: Tensor | None) -> None:
+        if queue is None:
+            self.observed.update(q=q.detach(), keys=keys.detach(), labels=own)
+        else:
+            self.observed.update(q=q.detach(), keys=queue, labels=torch.zeros_like(own), positives=keys.detach()[own])
 
     def _compare(self, q: Tensor, keys: Tensor, labels: Tensor, positives: Tensor | None = None) -> Tensor:
         plain = type(self.loss_module).forward is InfoNCELoss.forward  # another loss gets its logits

@@ -37,11 +37,16 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, k: Tensor) -> None:
-        """Replace the oldest keys by unit-length rows (M, D); of more than K rows the last K stay."""
+        """Replace the oldest keys by unit-length rows (M, D); of more than K rows the last K stay.
+
+        A row that is not finite replaces nothing: one bad image would spoil the loss of all steps until its key leaves.
+        """
         skipped = max(len(k) - len(self), 0)
-        columns = self.pointer + torch.arange(skipped, len(k), device=k.device)  # never read back to the host
-        self.keys.index_copy_(1, columns % len(self), k[skipped:].T.to(self.keys.dtype))
-        self.pointer.add_(len(k)).remainder_(len(self))
+        columns = (self.pointer + torch.arange(skipped, len(k), device=k.device)) % len(self)  # stays on the device
+        k = k[skipped:].to(self.keys.dtype)
+        kept = torch.where(k.isfinite().all(dim=1, keepdim=True), k, self.keys[:, columns].T)
+        self.keys.index_copy_(1, columns, kept.T)
+        self.pointer.add_(skipped + len(k)).remainder_(len(self))
         self.filled.add_(len(k)).clamp_(max=len(self))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:

@@ -58,11 +58,11 @@ def test_lines_tell_where_training_is(tmp_path, capsys):
     assert len(lines) == 9
     # Step 5 of 9 is the second of epoch 2. A chance level of 100 + 4 images says which batch size was passed on.
     assert re.fullmatch(
-        r'#{11}\.{9}  56% \| epoch 2/3 \| loss 5\.000 \(chance 104\.000\) \| lr 2\.50e-01 '
-        r'\| \d+ images/s \| 0:00:0\d left',
+        r'#{6}\.{6}  56% \| epoch 2/3 \| loss 5\.000 \(chance 104\.000\) '
+        r'\| \d+ img/s, \d+% waiting \| \d+\.\d GB \| 0:00:0\d left',
         lines[4],
     )
-    assert lines[-1].startswith('#' * 20 + ' 100% | epoch 3/3')
+    assert lines[-1].startswith('#' * 12 + ' 100% | epoch 3/3')
 
 
 def test_few_lines_where_the_output_is_no_terminal(tmp_path, capsys):

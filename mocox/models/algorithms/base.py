@@ -44,6 +44,9 @@ class MomentumContrast(BaseModel):
         ValueError: ``base_momentum`` outside [0, 1]; ``chunk_size`` below 1, or below 2 with BatchNorm in the backbone.
     """
 
+    observe = False  # a monitor sets it; then a step leaves in ``observed`` what it has compared, detached
+    observed: dict[str, Tensor] | None = None
+
     def __init__(
         self,
         backbone: dict,
@@ -99,6 +102,7 @@ class MomentumContrast(BaseModel):
     def forward(self, inputs: list[Tensor] | Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """MMEngine's entry: ``mode='loss'`` takes views and trains, ``'tensor'`` takes images and gives features."""
         if mode == 'loss':
+            self.observed = self.head.observed = {} if self.observe else None
             return self.loss(inputs, data_samples)
         if mode == 'tensor':
             return self.extract_feat(inputs)
@@ -113,6 +117,27 @@ class MomentumContrast(BaseModel):
         loss, log_vars = super().parse_losses(losses)
         means = torch.stack([value.detach() for value in log_vars.values()])
         return loss, dict(zip(log_vars, dist.all_reduce_sum(means) / dist.world_size(), strict=True))
+
+    def chance_level(self, batch_size: int) -> float:
+        """Loss of a model that has learned nothing, for ``batch_size`` images on each process."""
+        raise NotImplementedError
+
+    def floor_level(self, batch_size: int) -> float:
+        """Least loss that there is, for ``batch_size`` images on each process."""
+        raise NotImplementedError
+
+    def num_keys(self, batch_size: int) -> int:
+        """Keys that each query is compared with, its positive one among them."""
+        return batch_size * dist.world_size()
+
+    def queue_fill(self) -> float:
+        """The real keys' share of the queue; 1 without a queue."""
+        return 1.0
+
+    @property
+    def loss_weight(self) -> float:
+        """The constant factor of the head's loss."""
+        return getattr(getattr(self.head, 'loss_module', None), 'loss_weight', 1.0)
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Features (B, C) of images (B, 3, S, S): the query backbone's last output, averaged over positions."""
@@ -146,4 +171,6 @@ class MomentumContrast(BaseModel):
             features = backbone(torch.cat(views))[-1].chunk(len(views))
         else:
             features = [encode_in_chunks(backbone, x, self.chunk_size, interleave) for x in views]
+        if self.observed is not None and backbone is self.backbone:
+            self.observed['features'] = average_positions(features[0].detach())
         return [neck((feature,))[-1] for feature in features]

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mocox import dist
 from mocox.models.algorithms.base import MomentumContrast
 from mocox.models.chunks import encode_in_chunks
 from mocox.models.necks import average_positions
 from mocox.registry import MODELS
+from mocox.schedules import info_nce_floor
 
 
 @MODELS.register_module()
@@ -74,12 +74,18 @@ class FastMoCo(MomentumContrast):
         patches = split_grid(x, self.num_splits)
         features = average_positions(encode_in_chunks(self.backbone, patches, chunk_size, interleave=self.batch_norm))
         patches = features.chunk(self.num_splits**2)
+        if self.observed is not None:
+            self.observed.setdefault('features', sum(patches).detach() / len(patches))  # of the first view
         means = [sum(chosen) / self.num_combined for chosen in combinations(patches, self.num_combined)]
         return self.neck((torch.cat(means),))[-1]
 
     def chance_level(self, batch_size: int) -> float:
         """Loss of a model that has learned nothing, for ``batch_size`` images on each process."""
-        return log(batch_size * dist.world_size())
+        return self.loss_weight * log(self.num_keys(batch_size))
+
+    def floor_level(self, batch_size: int) -> float:
+        """Least loss that there is, for ``batch_size`` images on each process."""
+        return self.loss_weight * info_nce_floor(self.num_keys(batch_size), self.head.temperature)
 
 
 def split_grid(x: Tensor, num_splits: int) -> Tensor:

@@ -47,3 +47,7 @@ class MoBY(MoCo):
     def chance_level(self, batch_size: int) -> float:
         """Loss of a model that has learned nothing, given the keys that the queues hold so far."""
         return 2 * super().chance_level(batch_size)
+
+    def floor_level(self, batch_size: int) -> float:
+        """Least loss that there is."""
+        return 2 * super().floor_level(batch_size)

@@ -14,7 +14,7 @@ from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
 from mocox.models.key_queue import KeyQueue
 from mocox.models.shuffle_bn import draw_permutation, shuffle_rows, unshuffle_rows
 from mocox.registry import MODELS
-from mocox.schedules import queue_chance_level
+from mocox.schedules import info_nce_floor, queue_chance_level
 
 
 @MODELS.register_module()
@@ -94,7 +94,20 @@ class MoCo(MomentumContrast):
 
     def chance_level(self, batch_size: int) -> float:
         """Loss of a model that has learned nothing, given the keys that the queue holds so far."""
-        return queue_chance_level(int(self.queue.filled), len(self.queue), self.head.temperature)
+        filled, length = int(self.queue.filled), len(self.queue)
+        return self.loss_weight * queue_chance_level(filled, length, self.head.temperature)
+
+    def floor_level(self, batch_size: int) -> float:
+        """Least loss that there is."""
+        return self.loss_weight * info_nce_floor(self.num_keys(batch_size), self.head.temperature)
+
+    def num_keys(self, batch_size: int) -> int:
+        """Keys that each query is compared with, its positive one among them."""
+        return 1 + len(self.queue)
+
+    def queue_fill(self) -> float:
+        """The real keys' share of the queue."""
+        return int(self.queue.filled) / len(self.queue)
 
 
 def warn_of_leaking_statistics(model: MoCo, batch_size: int) -> None:

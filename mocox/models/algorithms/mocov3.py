@@ -4,10 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mocox import dist
 from mocox.models.algorithms.base import MomentumContrast
 from mocox.registry import MODELS
-from mocox.schedules import in_batch_chance_level
+from mocox.schedules import in_batch_chance_level, in_batch_floor
 
 
 @MODELS.register_module()
@@ -50,4 +49,8 @@ class MoCoV3(MomentumContrast):
 
     def chance_level(self, batch_size: int) -> float:
         """Loss of a model that has learned nothing, for ``batch_size`` images on each process."""
-        return in_batch_chance_level(batch_size * dist.world_size(), self.head.temperature)
+        return self.loss_weight * in_batch_chance_level(self.num_keys(batch_size), self.head.temperature)
+
+    def floor_level(self, batch_size: int) -> float:
+        """Least loss that there is, for ``batch_size`` images on each process."""
+        return self.loss_weight * in_batch_floor(self.num_keys(batch_size), self.head.temperature)

@@ -1,0 +1,98 @@
+"""Copies of a run's state in memory: all of it to go back to, and what a forward pass alone changes."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from mocox.models.key_queue import KeyQueue
+
+
+class Snapshot:
+    """Weights, momentum encoder, queue, statistics and the optimizer's state, on the device they live on.
+
+    Learning rates are not part of it: the schedules go on.
+
+    Args:
+        model: The algorithm.
+        optimizer: Its optimizer.
+        iteration: When it was taken.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, iteration: int) -> None:
+        self.iteration = iteration
+        self.tensors = [t.detach() for t in (*model.parameters(), *model.buffers())]
+        self.copies = [t.clone() for t in self.tensors]
+        self.optimizer = optimizer
+        self.state = _copy_state(optimizer.state)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Goes back; can be done more than once."""
+        for tensor, copy in zip(self.tensors, self.copies, strict=True):
+            tensor.copy_(copy)
+        self.optimizer.state.clear()
+        self.optimizer.state.update(_copy_state(self.state))
+
+
+def _copy_state(state: dict) -> dict:
+    return {
+        param: {name: value.clone() if isinstance(value, Tensor) else value for name, value in entries.items()}
+        for param, entries in state.items()
+    }
+
+
+class Statistics:
+    """The running statistics of all BatchNorm layers, which a forward pass writes before any gradient is known.
+
+    Args:
+        model: The algorithm.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        self.buffers = [buffer for m in layers for buffer in (m.running_mean, m.running_var)]
+        self.backup = self._flat()
+
+    def _flat(self) -> Tensor | None:
+        return torch.cat([buffer.flatten() for buffer in self.buffers]) if self.buffers else None
+
+    def keep(self) -> None:
+        """Remembers the present ones."""
+        self.backup = self._flat()
+
+    @torch.no_grad()
+    def restore_where(self, bad: Tensor) -> None:
+        """Goes back to those remembered if the scalar ``bad`` is not 0, without reading it on the host."""
+        if self.backup is None:
+            return
+        chosen = torch.where(bad > 0, self.backup, self._flat())
+        parts = chosen.split([buffer.numel() for buffer in self.buffers])
+        torch._foreach_copy_(self.buffers, [p.view_as(b) for p, b in zip(parts, self.buffers, strict=True)])
+
+
+class QueueUndo:
+    """The keys that the next steps will overwrite, so that a bad step can be repeated as it was.
+
+    Args:
+        model: The algorithm.
+        num_keys: Keys that will be written to each queue.
+    """
+
+    def __init__(self, model: nn.Module, num_keys: int) -> None:
+        self.entries = []
+        for name, queue in model.named_modules():
+            if isinstance(queue, KeyQueue):
+                span = torch.arange(min(num_keys, len(queue)), device=queue.keys.device)
+                columns = (queue.pointer + span) % len(queue)
+                old = dict(keys=queue.keys[:, columns], pointer=queue.pointer.clone(), filled=queue.filled.clone())
+                self.entries.append((name, columns, old))
+
+    def apply(self, state_dict: dict[str, Tensor]) -> None:
+        """Puts them into a copy of the model's state."""
+        for name, columns, old in self.entries:
+            keys = state_dict[f'{name}.keys'].clone()
+            keys[:, columns] = old['keys']
+            state_dict.update(
+                {f'{name}.keys': keys, f'{name}.pointer': old['pointer'], f'{name}.filled': old['filled']}
+            )

@@ -1,0 +1,299 @@
+"""In what state a run is, in words: a small machine over plain numbers, without torch."""
+
+from collections import deque
+from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
+
+WARMING = 'queue warming'
+AT_CHANCE = 'at chance'
+LEARNING = 'learning'
+SATURATED = 'saturated'
+SHORTCUT = 'shortcut suspected'
+COLLAPSED = 'collapsed'
+DIVERGING = 'diverging'
+BAD = (SHORTCUT, COLLAPSED, DIVERGING)
+
+CAUSES: dict[str, list[str]] = {
+    WARMING: [
+        'the queue still holds random vectors, easy to tell apart: the loss rises until real keys have filled it'
+    ],
+    AT_CHANCE: [
+        'the learning rate is too low, too high, or still in its warm-up',
+        'the momentum is too large for a small data set: try base_momentum=0.99',
+        'temperature 1.0 with a vision transformer: the paper has 0.2',
+        'the two views have nothing in common: look at tools/browse_views.py',
+    ],
+    SATURATED: [
+        'the contrastive task is solved: a larger batch, a longer queue or stronger augmentation make it harder',
+    ],
+    SHORTCUT: [
+        'augmentation is too weak, so that colours or low-level detail give the pair away (p of colour jitter, blur)',
+        'BatchNorm leaks which images share a batch: shuffle it, use SplitBN, and no SyncBN with a queue',
+        'most images are near duplicates, for instance frames of a video',
+    ],
+    COLLAPSED: [
+        'the learning rate is too high, or a spike of the gradient was not caught: StabilityHook on_spike="skip"',
+        'the momentum is 0 or very small, so that keys and queries move together',
+        'the projector or predictor lost its BatchNorm or its weights',
+        'no negatives: a loss of your own that only pulls together',
+    ],
+    DIVERGING: [
+        'the learning rate is too high for this batch: lower optim_wrapper.optimizer.lr, or lengthen the warm-up',
+        'the patch projection is trained: stop_grad_conv1=True keeps it at its initial value',
+        'float16 overflows: use bfloat16',
+        'an image or a loss of your own gives a value that is not finite: tools/replay_step.py on the dump says where',
+    ],
+}
+
+# What separates the states. Shares are of 1.
+CHANCE_PROGRESS = 5.0  # percent of the way to the floor that chance alone does not give
+BACK_AT_CHANCE = 1.0  # percent: a run that has learned a little is at chance again only when that is lost
+SOLVED_ACCURACY = 0.95  # contrastive top-1 of a task that is as good as solved
+SHORTCUT_ACCURACY = 0.9
+FLAT_KNN = 0.05  # share of the k-NN classifier's initial error that must be gone by then
+SHORTCUT_READINGS = 20  # readings at that accuracy before a flat k-NN means anything
+STALLED_PROGRESS = 1.0  # percent over the last half of the window
+ALIKE_COSINE = 0.98  # of queries with other images' keys
+FLAT_STD = 0.01  # of unit-length features, 1 where they are spread evenly
+NO_RANK = 1.05  # effective rank of features that all point the same way
+LOST_PROGRESS = 30.0  # percent lost since the best
+SHRUNK_STD = 0.1  # of the features' initial spread, where the run is at chance besides
+SHRUNK_RANK = 2.0
+EXPLODED_GRADIENT = 1000.0  # times the median of the window
+WINDOW = 50  # readings that are remembered
+
+
+@dataclass
+class Reading:
+    """What the monitors have measured at one iteration; None where they could not.
+
+    Args:
+        iteration: Optimizer steps and micro-batches so far.
+        loss: Mean since the last reading, in nats.
+        progress: Percent of the way from chance to the floor; NaN where undefined.
+        fill: Real keys' share of the queue.
+        top1: Contrastive accuracy, 0 to 1.
+        negative_cosine: Mean cosine of queries with other images' keys.
+        feature_std: Standard deviation of unit-length features, 1 where they are spread evenly.
+        effective_rank: RankMe of the features.
+        knn: Accuracy of the k-NN classifier, 0 to 1.
+        grad_norm: Norm of the whole gradient.
+        skipped: Steps not taken since the last reading, because their gradient was not finite.
+    """
+
+    iteration: int
+    loss: float
+    progress: float
+    fill: float = 1.0
+    top1: float | None = None
+    negative_cosine: float | None = None
+    feature_std: float | None = None
+    effective_rank: float | None = None
+    knn: float | None = None
+    grad_norm: float | None = None
+    skipped: int = 0
+
+
+@dataclass
+class Verdict:
+    """A state with its reasons.
+
+    Args:
+        state: One of the constants of this module.
+        message: One sentence for a person.
+        evidence: The numbers behind it.
+        causes: What usually brings it about, most frequent first.
+    """
+
+    state: str
+    message: str
+    evidence: dict[str, float] = field(default_factory=dict)
+    causes: list[str] = field(default_factory=list)
+
+
+class TrainingState:
+    """Decides from a run's readings what state it is in.
+
+    A new state holds from its second reading in a row, so that one odd batch changes nothing; a loss that is not finite
+    counts at once.
+
+    Args:
+        patience: Iterations at chance after which that is worth a warning.
+    """
+
+    def __init__(self, patience: int = 500) -> None:
+        self.patience = patience
+        self.window: deque[Reading] = deque(maxlen=WINDOW)
+        self.state: str | None = None
+        self.candidate: str | None = None
+        self.since = 0  # iteration at which the present state began
+        self.best_progress: float | None = None
+        self.first_std: float | None = None
+        self.first_knn: float | None = None
+        self.best_knn: float | None = None
+        self.solved_readings = 0
+        self.skipped = 0
+        self.worst: list[str] = []  # bad states that the run has been in
+
+    def update(self, reading: Reading) -> Verdict:
+        """Takes a reading into account and says what state the run is in now."""
+        self._remember(reading)
+        verdict = self._judge(reading)
+        confirmed = verdict.state == self.candidate or not isfinite(reading.loss) or self.state is None
+        self.candidate = verdict.state
+        if verdict.state != self.state and not confirmed:
+            verdict = Verdict(self.state, self._describe(self.state, reading))
+        if verdict.state != self.state:
+            self.since = 0 if self.state is None else reading.iteration
+            self.state = verdict.state
+            if verdict.state in BAD and verdict.state not in self.worst:
+                self.worst.append(verdict.state)
+        if verdict.state == AT_CHANCE:
+            num = reading.iteration - self.since
+            verdict.message = f'at chance for {num:,} iteration{"s" * (num != 1)}'
+            if self.since == 0 and not self.needs_help(reading.iteration):
+                verdict.message += ', as every run is at first'
+        return verdict
+
+    def needs_help(self, iteration: int) -> bool:
+        """Whether a person should look at the run."""
+        return self.state in BAD or (self.state == AT_CHANCE and iteration - self.since >= self.patience)
+
+    def _remember(self, reading: Reading) -> None:
+        self.window.append(reading)
+        self.skipped += reading.skipped
+        if isfinite(reading.progress):
+            progress = self._smooth_progress()
+            self.best_progress = progress if self.best_progress is None else max(self.best_progress, progress)
+        if self.first_std is None:
+            self.first_std = reading.feature_std
+        if reading.knn is not None:
+            self.first_knn = reading.knn if self.first_knn is None else self.first_knn
+            self.best_knn = max(reading.knn, self.best_knn or 0.0)
+        self.solved_readings += (reading.top1 or 0.0) >= SHORTCUT_ACCURACY
+
+    def _smooth_progress(self, readings: int = 3) -> float:
+        recent = [r.progress for r in list(self.window)[-readings:] if isfinite(r.progress)]
+        return sum(recent) / len(recent) if recent else 0.0
+
+    def _judge(self, r: Reading) -> Verdict:
+        for find in (self._diverging, self._collapsed, self._warming, self._shortcut, self._saturated):
+            evidence = find(r)
+            if evidence:
+                state = find.__name__.strip('_')
+                state = {'warming': WARMING, 'shortcut': SHORTCUT}.get(state, state)
+                return Verdict(state, self._describe(state, r), evidence, CAUSES[state])
+        progress = self._smooth_progress()
+        if progress < (BACK_AT_CHANCE if self.state == LEARNING else CHANCE_PROGRESS):
+            evidence = dict(loss=r.loss, progress=progress)
+            return Verdict(AT_CHANCE, self._describe(AT_CHANCE, r), evidence, CAUSES[AT_CHANCE])
+        return Verdict(LEARNING, self._describe(LEARNING, r), dict(loss=r.loss, progress=progress))
+
+    def _diverging(self, r: Reading) -> dict[str, float]:
+        if not isfinite(r.loss):
+            return dict(loss=r.loss)
+        if sum(x.skipped for x in list(self.window)[-3:]) >= 3:
+            return dict(skipped_steps=float(self.skipped))
+        progress = self._smooth_progress()
+        best = self.best_progress
+        if r.fill >= 1 and best is not None and best - progress > LOST_PROGRESS:
+            return dict(loss=r.loss, progress=progress, best_progress=best)
+        norms = sorted(x.grad_norm for x in self.window if x.grad_norm is not None)
+        if r.grad_norm is not None and len(norms) >= 10 and r.grad_norm > EXPLODED_GRADIENT * norms[len(norms) // 2]:
+            return dict(grad_norm=r.grad_norm, median_grad_norm=norms[len(norms) // 2])
+        return {}
+
+    def _collapsed(self, r: Reading) -> dict[str, float]:
+        evidence = {}
+        if r.negative_cosine is not None and r.negative_cosine > ALIKE_COSINE:
+            evidence['negative_cosine'] = r.negative_cosine
+        if r.feature_std is not None and r.feature_std < FLAT_STD:
+            evidence['feature_std'] = r.feature_std
+        if r.effective_rank is not None and r.effective_rank < NO_RANK:
+            evidence['effective_rank'] = r.effective_rank
+        if r.feature_std is not None and r.effective_rank is not None and self._smooth_progress() < CHANCE_PROGRESS:
+            slack = 2 if self.state == COLLAPSED else 1  # so that it does not come and go
+            if r.feature_std < slack * SHRUNK_STD * self.first_std and r.effective_rank < slack * SHRUNK_RANK:
+                evidence = dict(feature_std=r.feature_std, first_std=self.first_std, effective_rank=r.effective_rank)
+        return evidence
+
+    def _warming(self, r: Reading) -> dict[str, float]:
+        return dict(fill=r.fill, loss=r.loss) if r.fill < 1 else {}
+
+    def _shortcut(self, r: Reading) -> dict[str, float]:
+        if self.first_knn is None or self.solved_readings < SHORTCUT_READINGS or (r.top1 or 0) < SHORTCUT_ACCURACY:
+            return {}
+        if self.best_knn - self.first_knn >= FLAT_KNN * (1 - self.first_knn):
+            return {}
+        return dict(contrastive_top1=r.top1, knn=r.knn or 0.0, first_knn=self.first_knn)
+
+    def _saturated(self, r: Reading) -> dict[str, float]:
+        progresses = [x.progress for x in self.window if isfinite(x.progress)]
+        half = len(progresses) // 2
+        if r.top1 is None or r.top1 < SOLVED_ACCURACY or len(progresses) < WINDOW:
+            return {}
+        gain = sum(progresses[half:]) / (len(progresses) - half) - sum(progresses[:half]) / half
+        return dict(contrastive_top1=r.top1, progress=progresses[-1], gain=gain) if gain < STALLED_PROGRESS else {}
+
+    def _describe(self, state: str, r: Reading) -> str:
+        progress = self._smooth_progress()
+        top1 = '' if r.top1 is None else f', contrastive top-1 {100 * r.top1:.0f} %'
+        knn = '' if r.knn is None else f', k-NN {100 * r.knn:.0f} %'
+        best = self.best_progress or 0.0
+        return {
+            WARMING: f'the queue is {100 * r.fill:.0f} % full: until then the loss rises, which is normal',
+            AT_CHANCE: 'at chance',
+            LEARNING: f'learning: {progress:.0f} % of the way from chance to the floor{top1}{knn}',
+            SATURATED: f'saturated: the contrastive task is as good as solved{top1}, the loss stands still{knn}',
+            SHORTCUT: f'shortcut suspected: the task is solved{top1}, but k-NN does not rise{knn}',
+            COLLAPSED: 'collapsed: the features of different images are all but equal',
+            DIVERGING: f'diverging: loss {r.loss:.3g}, progress {progress:.0f} % after {best:.0f} % at best'
+            + (f', {self.skipped} steps skipped' if self.skipped else ''),
+        }[state]
+
+    def state_dict(self) -> dict:
+        """Plain types, for a checkpoint."""
+        plain = {name: value for name, value in vars(self).items() if name not in ('window', 'patience')}
+        return dict(plain, worst=list(self.worst), window=[asdict(r) for r in self.window])
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continues where :meth:`state_dict` was taken."""
+        known = {f.name for f in fields(Reading)}
+        window = [Reading(**{k: v for k, v in r.items() if k in known}) for r in state['window']]
+        vars(self).update({name: value for name, value in state.items() if name != 'window'})
+        self.window = deque(window, maxlen=WINDOW)
+
+
+def final_verdict(state: TrainingState, chance: float, knn_chance: float | None = None) -> str:
+    """One paragraph on the whole run.
+
+    Args:
+        state: The machine after the last reading.
+        chance: Loss in nats of a model that knows nothing.
+        knn_chance: Accuracy of always answering the most frequent class, 0 to 1.
+    """
+    if not state.window:
+        return 'The run was too short to tell whether it learned: the monitors have read nothing.'
+    last = state.window[-1]
+    learned = state.state in (LEARNING, SATURATED)
+    head = {True: 'The run learned', False: 'The run did not learn'}[learned]
+    if state.state == WARMING:
+        head = 'The run ended before its queue was full'
+    elif state.state == SHORTCUT:
+        head = 'The run solved the contrastive task, perhaps by a shortcut'
+    parts = [f'loss {last.loss:.3f} (chance {chance:.3f}), {state._smooth_progress():.0f} % of the way to its floor']
+    if last.top1 is not None:
+        parts.append(f'contrastive top-1 {100 * last.top1:.0f} %')
+    if last.knn is not None and state.first_knn is not None:
+        by_chance = '' if knn_chance is None else f', the largest class alone is {100 * knn_chance:.0f} %'
+        parts.append(f'k-NN from {100 * state.first_knn:.0f} to {100 * last.knn:.0f} %{by_chance}')
+    if last.effective_rank is not None:
+        parts.append(f'effective rank of the features {last.effective_rank:.1f}')
+    text = f'{head}: {"; ".join(parts)}. State at the end: {state.state}.'
+    if state.skipped:
+        text += f' {state.skipped} steps were skipped because their gradient was not finite.'
+    if earlier := [name for name in state.worst if name != state.state]:
+        text += f' On the way it was: {", ".join(earlier)}.'
+    if not learned and state.state in CAUSES:
+        text += f' Usual causes: {"; ".join(CAUSES[state.state])}.'
+    return text

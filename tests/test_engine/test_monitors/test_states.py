@@ -1,0 +1,178 @@
+"""The machine on made-up runs of every kind; each number below is what such a run would show."""
+
+import json
+from math import inf, nan
+
+import pytest
+
+from mocox.engine.monitors.states import (
+    AT_CHANCE,
+    COLLAPSED,
+    DIVERGING,
+    LEARNING,
+    SATURATED,
+    SHORTCUT,
+    WARMING,
+    Reading,
+    TrainingState,
+    final_verdict,
+)
+
+CHANCE = 8.0
+
+
+def run(*readings: dict, patience: int = 200, machine: TrainingState | None = None):
+    """Feeds readings ten iterations apart; returns the machine and all verdicts."""
+    machine = machine or TrainingState(patience)
+    start = machine.window[-1].iteration if machine.window else 0
+    verdicts = []
+    for number, values in enumerate(readings, start=1):
+        values = dict(
+            dict(progress=0.0, feature_std=0.5, effective_rank=20.0, negative_cosine=0.0, top1=0.01), **values
+        )
+        loss = values.pop('loss', CHANCE * (1 - values['progress'] / 200))
+        verdicts.append(machine.update(Reading(start + 10 * number, loss, **values)))
+    return machine, verdicts
+
+
+def ramp(name: str, start: float, end: float, num: int = 30, **others) -> list[dict]:
+    return [{name: start + (end - start) * i / (num - 1), **others} for i in range(num)]
+
+
+def states(verdicts) -> list[str]:
+    """The sequence of states without repetitions."""
+    return [v.state for i, v in enumerate(verdicts) if i == 0 or v.state != verdicts[i - 1].state]
+
+
+def test_a_healthy_run():
+    machine, verdicts = run(*[dict(progress=p, top1=p / 100, knn=0.3 + p / 200) for p in range(0, 60, 2)])
+    assert states(verdicts) == [AT_CHANCE, LEARNING]
+    assert not machine.needs_help(300)
+    assert '57 % of the way' in verdicts[-1].message or '56 % of the way' in verdicts[-1].message
+    assert verdicts[-1].causes == []
+    assert final_verdict(machine, CHANCE, 0.1).startswith('The run learned: loss ')
+    assert 'k-NN from 30 to 59 %, the largest class alone is 10 %' in final_verdict(machine, CHANCE, 0.1)
+
+
+def test_stuck_at_chance():
+    machine, verdicts = run(*[dict(progress=(-1) ** i) for i in range(19)])
+    assert verdicts[-1].message == 'at chance for 190 iterations, as every run is at first'
+    assert not machine.needs_help(190)
+    _, more = run(*[dict(progress=0.0)] * 5, machine=machine)
+    assert machine.needs_help(240)
+    assert more[-1].message == 'at chance for 240 iterations'
+    assert any('base_momentum=0.99' in cause for cause in more[-1].causes)
+    text = final_verdict(machine, CHANCE)
+    assert text.startswith('The run did not learn')
+    assert 'Usual causes: the learning rate' in text
+
+
+def test_noise_around_the_threshold_is_no_change():
+    _, verdicts = run(*ramp('progress', 0, 9, 10), *[dict(progress=p) for p in (3, 7, 2, 6, 3, 8, 4, 6)])
+    assert states(verdicts) == [AT_CHANCE, LEARNING]
+
+
+def test_worse_than_chance_at_first_is_no_divergence():
+    """Random queries in few dimensions lose to equal ones."""
+    _, verdicts = run(*ramp('progress', -30, 20, 30))
+    assert states(verdicts) == [AT_CHANCE, LEARNING]
+
+
+def test_a_queue_that_fills():
+    filling = [dict(fill=i / 10, progress=nan if i < 2 else 40 - 4 * i, loss=5 + i / 5) for i in range(10)]
+    machine, verdicts = run(*filling, *ramp('progress', 4, 30, 10))
+    assert states(verdicts) == [WARMING, AT_CHANCE, LEARNING]
+    assert '90 % full' in verdicts[9].message
+    assert not machine.worst
+
+
+def test_ended_before_the_queue_was_full():
+    machine, _ = run(dict(fill=0.1), dict(fill=0.2))
+    assert final_verdict(machine, CHANCE).startswith('The run ended before its queue was full')
+
+
+def test_saturated():
+    machine, verdicts = run(*ramp('progress', 0, 80, 20, top1=0.97), *[dict(progress=80.0, top1=0.99)] * 70)
+    assert states(verdicts) == [AT_CHANCE, LEARNING, SATURATED]
+    assert not machine.needs_help(900)
+    assert verdicts[-1].evidence['gain'] < 1
+    assert final_verdict(machine, CHANCE).startswith('The run learned')
+
+
+def test_shortcut():
+    machine, verdicts = run(*[dict(progress=70.0, top1=0.98, knn=0.26 + 0.01 * (i % 2)) for i in range(30)])
+    assert states(verdicts) == [LEARNING, SHORTCUT]
+    assert machine.needs_help(300)
+    assert verdicts[-1].evidence['contrastive_top1'] == 0.98
+    assert 'perhaps by a shortcut' in final_verdict(machine, CHANCE)
+
+
+def test_an_easy_task_with_rising_knn_is_no_shortcut():
+    _, verdicts = run(*[dict(progress=70.0, top1=0.98, knn=0.26 + 0.004 * i) for i in range(40)])
+    assert SHORTCUT not in states(verdicts)
+
+
+def test_without_labels_there_is_no_shortcut():
+    _, verdicts = run(*[dict(progress=70.0, top1=0.98)] * 40)
+    assert SHORTCUT not in states(verdicts)
+
+
+@pytest.mark.parametrize('signal', [dict(negative_cosine=0.995), dict(feature_std=0.004), dict(effective_rank=1.01)])
+def test_collapsed(signal):
+    machine, verdicts = run(*ramp('progress', 0, 40), *[dict(progress=35.0, **signal)] * 2)
+    assert verdicts[-2].state == LEARNING  # one odd batch is none
+    assert verdicts[-1].state == COLLAPSED
+    assert verdicts[-1].evidence == signal
+    assert machine.needs_help(320)
+
+
+def test_shrinking_features_at_chance_are_a_collapse():
+    shrunk = dict(feature_std=0.04, effective_rank=1.6)
+    assert states(run(*[dict()] * 3, *[shrunk] * 3)[1]) == [AT_CHANCE, COLLAPSED]
+    assert COLLAPSED not in states(run(*[dict()] * 3, *[dict(shrunk, progress=40.0)] * 6)[1])
+    comes_and_goes = [dict(shrunk, feature_std=s) for s in (0.04, 0.04, 0.06, 0.04, 0.07, 0.06)]
+    assert states(run(*[dict()] * 3, *comes_and_goes)[1]) == [AT_CHANCE, COLLAPSED]
+
+
+@pytest.mark.parametrize('value', [nan, inf])
+def test_not_a_number_counts_at_once(value):
+    machine, verdicts = run(*ramp('progress', 0, 40), dict(loss=value, progress=nan))
+    assert verdicts[-1].state == DIVERGING
+    assert machine.needs_help(310)
+
+
+def test_loses_what_it_had_learned():
+    machine, verdicts = run(*ramp('progress', 0, 50), *ramp('progress', 48, 5, 10))
+    assert states(verdicts) == [AT_CHANCE, LEARNING, DIVERGING]
+    assert verdicts[-1].evidence['best_progress'] > 45
+    _, recovered = run(*ramp('progress', 10, 60), machine=machine)
+    assert recovered[-1].state == LEARNING
+    assert 'On the way it was: diverging' in final_verdict(machine, CHANCE)
+
+
+def test_skipped_steps():
+    machine, verdicts = run(*ramp('progress', 0, 40), *[dict(progress=40.0, skipped=2)] * 3)
+    assert verdicts[-1].state == DIVERGING
+    assert '6 steps were skipped' in final_verdict(machine, CHANCE)
+
+
+def test_exploding_gradient():
+    _, verdicts = run(*ramp('progress', 0, 40, grad_norm=1.0), *[dict(progress=40.0, grad_norm=5000.0)] * 2)
+    assert verdicts[-1].state == DIVERGING
+    assert verdicts[-1].evidence == dict(grad_norm=5000.0, median_grad_norm=1.0)
+
+
+def test_resumes_where_it_was():
+    first = [*ramp('progress', 0, 30, knn=0.3, top1=0.95), dict(progress=1.0)]
+    last = [dict(progress=1.0), *ramp('progress', 1, 30, 20, top1=0.95, knn=0.31)]
+    straight, expected = run(*first, *last)
+    stopped, _ = run(*first)
+    resumed = TrainingState(patience=200)
+    resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+    _, verdicts = run(*last, machine=resumed)
+    assert verdicts == expected[len(first) :]
+    assert resumed.state_dict() == straight.state_dict()
+
+
+def test_nothing_read():
+    assert 'too short' in final_verdict(TrainingState(), CHANCE)
