@@ -106,7 +106,7 @@ class ProgressHook(Hook):
         if status is None:
             known = hasattr(model, 'chance_level')
             return f' (chance {model.chance_level(_batch_size(runner)):.3f})' if known else ''
-        progress = f' {status["progress"]:.0f} %' if math.isfinite(status['progress']) else ''
+        progress = f' {status["progress"]:.0f}%' if math.isfinite(status['progress']) else ''
         knn = '' if status['knn'] is None else f' | k-NN {100 * status["knn"]:.0f}%'
         known = math.isfinite(status['chance'])
         levels = f' (chance {status["chance"]:.2f}, floor {status["floor"]:.2f})' if known else ''

@@ -428,3 +428,15 @@ def test_list_files_hold_bytes(tmp_path):
     paths, labels = parse_list(str(tmp_path / 'list.txt'))
     assert list(paths) == [b'\xe4\xff.png', b'b.png']
     assert labels.tolist() == [1, 22]
+
+
+def test_labels_for_monitoring(tmp_path):
+    """Class folders tell them whether or not items have labels; nothing else does."""
+    make_files(tmp_path, 'a/1.png', 'b/x/2.png', 'b/3.png', 'c/4.png')
+    plain, labelled = (ImageFiles(str(tmp_path), CROPS, with_labels=labels) for labels in (False, True))
+    assert plain.monitoring_labels().tolist() == labelled.monitoring_labels().tolist() == [0, 1, 1, 2]
+    assert 'label' not in plain[0]
+    make_files(tmp_path / 'one', 'all/1.png', 'all/2.png')
+    assert ImageFiles(str(tmp_path / 'one'), CROPS).monitoring_labels() is None
+    make_files(tmp_path / 'mixed', 'a/1.png', 'b/2.png', '3.png')
+    assert ImageFiles(str(tmp_path / 'mixed'), CROPS).monitoring_labels() is None

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mocox.engine.progress_hook import CLEAR_LINE, ProgressHook
+from tests.test_engine.test_monitors.tiny import model, train
 
 
 class Model(BaseModel):
@@ -63,6 +64,17 @@ def test_lines_tell_where_training_is(tmp_path, capsys):
         lines[4],
     )
     assert lines[-1].startswith('#' * 12 + ' 100% | epoch 3/3')
+
+
+def test_a_line_with_monitors_is_short_and_says_all(tmp_path, capsys):
+    train(tmp_path / 'run', epochs=30, lr=0.01, model=model(), extra=[ProgressHook(seconds=0)])
+    lines = progress_lines(capsys.readouterr().out)
+    assert max(map(len, lines)) <= 150
+    assert re.fullmatch(
+        r'#{12} 100% \| epoch 30/30 \| loss \d\.\d{3} \(chance 2\.22, floor 0\.06\) \d\d% learning \| k-NN \d+% '
+        r'\| \d+ img/s, \d+% waiting \| \d\.\d GB \| 0:00:00 left',
+        lines[-1],
+    )
 
 
 def test_few_lines_where_the_output_is_no_terminal(tmp_path, capsys):

@@ -48,3 +48,14 @@ def test_a_state_without_count_is_full():
 def test_bad_sizes(length, width):
     with pytest.raises(ValueError, match=f'queue of {length} keys of width {width}'):
         KeyQueue(length, width)
+
+
+def test_a_key_that_is_not_finite_replaces_nothing():
+    queue = KeyQueue(5, 3)
+    before = queue.keys.clone()
+    k = torch.nn.functional.normalize(torch.randn(3, 3), dim=1)
+    k[1, 2] = torch.nan
+    queue.enqueue(k)
+    assert torch.equal(queue.keys[:, [0, 2]], k[[0, 2]].T)
+    assert torch.equal(queue.keys[:, [1, 3, 4]], before[:, [1, 3, 4]])
+    assert int(queue.pointer) == 3

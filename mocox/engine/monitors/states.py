@@ -162,7 +162,7 @@ class TrainingState:
     def _remember(self, reading: Reading) -> None:
         self.window.append(reading)
         self.skipped += reading.skipped
-        if isfinite(reading.progress):
+        if isfinite(reading.progress) and reading.fill >= 1:
             progress = self._smooth_progress()
             self.best_progress = progress if self.best_progress is None else max(self.best_progress, progress)
         if self.first_std is None:
@@ -173,7 +173,8 @@ class TrainingState:
         self.solved_readings += (reading.top1 or 0.0) >= SHORTCUT_ACCURACY
 
     def _smooth_progress(self, readings: int = 3) -> float:
-        recent = [r.progress for r in list(self.window)[-readings:] if isfinite(r.progress)]
+        full = [r for r in list(self.window)[-readings:] if r.fill >= 1]  # before, chance hardly differs from the floor
+        recent = [r.progress for r in full if isfinite(r.progress)]
         return sum(recent) / len(recent) if recent else 0.0
 
     def _judge(self, r: Reading) -> Verdict:

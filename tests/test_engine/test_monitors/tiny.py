@@ -1,5 +1,6 @@
 """Runs small enough to go wrong in a second: 64 images of four kinds, 8 px, a transformer of two blocks."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -48,6 +49,14 @@ class NoNegatives(nn.Module):
 PREPROCESSOR = dict(type='ViewsPreprocessor', mean=[127.0] * 3, std=[64.0] * 3, views=[dict(), dict()])
 
 
+def model(width: int = 32, **settings) -> dict:
+    """Wide enough to learn something."""
+    cfg = config(VIT, data_preprocessor=PREPROCESSOR, **settings)
+    cfg['neck'].update(out_channels=width, hid_channels=width)
+    cfg['head']['predictor'].update(in_channels=width, out_channels=width, hid_channels=width)
+    return copy.deepcopy(cfg)
+
+
 def run_config(work_dir: Path, epochs: int = 4, lr: float = 0.02, hooks: dict | None = None, **kwargs) -> dict:
     """Config of a run of 4 steps an epoch; ``hooks`` change the monitors' settings."""
     hooks = hooks or {}
@@ -63,13 +72,17 @@ def run_config(work_dir: Path, epochs: int = 4, lr: float = 0.02, hooks: dict | 
             train_cfg=dict(by_epoch=True, max_epochs=epochs),
             optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=lr)),
             custom_hooks=[dict(type='MomentumUpdateHook')],
-            default_hooks=dict(
-                logger=dict(type='LoggerHook', interval=2),
-                checkpoint=dict(type='CheckpointHook', interval=1000, save_last=False),
-                epoch_seed=dict(type='EpochSeedHook'),
-                stability=hooks.get('stability', dict(type='StabilityHook', interval=2)),
-                monitor=hooks.get('monitor', dict(type='MonitorHook', interval=2)),
-            ),
+            default_hooks={
+                name: hook
+                for name, hook in dict(
+                    logger=dict(type='LoggerHook', interval=2),
+                    checkpoint=dict(type='CheckpointHook', interval=1000, save_last=False),
+                    epoch_seed=dict(type='EpochSeedHook'),
+                    stability=hooks.get('stability', dict(type='StabilityHook', interval=2)),
+                    monitor=hooks.get('monitor', dict(type='MonitorHook', interval=2)),
+                ).items()
+                if hook
+            },
             default_scope='mocox', log_level='ERROR', randomness=dict(seed=0),
             experiment_name=f'{work_dir.parent.name}_{work_dir.name}',
         ),
