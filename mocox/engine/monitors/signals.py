@@ -9,7 +9,7 @@ from mocox.models.losses import contrastive_logits, info_nce
 
 MAX_LOGITS = 2**23  # 32 MB; of a larger batch or queue the first queries are compared
 FEW_ROWS = 512  # with fewer labelled features the k-NN classifier says little
-MAX_ROWS = 256  # images that the quadratic and cubic signals look at
+MAX_ROWS = 128  # images that the quadratic and cubic signals look at
 
 
 @torch.no_grad()

@@ -92,7 +92,7 @@ def test_bank_on_random_labels_is_at_chance():
     bank = FeatureBank(size=2048)
     features, labels = torch.randn(2048, 16, generator=generator), torch.randint(4, (2048,), generator=generator)
     bank.append(features, labels, torch.arange(2048))
-    assert bank.accuracy(20, 0.07).item() == pytest.approx(0.25, abs=0.08)  # 256 queries: 3 standard deviations
+    assert bank.accuracy(20, 0.07).item() == pytest.approx(0.25, abs=0.115)  # 128 queries: 3 standard deviations
 
 
 def test_an_image_is_not_its_own_neighbour():
