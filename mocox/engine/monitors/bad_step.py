@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mocox import dist
-from mocox.engine.monitors.gradients import LayerNorms
 from mocox.engine.monitors.going_back import QueueUndo
+from mocox.engine.monitors.gradients import LayerNorms
 from mocox.registry import MODELS
 
 FORMAT = 'mocox bad step 1'

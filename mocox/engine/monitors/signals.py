@@ -17,8 +17,8 @@ def measure(observed: dict[str, Tensor], temperature: float) -> dict[str, Tensor
     """All signals of a step, as scalars on the device.
 
     Args:
-        observed: What the model left: ``q`` (N, D), ``keys`` (M, D), ``labels`` (N,), with a queue ``positives`` (N, D),
-            and ``features`` (N, C); what is missing gives no signals.
+        observed: What the model left: ``q`` (N, D), ``keys`` (M, D), ``labels`` (N,), with a queue ``positives``
+            (N, D), and ``features`` (N, C); what is missing gives no signals.
         temperature: Divisor of the cosines in the logits.
     """
     signals = {}

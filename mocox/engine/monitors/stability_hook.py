@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from mocox import dist
 from mocox.engine.monitors.bad_step import StepRecorder
 from mocox.engine.monitors.events import write_event
-from mocox.engine.monitors.gradients import FIRST_LAYERS, LayerNorms, SpikeDetector
 from mocox.engine.monitors.going_back import Snapshot, Statistics
+from mocox.engine.monitors.gradients import FIRST_LAYERS, LayerNorms, SpikeDetector
 from mocox.engine.monitors.states import CAUSES, DIVERGING
 from mocox.registry import HOOKS
 
