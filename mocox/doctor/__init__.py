@@ -1,0 +1,145 @@
+"""Before the run: what its config, its images and this machine promise."""
+
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import DefaultScope
+
+from mocox.checkpoint.files import write_atomically
+from mocox.datasets import ViewsDataset
+from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, Plan
+from mocox.doctor.images import Sample, check_images, look_at
+from mocox.doctor.recipe_checks import check_recipe, loss_levels
+from mocox.doctor.speed import Speed, check_speed, free_memory_mb, measure
+from mocox.registry import DATASETS
+
+__all__ = ['Diagnosis', 'Finding', 'Plan', 'examine']
+MARKS = {PROBLEM: '✕', WARNING: '!', NOTE: '·'}
+
+
+@dataclass
+class Diagnosis:
+    """Everything that was found.
+
+    Args:
+        plan: What the config is going to do.
+        findings: Problems first.
+        sample: Of the images.
+        speed: None if it was not measured.
+    """
+
+    plan: Plan
+    findings: list[Finding]
+    sample: Sample
+    speed: Speed | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """1 with a problem, else 0; warnings do not count."""
+        return int(any(finding.level == PROBLEM for finding in self.findings))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dict(
+            exit_code=self.exit_code,
+            facts=self.facts,
+            images=self.sample.as_dict(),
+            speed=self.speed and self.speed.as_dict(),
+            findings=[finding.as_dict() for finding in self.findings],
+        )
+
+    def write_json(self, path: str | Path) -> None:
+        """Writes it for scripts."""
+        text = json.dumps(self.as_dict(), indent=2) + '\n'
+        write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding='utf-8'))
+
+    def __str__(self) -> str:
+        lines = [f'{name:<18}{value}' for name, value in self.facts.items()]
+        for finding in self.findings:
+            source = f' ({finding.source})' if finding.source else ''
+            lines += ['', f'{MARKS[finding.level]} {finding.level}: {finding.title}']
+            for text in (f'{finding.reason}{source}', f'Fix: {finding.fix}'):
+                lines += textwrap.wrap(text, 110, initial_indent='  ', subsequent_indent='  ')
+        counts = [sum(f.level == level for f in self.findings) for level in LEVELS]
+        lines += ['', ', '.join(f'{count} {level}{"s" * (count != 1)}' for count, level in zip(counts, LEVELS))]
+        return '\n'.join(lines)
+
+
+def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300, seconds: float = 5.0) -> Diagnosis:
+    """Looks at a config, at its images, and at what this machine makes of both.
+
+    Args:
+        config: A whole config for pre-training.
+        processes: With how many it will be run, one per GPU.
+        num_images: Images to read.
+        seconds: To measure for; 0 leaves that out.
+
+    Raises:
+        FileNotFoundError: The images are not there.
+        ValueError: Not a config for training, ``processes`` below 1, or images and model that do not fit.
+    """
+    if not config.get('train_dataloader') or not config.get('model'):
+        raise ValueError('the config has no train_dataloader and model: tools/doctor.py examines trainings')
+    if processes < 1 or num_images < 1 or seconds < 0:
+        raise ValueError(f'processes={processes}, num_images={num_images}: at least 1; seconds={seconds}: at least 0')
+    settings = config['train_dataloader']['dataset']
+    with DefaultScope.overwrite_default_scope('mocox'):
+        dataset = DATASETS.build(settings)
+    if not isinstance(dataset, ViewsDataset):
+        raise ValueError(f'{type(dataset).__name__} is no dataset of mocox: tools/doctor.py examines those')
+    plan = Plan(config, processes, len(dataset))
+    sample = look_at(dataset, num_images)
+    views = (plan.model.get('data_preprocessor') or config.get('data_preprocessor') or {}).get('views') or [{}]
+    jitters = any((view.get('color_jitter') or {}).get('hue') for view in views)
+    findings = [*check_recipe(plan), *check_images(sample, (settings.get('crops') or {}).get('size'), jitters)]
+    speed = measure(plan, dataset, seconds) if seconds else None
+    if speed:
+        here = processes == 1 or torch.cuda.is_available()  # else it will run elsewhere
+        findings += check_speed(speed, free_memory_mb() if here else None, plan.is_vit)
+    findings.sort(key=lambda finding: LEVELS.index(finding.level))
+    return Diagnosis(plan, findings, sample, speed, _facts(plan, sample, speed))
+
+
+def _facts(plan: Plan, sample: Sample, speed: Speed | None) -> dict[str, str]:
+    sides = sorted(sample.sides) or [0]
+    modes = ', '.join(f'{count} {mode}' for mode, count in sample.modes.items())
+    facts = dict(
+        images=f'{sample.total:,}; {sample.looked_at} looked at: {sides[0]} to {sides[-1]} px (shorter side, median '
+        f'{sides[len(sides) // 2]})' + (f'; {modes}' if modes else ''),
+        batch=f'{plan.processes} x {plan.images_per_process} = {plan.batch_size} images; '
+        f'{plan.steps_per_epoch:,} steps per epoch',
+    )  # fmt: skip
+    if plan.peak_lr is not None:
+        lr, scale = plan.optimizer['lr'], plan.config.get('auto_scale_lr') or {}
+        scaled = (
+            f' = {lr:g} x {plan.batch_size} / {scale["base_batch_size"]}' if scale.get('enable') else ', not scaled'
+        )
+        facts['learning rate'] = f'{plan.peak_lr:.3g}{scaled}'
+    if level := loss_levels(plan):
+        facts['chance level'] = level
+    if speed:
+        facts |= _speed_facts(plan, speed)
+    return facts
+
+
+def _speed_facts(plan: Plan, speed: Speed) -> dict[str, str]:
+    workers = 'no worker' if not speed.workers else f'{speed.workers} worker' + 's' * (speed.workers > 1)
+    facts = {
+        'loader': f'{speed.load_per_worker:,.0f} images per second and process; about {speed.loading:,.0f} with '
+        f'{workers} on {speed.cores} cores',
+        'step': f'{speed.step:,.0f} images per second ({speed.device}, measured with {speed.step_images} images)',
+        'bottleneck': f'the {speed.bottleneck}',
+        'memory': f'{speed.memory_mb / 1024:.1f} GiB in a process, estimated; {speed.parameters / 1e6:.1f} M weights',
+    }
+    if speed.hours is not None:
+        time = f'{speed.hours:,.1f} hours' if speed.hours >= 1 else f'{60 * speed.hours:,.0f} minutes'
+        facts['time'] = f'about {time} for {plan.epochs} epochs, on this machine' + (
+            f' and {plan.processes - 1} like it' if plan.processes > 1 else ''
+        )
+    return facts

@@ -1,0 +1,133 @@
+"""A look at the images: how many, how large, of what kind, which cannot be read, which are there twice."""
+
+import hashlib
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mocox.datasets import ViewsDataset
+from mocox.datasets.decode import decode
+from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
+from mocox.visualize.sheets import spread
+
+MANY_UNREADABLE = 0.05
+
+
+@dataclass
+class Sample:
+    """What was seen in some images of a data set.
+
+    Args:
+        total: Images of the data set.
+        looked_at: Of them.
+        sides: Shorter side of each, in pixels.
+        sizes: (width, height) of each.
+        modes: How many files of each of Pillow's modes.
+        gray: How many without colour, whatever their mode.
+        unreadable: Path and reason.
+        twice: Groups of files with the same bytes.
+        bytes_per_image: Mean size of a file; None for images in memory.
+    """
+
+    total: int
+    looked_at: int
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    modes: dict[str, int] = field(default_factory=dict)
+    gray: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    twice: list[list[str]] = field(default_factory=list)
+    bytes_per_image: float | None = None
+
+    @property
+    def sides(self) -> list[int]:
+        return [min(size) for size in self.sizes]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        sides = sorted(self.sides) or [0]
+        return dict(
+            total=self.total, looked_at=self.looked_at, modes=self.modes, gray=self.gray,
+            shorter_side=dict(min=sides[0], median=sides[len(sides) // 2], max=sides[-1]),
+            unreadable=[dict(path=path, reason=reason) for path, reason in self.unreadable],
+            twice=self.twice, bytes_per_image=self.bytes_per_image,
+        )  # fmt: skip
+
+
+def look_at(dataset: ViewsDataset, num: int) -> Sample:
+    """Reads some images, evenly spread, as training would."""
+    rows = spread(len(dataset), num)
+    sample = Sample(len(dataset), len(rows))
+    modes, same, lengths = Counter(), defaultdict(list), []
+    for row in rows:
+        if not hasattr(dataset, 'path'):
+            pixels = dataset.load(row)[0]
+        else:
+            path = dataset.path(row)
+            try:
+                data = Path(path).read_bytes()
+                pixels = decode(data)
+                modes[_mode(path)] += 1
+            except Exception as error:  # Pillow's plugins raise anything; each is a finding
+                sample.unreadable.append((path, str(error).splitlines()[0] if str(error) else type(error).__name__))
+                continue
+            same[hashlib.sha256(data).digest()].append(path)
+            lengths.append(len(data))
+        sample.sizes.append((pixels.shape[1], pixels.shape[0]))
+        sample.gray += bool((pixels == pixels[:, :, :1]).all())
+    sample.modes = dict(modes.most_common())
+    sample.twice = [paths for paths in same.values() if len(paths) > 1]
+    sample.bytes_per_image = float(np.mean(lengths)) if lengths else None
+    return sample
+
+
+def check_images(sample: Sample, crop_px: int | None, jitters: bool) -> list[Finding]:
+    """Findings of a sample.
+
+    Args:
+        sample: Of :func:`look_at`.
+        crop_px: Side of the views.
+        jitters: Whether colours are jittered.
+    """
+    found = []
+    if sample.unreadable:
+        share = len(sample.unreadable) / sample.looked_at
+        path, reason = sample.unreadable[0]
+        found.append(Finding(
+            PROBLEM if share > MANY_UNREADABLE else WARNING, 'unreadable_images',
+            f'{len(sample.unreadable)} of {sample.looked_at} files cannot be read, first {path}: {reason}',
+            'A run replaces each by another image, so the data are fewer than they seem.',
+            'restore or delete them',
+        ))  # fmt: skip
+    if sample.twice:
+        copies = sum(len(paths) - 1 for paths in sample.twice)
+        found.append(Finding(
+            WARNING if copies > 0.05 * sample.looked_at else NOTE, 'duplicates',
+            f'{copies} of {sample.looked_at} files are copies, such as {" = ".join(sample.twice[0][:2])}',
+            'A copy in the batch or queue is a negative that cannot be told from the positive.', 'keep one of each',
+        ))  # fmt: skip
+    median = sorted(sample.sides)[len(sample.sides) // 2] if sample.sizes else 0
+    if crop_px and median and median < crop_px / 2:
+        found.append(Finding(
+            WARNING, 'small_images', f'views of {crop_px} px from images of {median} px (median of the shorter side)',
+            'They are magnified: time and memory for pixels that hold nothing.',
+            'smaller train_dataloader.dataset.crops.size and backbone.img_size, see configs/mocov3/vit-tiny_cifar10.py',
+        ))  # fmt: skip
+    if jitters and sample.sizes and sample.gray > 0.9 * len(sample.sizes):
+        found.append(Finding(
+            NOTE, 'gray_images', f'{sample.gray} of {len(sample.sizes)} images have no colour',
+            'Jitter of saturation and hue does nothing to them: the views differ less than the recipe means.',
+            'stronger brightness and contrast, blur or noise; look at tools/visualize.py views',
+        ))  # fmt: skip
+    return found
+
+
+def _mode(path: str) -> str:
+    try:
+        with Image.open(path) as image:
+            return image.mode
+    except Exception:  # OpenCV reads some that Pillow does not
+        return 'other'

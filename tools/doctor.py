@@ -1,0 +1,31 @@
+"""Examine a training before it is started: ``python tools/doctor.py CONFIG --data-root DIR``.
+
+The exit code is 0 if nothing stands in the way (warnings may remain) and 1 with a problem or a wrong argument.
+"""
+
+import sys
+
+from mocox import cli
+
+
+def main() -> None:
+    """Prints what was found, and writes it as JSON if asked to."""
+    parser = cli.make_parser(__doc__)
+    parser.add_argument('--gpus', type=int, default=1, help='processes of the run, one per GPU (default: 1)')
+    parser.add_argument('--num-images', type=int, default=300, help='images to read (default: 300)')
+    parser.add_argument('--seconds', type=float, default=5.0, help='to measure for, 0 for not at all (default: 5)')
+    parser.add_argument('--json', metavar='OUT', help='write everything here for scripts')
+    args = parser.parse_args()
+
+    from mocox.doctor import examine  # imports torch, which takes a few seconds
+
+    diagnosis = examine(cli.prepare_config(args.config, args), args.gpus, args.num_images, args.seconds)
+    print(diagnosis)
+    if args.json:
+        diagnosis.write_json(args.json)
+        print(f'written: {args.json}')
+    sys.exit(diagnosis.exit_code)
+
+
+if __name__ == '__main__':
+    cli.run_tool(main)
