@@ -17,7 +17,7 @@ class ReportHook(Hook):
     """Writes ``report.html`` into the work dir, now and then and after the last step; see :mod:`mocox.report`.
 
     Only the first process does so. The page is read from the log, so it survives a run that does not; images are added
-    after the last step. Drawing never ends a run: what fails is named in the log, once.
+    after the last step. Drawing never ends a run: what fails is named in the log.
 
     Args:
         minutes: Between two pages; the first is written after a quarter of it.
@@ -37,7 +37,6 @@ class ReportHook(Hook):
             )
         self.seconds, self.num_images, self.maps = 60 * minutes, num_images, tuple(maps)
         self.pictures: Any = None
-        self.failed = False
 
     def before_train(self, runner: Runner) -> None:
         """Notes what the run runs on, beside its log."""
@@ -54,7 +53,6 @@ class ReportHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Writes the last page, with images."""
-        self.failed = False
         if self.num_images and hasattr(dist.unwrap(runner.model), 'backbone'):
             self._guard(runner, self._draw_pictures)
         self._guard(runner, self._write, running=False)
@@ -64,10 +62,8 @@ class ReportHook(Hook):
             return
         try:
             act(runner, **arguments)
-        except Exception as error:  # a page is not worth a run: say so once, and go on
-            if not self.failed:
-                runner.logger.warning(f'report.html: {type(error).__name__}: {error}. Training goes on without it')
-            self.failed = True
+        except Exception as error:  # a page is not worth a run: say so (MMEngine's logger says it once), and go on
+            runner.logger.warning(f'report.html: {type(error).__name__}: {error}. Training goes on without it')
 
     def _note_environment(self, runner: Runner) -> None:
         from mocox.report import describe_environment  # slow to import

@@ -39,7 +39,7 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     finally:
         handle.remove()
         backbone.train(training)
-    qkv = caught[0].float()  # (B, 1 + patches, 3C)
+    qkv = caught[0].float()  # (B, 1 + patches, 3C); a window's tokens in place of patches in Swin
     grid = _grid(images.shape[2:], qkv.shape[1] - 1) if len(qkv) == len(images) else None
     if grid is None:
         raise ValueError(f'{name} has no class token before a grid of patches: its attention is not a map')

@@ -1,0 +1,64 @@
+import math
+
+import pytest
+
+from mocox.report.runs import Run, Series
+from mocox.report.verdict import format_value, judge, tone_of
+
+
+def run_with(losses: list[float], events: list[dict] | None = None, levels: bool = True) -> Run:
+    """Chance is 4, the floor 1."""
+    iters = list(range(1, len(losses) + 1))
+    scalars = dict(loss=Series(iters, losses))
+    if levels:
+        for name, value in dict(chance=4.0, floor=1.0, progress=0.0).items():
+            scalars[name] = Series(iters, [value] * len(losses))
+    return Run('run', None, {}, scalars, {}, events or [], {}, [], Series())
+
+
+@pytest.mark.parametrize(
+    ('losses', 'state', 'tone', 'words'),
+    [
+        ([4.0, 3.9], 'just started', 'calm', 'Too few'),
+        ([4.0, 4.01, 3.99, 4.0, 3.98], 'at chance', 'warn', 'where guessing would be'),
+        ([4.0, 3.0, 2.5, 2.2, 2.2, 2.2], 'learning', 'good', '60 % of the way from chance (4.00) to the floor (1.00)'),
+        ([4.0, 2.0, 2.0, 2.0, 2.5, 2.5, 2.5], 'loss rises', 'warn', 'was 2.00 and is 2.50'),
+        ([4.0, 3.0, 2.0, math.nan], 'diverged', 'bad', 'not finite'),
+    ],
+)
+def test_without_monitors_the_loss_speaks(losses, state, tone, words):
+    verdict = judge(run_with(losses))
+    assert (verdict.state, verdict.tone) == (state, tone)
+    assert words in verdict.message
+    assert 'no monitor was on' in verdict.source
+
+
+def test_a_loss_without_known_levels_is_reported_as_it_is():
+    assert 'went from 2.000 to 1.500' in judge(run_with([2.0, 1.7, 1.5], levels=False)).message
+
+
+def test_the_monitors_have_the_last_word():
+    event = dict(kind='state', iter=40, state='collapsed', message='all features are alike',
+                 evidence=dict(feature_std=0.00123), causes=['the learning rate'])  # fmt: skip
+    verdict = judge(run_with([4.0, 2.0, 2.0, 2.0], [dict(event, state='learning'), event]))
+    assert (verdict.state, verdict.tone, verdict.mark) == ('collapsed', 'bad', '✕')
+    assert verdict.message.startswith('Since iteration 40: All features are alike. Now: The loss is 2.00')
+    assert verdict.evidence == {'feature std': '0.00123'}
+    assert verdict.causes == ['the learning rate']
+    end = dict(kind='end', iter=50, state='collapsed', message='it was nothing')
+    assert judge(run_with([4.0, 2.0, 2.0], [event, end])).message == 'It was nothing.'
+
+
+def test_every_state_of_the_monitors_has_a_tone():
+    tones = dict.fromkeys(['collapsed', 'diverging'], 'bad') | dict.fromkeys(
+        ['at chance', 'shortcut suspected'], 'warn'
+    )
+    tones |= dict.fromkeys(['queue warming', 'saturated'], 'calm') | {'learning': 'good'}
+    assert {state: tone_of(state)[0] for state in tones} == tones
+    assert tone_of('something new')[0] == 'calm'
+
+
+def test_numbers_read_well():
+    values = [0.5, 1234567, 12345.678, 1e-9, math.nan, [1, 2.5], 'text', 3.0]
+    expected = ['0.5', '1,234,567', '1.235e+04', '1.00e-09', 'not finite', '1, 2.5', 'text', '3']
+    assert [format_value(value) for value in values] == expected
