@@ -87,6 +87,7 @@ setup(
         'fast': ['simplejpeg>=1.8'],  # decodes JPEGs a little faster than OpenCV, the same pixels
         'webdataset': ['webdataset>=0.2.86', 'fsspec[http]>=2024.2'],
         'lmdb': ['lmdb>=1.4'],
+        'umap': ['umap-learn>=0.5'],  # a third map of features
         'test': [
             'pytest>=8',
             'ruff>=0.9',

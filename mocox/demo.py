@@ -6,6 +6,7 @@ What runs is what ``tools/train.py`` and ``tools/test.py`` run, on
 
 import json
 import platform
+import shutil
 import time
 from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
@@ -50,7 +51,7 @@ def run(
     """Runs the demo from the images to the report.
 
     Args:
-        work_dir: Where logs, checkpoints, ``results.json`` and ``report.png`` go.
+        work_dir: Where logs, checkpoints, ``results.json``, ``report.html`` and ``report.png`` go.
         data_root: Where the digits are written.
         seed: Of initial weights, order and augmentation.
         epochs: Of every training, to try the demo itself; by default those of the configs.
@@ -83,6 +84,7 @@ def run(
     results.update(describe_run(runner, seed))
     Path(work_dir, 'results.json').write_text(json.dumps(results, indent=2) + '\n')
     draw_report(runner, results).savefig(Path(work_dir, 'report.png'))
+    shutil.copy(Path(runner.work_dir, 'report.html'), work_dir)  # how the pre-training went
     print(format_results(results, work_dir))
     worked = epochs is not None or all(results[name] >= target for name, target in TARGETS.items())
     print(NEXT_STEPS.format(data_root=data_root) if worked else f'\nThis is less than the recipe reaches: {TARGETS}')
@@ -167,7 +169,7 @@ def format_results(results: dict[str, Any], work_dir: str) -> str:
     table = '\n'.join(f'  {name:<14}{knn:>8}{linear:>10}' for name, knn, linear in rows)
     return (
         f'\nAccuracy on the {NUM_TEST_IMAGES} test images, which no training has seen (chance: 10 %)\n{table}\n'
-        f'{results["seconds"]:.0f} seconds. Report: {work_dir}/report.png, numbers: {work_dir}/results.json\n'
+        f'{results["seconds"]:.0f} seconds. Written: {work_dir}/report.html, report.png and results.json\n'
     )
 
 

@@ -20,21 +20,19 @@ class ReportHook(Hook):
     after the last step. Drawing never ends a run: what fails is named in the log.
 
     Args:
-        minutes: Between two pages; the first is written after a quarter of it.
+        minutes: Between two pages; the first is written after a quarter of it. 0 writes none at all.
         num_images: Images of the training set that neighbours and maps are computed from; 0 leaves them out.
         maps: Of ``pca``, ``tsne``, ``umap`` (which needs umap-learn).
 
     Raises:
-        ValueError: ``minutes`` not above 0, or ``num_images`` negative.
+        ValueError: ``minutes`` or ``num_images`` negative.
     """
 
     priority = 'LOWEST'  # after the loggers
 
     def __init__(self, minutes: float = 5.0, num_images: int = 256, maps: tuple[str, ...] = ('pca', 'tsne')) -> None:
-        if not minutes > 0 or num_images < 0:
-            raise ValueError(
-                f'minutes={minutes}, num_images={num_images}: the first must be above 0, the second not below'
-            )
+        if not minutes >= 0 or num_images < 0:
+            raise ValueError(f'minutes={minutes}, num_images={num_images}: must not be below 0')
         self.seconds, self.num_images, self.maps = 60 * minutes, num_images, tuple(maps)
         self.pictures: Any = None
 
@@ -58,7 +56,7 @@ class ReportHook(Hook):
         self._guard(runner, self._write, running=False)
 
     def _guard(self, runner: Runner, act: Any, **arguments: Any) -> None:
-        if runner.rank != 0:
+        if runner.rank != 0 or not self.seconds:
             return
         try:
             act(runner, **arguments)

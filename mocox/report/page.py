@@ -212,6 +212,9 @@ def _sections(runs: list[Run]) -> list[Section]:
     found = []
     for id_, title, charts in SECTIONS:
         drawn = [_chart(runs, *chart) for chart in charts]
+        if id_ == 'learning':
+            names = dict.fromkeys(name for run in runs for name in run.metrics)
+            drawn += [_metric_chart(runs, name) for name in names]
         if id_ == 'stability':
             drawn += [_layers_chart(run, len(runs) > 1) for run in runs]
         found.append(Section(id_, title, '', [chart for chart in drawn if chart]))
@@ -228,6 +231,8 @@ def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None
             offline = _changes(run.scalars['knn_offline'])
             lines.append(Line(f'{run.name}, held out', *_points(run, offline), **style, dots=True))
     levels = _loss_levels(runs) if name == 'loss' else []
+    if name == 'loss' and not any('chance' in run.scalars for run in runs):  # an evaluation, or a method of one's own
+        title, caption = 'Loss', 'Should fall.'
     if name == 'loss' and not levels:
         for number, run in enumerate(runs):
             for level in ('chance', 'floor'):
@@ -238,6 +243,16 @@ def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None
     low, high = RANGES.get(name, (None, None))
     worst = name == 'grad_norm'
     return draw_chart(title, caption, lines, _x_label(runs), levels, marks, name in LOGARITHMIC, (low, high), worst)
+
+
+def _metric_chart(runs: list[Run], name: str) -> Chart | None:
+    """What validation measured, epoch by epoch."""
+    lines = [
+        Line(run.name, run.metrics[name].iters, run.metrics[name].values, number % NUM_COLORS, number % NUM_DASHES)
+        for number, run in enumerate(runs)
+        if name in run.metrics
+    ]
+    return draw_chart(name, 'Of the validation after each epoch.', lines, 'epoch')
 
 
 def _loss_levels(runs: list[Run]) -> list[Level]:

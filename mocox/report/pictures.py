@@ -117,6 +117,10 @@ def from_model(
 ) -> Pictures:
     """Draws everything from a model and a data set in memory; leaves both as they are."""
     pictures = pairs_of(model, dataset)
+    if any(hasattr(parameter, 'device_mesh') for parameter in model.parameters()):
+        # Only the first process draws, and a sharded model needs all of them for a forward pass.
+        pictures.notes.append('the weights are spread over processes: tools/report.py WORK_DIR adds the other images')
+        return pictures
     size = _image_size(config)
     extractor = _attempt(pictures, 'features', lambda: FeatureExtractor(model, image_size=size))
     if extractor is not None:

@@ -181,12 +181,8 @@ def _mlp(config: dict[str, Any]) -> str:
 def _crops(crops: dict[str, Any]) -> str:
     scale = crops.get('scale') or (0.08, 1.0)
     kind = str(crops.get('type', '?')).rpartition('.')[2]
-    area = (
-        f'{scale[0]:g} to {scale[1]:g}'
-        if kind == 'RandomResizedCrops'
-        else f'{kind}, zoom {scale[0]:g} to {scale[1]:g}'
-    )
-    return f'{crops.get("size", "?")} px, {area}'
+    what = 'area' if kind == 'RandomResizedCrops' else f'{kind}, zoom'
+    return f'{crops.get("size", "?")} px, {what} {scale[0]:g} to {scale[1]:g}'
 
 
 def _view(view: dict[str, Any]) -> str:

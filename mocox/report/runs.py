@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Run:
     def max_epochs(self) -> int | None:
         return (self.config.get('train_cfg') or {}).get('max_epochs')
 
-    @property
+    @cached_property  # asked for at every point of every curve
     def epoch_length(self) -> float:
         """Iterations of an epoch, as far as the log tells: a line of epoch e stands at most e epochs from the start."""
         pairs = zip(self.epochs.iters, self.epochs.values)

@@ -102,10 +102,10 @@ def _from_loss(run: Run) -> tuple[str, str]:
     if not math.isfinite(loss.last):
         return 'diverged', 'The loss is not finite any more.'
     if 'progress' not in run.scalars:
-        return (
-            'no chance level',
-            f'The loss went from {loss.values[0]:.3f} to {loss.last:.3f}; its chance level is unknown.',
-        )
+        if run.metrics:
+            values = ', '.join(f'{name} {series.last:.4g}' for name, series in list(run.metrics.items())[:3])
+            return 'evaluation', f'The loss went from {loss.values[0]:.3f} to {loss.last:.3f}; {values}.'
+        return 'loss only', f'The loss went from {loss.values[0]:.3f} to {loss.last:.3f}; its levels are unknown.'
     chance, floor = run.scalars['chance'].last, run.scalars['floor'].last
     recent = loss.recent(3)
     best = min(sum(loss.values[i : i + 3]) / 3 for i in range(len(loss) - 2))

@@ -5,8 +5,10 @@ import re
 import time
 
 import pytest
+import torch
 
 from mocox.engine import ReportHook
+from mocox.report import from_model
 from mocox.report import page as report_page
 from tests.processes import forget_runner
 from tests.tiny_run import run_tool, write_run
@@ -79,12 +81,10 @@ def test_pictures_that_cannot_be_drawn_leave_the_reason_on_the_page(folder):
 
 
 def test_the_weights_are_those_of_a_run_without_it(folder):
-    import torch
-
-    with_page, without = folder / 'all', train(folder, 'none', f'{PART}=None')
+    with_page, without = folder / 'all', train(folder, 'none', f'{PART}.minutes=0')
     states = [torch.load(path / 'epoch_4.pth', weights_only=True)['state_dict'] for path in (with_page, without)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-    assert not (without / 'report.html').exists()
+    assert not (without / 'report.html').exists() and not list(without.glob('*/vis_data/environment.json'))
 
 
 def test_the_tool_writes_the_same_from_files(folder, tmp_path, capsys):
@@ -106,7 +106,18 @@ def test_only_the_first_process_writes(tmp_path):
     assert seen == []
 
 
-@pytest.mark.parametrize('settings', [dict(minutes=0), dict(num_images=-1)])
+def test_a_sharded_model_is_not_drawn_by_one_process(folder):
+    class Sharded(torch.nn.Linear):
+        data_preprocessor = None
+
+        def parameters(self, recurse=True):
+            yield type('DTensor', (), dict(device_mesh=1))()
+
+    pictures = from_model(Sharded(1, 1), [], {})
+    assert 'spread over processes' in pictures.notes[-1] and not pictures.neighbours
+
+
+@pytest.mark.parametrize('settings', [dict(minutes=-1), dict(num_images=-1)])
 def test_settings_that_make_no_sense_are_refused(settings):
-    with pytest.raises(ValueError, match='must be above 0'):
+    with pytest.raises(ValueError, match='must not be below 0'):
         ReportHook(**settings)

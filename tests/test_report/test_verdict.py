@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from mocox.report import Pictures, render
 from mocox.report.runs import Run, Series
 from mocox.report.verdict import format_value, judge, tone_of
 
@@ -34,7 +35,13 @@ def test_without_monitors_the_loss_speaks(losses, state, tone, words):
 
 
 def test_a_loss_without_known_levels_is_reported_as_it_is():
-    assert 'went from 2.000 to 1.500' in judge(run_with([2.0, 1.7, 1.5], levels=False)).message
+    run = run_with([2.0, 1.7, 1.5], levels=False)
+    assert 'went from 2.000 to 1.500' in judge(run).message
+    run.metrics = {'accuracy/top1': Series([1, 2], [50.0, 71.25])}
+    verdict = judge(run)
+    assert (verdict.state, verdict.tone) == ('evaluation', 'calm') and 'accuracy/top1 71.25' in verdict.message
+    assert '<h3>accuracy/top1</h3>' in render([run], Pictures())
+    assert '<h3>Loss</h3>' in render([run], Pictures()) and 'Contrastive loss' not in render([run], Pictures())
 
 
 def test_the_monitors_have_the_last_word():
