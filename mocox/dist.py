@@ -233,6 +233,7 @@ def _wait_for_all(store: torch_dist.Store, rank: int, world_size: int, timeout_s
     if rank == 0:
         missing = ', '.join(sorted(awaited, key=int))
         store.set('complete', missing)
+        time.sleep(1.0 if missing else 0.0)  # the others read it before the store ends with this process
     elif not awaited:
         missing = store.get('complete').decode()
     if awaited or missing:

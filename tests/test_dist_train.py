@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch
 
-from tests.tiny_run import ROOT, run_script, run_tool, write_run
+from tests.processes import run_processes
+from tests.tiny_run import ROOT, run_tool, write_run
 
 ENDLESS = [
     '--cfg-options',
@@ -86,6 +86,7 @@ def session_processes(session: int) -> list[str]:
     return subprocess.run(['ps', '-o', 'args=', '-s', str(session)], text=True, capture_output=True).stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.dist
 def test_a_killed_process_ends_the_run_by_name_and_leaves_nothing_behind(tmp_path):
     config = write_run(tmp_path)
@@ -212,25 +213,25 @@ def test_two_hosts_survive_a_cut_link(tmp_path, hosts):
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.slow
+def train_here(*arguments: object) -> None:
+    run_tool('train.py', *arguments, '--launcher', 'pytorch')
+
+
 @pytest.mark.dist
 def test_a_sharded_run_saves_resumes_and_equals_one_process(tmp_path):
     config = write_run(tmp_path)
     with config.open('a') as file:
-        file.write("model_wrapper_cfg = dict(_delete_=True, type='FullyShard')\n")
-    options = ['--cfg-options', 'train_dataloader.batch_size=4']
-    result = run_script('dist_train.sh', config, 2, '--work-dir', tmp_path / 'two', *options, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    middle = tmp_path / 'two' / 'epoch_2.pth'
-    run_tool('train.py', config, '--work-dir', tmp_path / 'one', '--resume', middle)  # in one process, unsharded
-    resume = ['--work-dir', tmp_path / 'again', '--resume', middle, *options]
-    result = run_script('dist_train.sh', config, 2, *resume, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    two, one, again = (
-        torch.load(tmp_path / name / 'epoch_4.pth', weights_only=True) for name in ('two', 'one', 'again')
+        file.write("model_wrapper_cfg = dict(_delete_=True, type='mocox.FullyShard')\n")
+    halves = ['--cfg-options', 'train_dataloader.batch_size=4']
+    run_processes(train_here, 2, config, '--work-dir', tmp_path / 'two', *halves)
+    middle = ['--resume', tmp_path / 'two' / 'epoch_2.pth']
+    run_processes(train_here, 2, config, '--work-dir', tmp_path / 'again', *middle, *halves)
+    run_tool('train.py', config, '--work-dir', tmp_path / 'one', *middle)
+    two, again, one = (
+        torch.load(tmp_path / name / 'epoch_4.pth', weights_only=True) for name in ('two', 'again', 'one')
     )
     for name, tensor in two['state_dict'].items():
-        torch.testing.assert_close(one['state_dict'][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
         torch.testing.assert_close(again['state_dict'][name], tensor, rtol=0, atol=0, msg=name)
+        torch.testing.assert_close(one['state_dict'][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
     for number, state in two['optimizer']['state'].items():
         torch.testing.assert_close(again['optimizer']['state'][number], state, rtol=0, atol=0)

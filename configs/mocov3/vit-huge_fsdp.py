@@ -16,5 +16,5 @@ _base_ = [
 ]
 model = dict(backbone=dict(arch='huge', patch_size=14), neck=dict(in_channels=1280))
 train_dataloader = dict(batch_size=64)
-optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
-model_wrapper_cfg = dict(_delete_=True, type='FullyShard', param_dtype='bfloat16')
+optim_wrapper = dict(type='mocox.AmpOptimWrapper', dtype='bfloat16')
+model_wrapper_cfg = dict(_delete_=True, type='mocox.FullyShard', param_dtype='bfloat16')

@@ -7,6 +7,7 @@ from math import ceil
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mocox.benchmark.limits import step_flops
 from mocox.benchmark.report import table
@@ -15,7 +16,9 @@ from mocox.registry import MODELS
 
 FLOAT, HALF = 4, 2  # bytes
 KEY_WIDTH = 256
-BATCH_NORMS = 26  # collectives of SyncBN in a step: 16 forward (3 + 3 of projectors, 2 of the predictor, 2 views), 10 back
+BATCH_NORMS = (
+    26  # collectives of SyncBN in a step: 16 forward (3 + 3 of projectors, 2 of the predictor, 2 views), 10 back
+)
 
 
 @dataclass
@@ -100,13 +103,15 @@ class Step:
 
 @cache
 def count(config: str) -> Size:
-    """Counts the model of a config, on the meta device: nothing is computed and no memory taken."""
+    """Counts the model of a config, with tensors that have shapes and no values: nothing is computed."""
     cfg = Config.fromfile(config)
     with DefaultScope.overwrite_default_scope('mocox'), torch.device('meta'):
         model = MODELS.build(cfg.model.to_dict())
     parameters = list(model.parameters())
+    with FakeTensorMode(allow_non_fake_inputs=True):  # autocast knows no meta device
+        flops = step_flops(model.to_empty(device='cpu'), (3, 224, 224))
     return Size(
-        flops=step_flops(model, (3, 224, 224)),
+        flops=flops,
         trained=sum(p.numel() for p in parameters if p.requires_grad),
         weights=sum(p.numel() for p in parameters),
         sharded=sum(p.numel() for block in blocks(model.backbone) for p in block.parameters()),

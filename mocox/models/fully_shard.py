@@ -79,7 +79,7 @@ class FullyShard(nn.Module):
 
 def _shard(module: nn.Module, dtype: torch.dtype | None, kwargs: dict) -> None:
     try:
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
     except ImportError as error:
         raise ImportError(f'FullyShard needs torch 2.6 or newer, this is {torch.__version__}') from error
     if 'mesh' not in kwargs:
@@ -95,6 +95,8 @@ def _shard(module: nn.Module, dtype: torch.dtype | None, kwargs: dict) -> None:
         if name.split('.')[-1] in ('backbone', 'neck', 'predictor'):
             fully_shard(part, **kwargs)
     fully_shard(module, **kwargs)
+    if hasattr(module, 'extract_feat'):  # a k-NN monitor calls it from outside, also before the first step
+        register_fsdp_forward_method(module, 'extract_feat')
 
 
 def blocks(backbone: nn.Module) -> Iterator[nn.Module]:

@@ -38,7 +38,7 @@ def test_many_nodes_wait_for_gradients_and_batch_norm():
 
 
 def test_counts():
-    """ViT-B has 85.8 M weights (arXiv 2010.11929, table 1: 86 M), heads 30.4 M; FLOP counts are about 4 x 2 forwards."""
+    """ViT-B has 85.8 M weights (arXiv 2010.11929, table 1: 86 M), and a step is 4 forward passes of 2 views."""
     size = count(str(ROOT / 'configs/mocov3/vit-base.py'))
     blocks = 12 * (12 * 768**2 + 13 * 768)
     assert size.sharded == blocks

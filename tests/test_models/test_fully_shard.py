@@ -88,7 +88,9 @@ def train_both(name: str) -> dict:
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=pytest.mark.slow if ' ' in name else ()) for name in CONFIGS]
+)
 def test_two_processes_get_the_numbers_of_ddp(name):
     results = run_processes(train_both, 2, name)
     for result in results:
