@@ -171,11 +171,10 @@ def test_training_goes_on_while_the_disk_is_full(images, small_disk, capfd):
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
             filler = small_disk / 'filler'
             if runner.iter == 3:
-                with open(filler, 'wb') as file:
+                with open(filler, 'wb', buffering=0) as file:
                     try:
                         while True:
                             file.write(bytes(4096))
-                            file.flush()
                     except OSError:
                         pass
             if runner.iter == 10:
