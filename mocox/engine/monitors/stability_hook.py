@@ -156,19 +156,18 @@ class StabilityHook(Hook):
         medians = torch.from_numpy(self.detector.medians()).to(norms.device, non_blocking=True)
         spikes = norms > self.spike_factor * medians
         bad = ~norms.isfinite().all()
+        unwanted = bad if self.on_non_finite != 'warn' else torch.zeros_like(bad)
         if self.on_spike == 'skip':
-            unwanted = bad | spikes.any() if self.on_non_finite != 'warn' else spikes.any() & ~bad
-        else:
-            unwanted = bad if self.on_non_finite != 'warn' else torch.zeros_like(bad)
+            unwanted = unwanted | (spikes.any() & ~bad)
         if self.late:
             self._act_on_device(optimizer, norms, medians, spikes, unwanted)
         else:
-            self._act_on_host(norms, medians, spikes, bool(unwanted), scale is not None)
+            self._act_on_host(norms, medians, spikes, unwanted.tolist(), scale is not None)
         self._take_snapshot()
 
     def _act_on_host(self, norms: Tensor, medians: Tensor, spikes: Tensor, unwanted: bool, scaled: bool) -> None:
         rolled_back = self._digest(self.runner.iter, norms.numpy(), unwanted, scaled, exact=True)
-        if self.on_spike == 'clip' and bool(spikes.any()) and not unwanted:
+        if self.on_spike == 'clip' and any(spikes.tolist()) and not unwanted:
             self.norms.scale(torch.where(spikes, medians / norms, 1.0))
         if unwanted or rolled_back:
             if not rolled_back:
