@@ -246,7 +246,7 @@ def _check_new_keys(config: 'Config', options: dict) -> None:
         nearest = difflib.get_close_matches(key, known, n=1)
         hint = f'; did you mean {nearest[0]}?' if nearest else ''
         raise ValueError(f'--cfg-options: nothing reads {key!r}{hint}')
-    for key in options:
+    for key in (key for key, value in options.items() if not isinstance(value, dict)):
         if below := next((option for option in options if option.startswith(f'{key}.')), None):
             raise ValueError(f'--cfg-options: {key!r} gets a value, so there can be no {below!r} below it')
 

@@ -34,7 +34,15 @@ _WORKER_FAILURES = (
 
 
 def is_worker_failure(error: BaseException) -> bool:
-    """Whether data loader workers died or could not hand over a batch, which torch reports as a ``RuntimeError``."""
+    """Whether data loader workers died or could not hand over a batch.
+
+    torch reports that as a ``RuntimeError``, or as a lost connection where the batch was on its way.
+    """
+    if isinstance(error, ConnectionError | EOFError):
+        return any(
+            Path(frame.f_code.co_filename).parts[-3:] == ('utils', 'data', 'dataloader.py')
+            for frame, _ in traceback.walk_tb(error.__traceback__)
+        )
     return isinstance(error, RuntimeError) and _explain_worker_failure(str(error)) is not None
 
 
@@ -46,14 +54,17 @@ def _explain_worker_failure(message: str) -> str | None:
     if dead is None:
         return None
     if dead['signal'] in (None, 'Killed'):
-        return (
-            f'a data loader worker (pid {dead["pid"]}) was killed, as a rule by the system because memory or shared '
-            f'memory ran out (see dmesg, the limit of your job or container, and df /dev/shm): {_FEWER}, or give the '
-            f'job more. {_RESUME}'
-        )
+        return _explain_killed_worker(f'pid {dead["pid"]}')
     return (
         f'a data loader worker (pid {dead["pid"]}) crashed: {dead["signal"]}. train_dataloader.num_workers=0 and '
         f'MOCOX_DEBUG=1 show where. {_RESUME}'
+    )
+
+
+def _explain_killed_worker(who: str) -> str:
+    return (
+        f'a data loader worker ({who}) was killed, as a rule by the system because memory or shared memory ran out '
+        f'(see dmesg, the limit of your job or container, and df /dev/shm): {_FEWER}, or give the job more. {_RESUME}'
     )
 
 
@@ -63,7 +74,7 @@ def explain(error: BaseException) -> str:
     build = next((frame.f_locals for frame in reversed(frames) if frame.f_code.co_name == 'build_from_cfg'), {})
     message = _unwrap_worker_message(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
     if is_worker_failure(error):
-        return _explain_worker_failure(message)
+        return _explain_worker_failure(message) or _explain_killed_worker('it did not hand over its batch')
     unpickling = any('_weights_only_unpickler' in frame.f_code.co_filename for frame in frames)
     if isinstance(error, UnpicklingError) or (unpickling and isinstance(error, KeyError)):
         return _explain_refused_file(message, frames)

@@ -72,7 +72,7 @@ MISTAKES = {
     'pretrained is for another network': (['--pretrained', 'other.pth'], 'other.pth.*'),
     'resume is missing': (['--resume', 'nowhere.pth'], '--resume.*nowhere.pth'),
     'resume is text': (['--resume', 'text.pth'], 'text.pth is not a checkpoint'),
-    'resume is malicious': (['--resume', 'malicious.pth'], 'malicious.pth was refused.*system'),
+    'resume is malicious': (['--resume', 'malicious.pth'], 'malicious.pth is refused.*system'),
     'float16 on the CPU': (
         ['--cfg-options', 'optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.dtype=float16'],
         "'float16' needs a GPU",

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mocox.checkpoint.files import describe_file, write_atomically
+from mocox.checkpoint.files import open_pickle, write_atomically
 
 NOTE = 'last_checkpoint'  # MMEngine's: a file with the path of the newest checkpoint
 Report = Callable[[int, str], None]  # a level of logging, and what to say
@@ -216,11 +216,9 @@ def _position_in(content: Any, path: Path) -> Saved:
 
 
 def _load(path: str | Path, mmap: bool) -> Any:
-    try:
-        return torch.load(path, map_location='cpu', mmap=mmap, weights_only=True)
-    except Exception as error:  # a damaged pickle raises anything
-        reason = str(error).partition('\n')[0]
-        raise ValueError(f'{path} is {describe_file(path)} ({reason})') from None
+    with open(path, 'rb') as file:
+        head = file.read(64)
+    return open_pickle(Path(path), head, 'cpu', mmap)
 
 
 def _starts_as_archive(path: Path) -> bool:

@@ -60,7 +60,7 @@ def open_file(path: str | Path, map_location: str = 'cpu') -> tuple[dict, dict]:
     if _is_safetensors(path, head):
         content, metadata = _open_safetensors(path, map_location)
         return content, {**beside, **metadata}
-    content = _open_pickle(path, head, map_location)
+    content = open_pickle(path, head, map_location)
     if not isinstance(content, Mapping):
         raise ValueError(f'{path} holds a {type(content).__name__}, not a dict of tensors: not a checkpoint')
     if str(map_location) != 'meta':
@@ -179,13 +179,24 @@ def _read_json(path: Path) -> dict:
     return content
 
 
-def _open_pickle(path: Path, head: bytes, map_location: str) -> object:
+def open_pickle(path: Path, head: bytes, map_location: str, mmap: bool = False) -> object:
+    """What ``torch.load`` makes of a file without running code, and if that fails, why.
+
+    Args:
+        path: A file.
+        head: Its first bytes, 16 at least.
+        map_location: Device of the tensors.
+        mmap: Read tensors when they are used; for files that are zip archives.
+
+    Raises:
+        ValueError: Not such a file, damaged, or one that would run code.
+    """
     if head.startswith(b'PK'):
         _refuse_zip_bomb(path)
     try:
         with torch.serialization.safe_globals(_PLAIN_DATA), warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
     except torch.OutOfMemoryError:  # of a GPU
         raise
     except Exception as error:  # the unpickler raises anything

@@ -4,6 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mocox import dist
+from mocox.shards import own_parts
+
 FIRST_LAYERS = ('patch_embed', 'conv1', 'stem')  # where the paper's spikes begin
 
 
@@ -43,7 +46,9 @@ class LayerNorms:
         if not pairs:
             return torch.zeros(len(self.names))
         grads, layers = zip(*pairs, strict=True)
-        squares = torch.stack(torch._foreach_norm(list(grads))).float().square()
+        squares = torch.stack(torch._foreach_norm(own_parts(grads))).float().square()
+        if any(hasattr(grad, 'to_local') for grad in grads):  # all or none: this process has a part of each
+            squares = dist.all_reduce_sum(squares)
         index = _cached_index(layers, squares.device)
         return squares.new_zeros(len(self.names)).index_add_(0, index, squares).sqrt()
 
@@ -56,7 +61,7 @@ class LayerNorms:
         """Multiplies each layer's gradient by its factor (L,)."""
         each = factors.unbind()
         pairs = [(p.grad, each[i]) for p, i in zip(self.params, self.layer_of, strict=True) if p.grad is not None]
-        torch._foreach_mul_([grad for grad, _ in pairs], [factor.to(grad.dtype) for grad, factor in pairs])
+        torch._foreach_mul_(own_parts(grad for grad, _ in pairs), [factor.to(grad.dtype) for grad, factor in pairs])
 
 
 _indices: dict[tuple, Tensor] = {}
