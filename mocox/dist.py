@@ -249,9 +249,18 @@ def note_progress(iteration: int, in_step: bool) -> None:
         _watchdog.note(iteration, STEP if in_step else BETWEEN)
 
 
+def note_signal() -> None:
+    """Tells the watchdog that this process was asked to end, and has not done so."""
+    if _watchdog:
+        _watchdog.asked_to_end = True
+
+
 def await_verdict(error: Exception) -> None:
-    """After a failed collective: lets the watchdog say who broke it and end this process; else returns at once."""
-    if _watchdog is None or _watchdog.ended or not _is_collective_error(error):
+    """After a failed collective: lets the watchdog say who broke it and end this process; else returns at once.
+
+    It does not wait in a process that was asked to end: torchrun asks when it has seen another one die.
+    """
+    if _watchdog is None or _watchdog.ended or _watchdog.asked_to_end or not _is_collective_error(error):
         return
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to be saved when torchrun ends its processes
     _watchdog.await_verdict()

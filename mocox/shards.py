@@ -19,7 +19,7 @@ def gather_shards(x: Any) -> Any:
     Args:
         x: A state dict of a model or an optimizer, or anything else that has the same structure on all processes.
     """
-    if hasattr(x, 'full_tensor'):
+    if is_sharded(x):
         whole = x.full_tensor()
         return whole.cpu() if dist.rank() == 0 else None
     if isinstance(x, dict):
@@ -29,6 +29,11 @@ def gather_shards(x: Any) -> Any:
     if type(x) in (list, tuple):
         return type(x)(gather_shards(value) for value in x)
     return x
+
+
+def is_sharded(parameter: Tensor) -> bool:
+    """Whether the processes keep different rows of it."""
+    return hasattr(parameter, 'full_tensor')
 
 
 def own_parts(parameters: Iterable[Tensor]) -> list[Tensor]:

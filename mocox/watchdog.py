@@ -144,7 +144,7 @@ class Watchdog:
         self.die = die or self._print_and_exit
         self.iteration, self.phase = 0, 'the start of the run'
         self.beat, self.waited_s, self.progress = 0, 0.0, (0, '')
-        self.ended, self.failure = False, ''
+        self.ended, self.asked_to_end, self.failure = False, False, ''
         self.verdict, self.exit_code, self.verdict_beat, self.reports = '', EXIT_CODE, 0, []
         self.wake, self.told, self.stopped = threading.Event(), threading.Event(), threading.Event()
         self.threads: list[threading.Thread] = []

@@ -1,5 +1,6 @@
 """What a pre-training on many GPUs would take: computed, not measured, from counted operations and assumptions."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
@@ -108,6 +109,7 @@ def count(config: str) -> Size:
     with DefaultScope.overwrite_default_scope('mocox'), torch.device('meta'):
         model = MODELS.build(cfg.model.to_dict())
     parameters = list(model.parameters())
+    warnings.filterwarnings('ignore', 'Accessing the data pointer of FakeTensor')  # torch's own __deepcopy__ does
     with FakeTensorMode(allow_non_fake_inputs=True):  # autocast knows no meta device
         flops = step_flops(model.to_empty(device='cpu'), (3, 224, 224))
     return Size(

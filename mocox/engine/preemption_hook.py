@@ -116,6 +116,7 @@ class PreemptionHook(Hook):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
+        dist.note_signal()
 
     def _is_asked(self, done: int) -> bool:
         """Whether any process has received a signal, as far as all know."""

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from mocox import dist
 from mocox.registry import HOOKS
+from mocox.shards import is_sharded
 
 
 @HOOKS.register_module()
@@ -51,7 +52,9 @@ class ReportHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Writes the last page, with images."""
-        if self.num_images and hasattr(dist.unwrap(runner.model), 'backbone'):
+        # The first process alone can compute nothing with weights that are spread over all.
+        whole = not any(is_sharded(parameter) for parameter in runner.model.parameters())
+        if self.num_images and whole and hasattr(dist.unwrap(runner.model), 'backbone'):
             self._guard(runner, self._draw_pictures)
         self._guard(runner, self._write, running=False)
 

@@ -96,6 +96,9 @@ def _shard(module: nn.Module, dtype: torch.dtype | None, kwargs: dict) -> None:
             fully_shard(part, **kwargs)
     fully_shard(module, **kwargs)
     if hasattr(module, 'extract_feat'):  # a k-NN monitor calls it from outside, also before the first step
+        if dtype:  # the blocks' weights count on autocast
+            device = next(module.parameters()).device.type
+            module.extract_feat = torch.autocast(device, dtype=dtype)(module.extract_feat)
         register_fsdp_forward_method(module, 'extract_feat')
 
 

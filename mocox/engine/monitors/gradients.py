@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mocox import dist
-from mocox.shards import own_parts
+from mocox.shards import is_sharded, own_parts
 
 FIRST_LAYERS = ('patch_embed', 'conv1', 'stem')  # where the paper's spikes begin
 
@@ -47,7 +47,7 @@ class LayerNorms:
             return torch.zeros(len(self.names))
         grads, layers = zip(*pairs, strict=True)
         squares = torch.stack(torch._foreach_norm(own_parts(grads))).float().square()
-        if any(hasattr(grad, 'to_local') for grad in grads):  # all or none: this process has a part of each
+        if is_sharded(self.params[0]):
             squares = dist.all_reduce_sum(squares)
         index = _cached_index(layers, squares.device)
         return squares.new_zeros(len(self.names)).index_add_(0, index, squares).sqrt()
@@ -61,7 +61,7 @@ class LayerNorms:
         """Multiplies each layer's gradient by its factor (L,)."""
         each = factors.unbind()
         pairs = [(p.grad, each[i]) for p, i in zip(self.params, self.layer_of, strict=True) if p.grad is not None]
-        torch._foreach_mul_(own_parts(grad for grad, _ in pairs), [factor.to(grad.dtype) for grad, factor in pairs])
+        torch._foreach_mul_(own_parts([grad for grad, _ in pairs]), [factor.to(grad.dtype) for grad, factor in pairs])
 
 
 _indices: dict[tuple, Tensor] = {}

@@ -10,6 +10,7 @@ from mocox.evaluation.data import labels_of, open_data
 from mocox.evaluation.encoder import evaluation_crops
 from mocox.evaluation.features import extract_features
 from mocox.evaluation.knn import knn_classify
+from mocox.shards import is_sharded
 
 
 def offline_knn(
@@ -17,7 +18,7 @@ def offline_knn(
 ) -> float:
     """Accuracy (0 to 1) of the query backbone's features on labelled images, without augmentation.
 
-    The first process works, the others wait. Neither the model nor torch's random state is changed.
+    The first process works, the others wait, unless all are needed for the weights that are spread over them. Neither the model nor torch's random state is changed.
 
     Args:
         model: A MoCo algorithm.
@@ -33,7 +34,7 @@ def offline_knn(
     """
     device = next(model.parameters()).device
     accuracy = torch.zeros((), device=device)
-    if dist.rank() == 0:
+    if dist.rank() == 0 or is_sharded(next(model.parameters())):
         data = open_data(root, evaluation_crops(image_size))
         if data.multi_label:
             raise ValueError(f'knn_data_root={root!r}: k-NN needs one label per image, and these have several')
@@ -45,7 +46,8 @@ def offline_knn(
         predicted = knn_classify(
             bank if leave_one_out else test, bank, bank_labels, num_neighbours, temperature, leave_one_out
         )
-        accuracy += (predicted == labels).float().mean().to(device)
+        if dist.rank() == 0:
+            accuracy += (predicted == labels).float().mean().to(device)
     return float(dist.all_reduce_sum(accuracy))
 
 
