@@ -18,7 +18,8 @@ def offline_knn(
 ) -> float:
     """Accuracy (0 to 1) of the query backbone's features on labelled images, without augmentation.
 
-    The first process works, the others wait, unless all are needed for the weights that are spread over them. Neither the model nor torch's random state is changed.
+    The first process works, the others wait, unless all are needed for the weights that are spread over them. Neither
+    the model nor torch's random state is changed.
 
     Args:
         model: A MoCo algorithm.
