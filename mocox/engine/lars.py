@@ -4,6 +4,7 @@ import torch
 from torch.optim import Optimizer
 
 from mocox.registry import OPTIMIZERS
+from mocox.shards import own_parts
 
 
 @OPTIMIZERS.register_module()
@@ -68,7 +69,7 @@ class LARS(Optimizer):
                     left_out = self.found_inf > 0
                     steps = [torch.where(left_out, 0.0, new) for new in moved]
                     moved = [torch.where(left_out, old, new) for old, new in zip(buffers, moved, strict=True)]
-                torch._foreach_copy_(buffers, moved)
+                torch._foreach_copy_(own_parts(buffers), own_parts(moved))
                 torch._foreach_add_(matrices + vectors, steps, alpha=-group['lr'])
         return loss
 

@@ -32,7 +32,7 @@ class FullyShard(nn.Module):
     Args:
         module: The algorithm, on the device to train on.
         param_dtype: The type in which the blocks of the backbones are gathered and used: ``bfloat16`` halves what is
-            sent. Use it with mixed precision (``--amp``), which computes in that type anyway. None means their own.
+            sent; LayerNorms stay in float32. Use it with mixed precision (``--amp``), which computes in that type anyway. None means their own.
             Gradients are summed in float32, and all else stays in float32, in either case.
         kwargs: For ``fully_shard``.
 
@@ -89,6 +89,9 @@ def _shard(module: nn.Module, dtype: torch.dtype | None, kwargs: dict) -> None:
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     backbones = [part for name, part in module.named_modules() if name.split('.')[-1] == 'backbone']
     for backbone in backbones:
+        norms = [part for part in backbone.modules() if isinstance(part, nn.LayerNorm)]
+        if dtype and norms:  # in float32, under autocast as well: one unit, gathered for the whole backbone
+            fully_shard(norms, **kwargs)
         for block in blocks(backbone):
             fully_shard(block, **kwargs, **(dict(mp_policy=policy) if dtype else {}))
     for name, part in module.named_modules():

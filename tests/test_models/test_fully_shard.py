@@ -119,12 +119,12 @@ def test_each_process_keeps_its_half():
     assert first_keys > 0.25 * first
 
 
-def look_before_and_after_training(param_dtype: str | None) -> dict:
+def look_before_and_after_training(param_dtype: str | None, name: str = 'v3') -> dict:
     """Losses in bfloat16, whole and sharded; features before the first step, which a k-NN monitor asks for."""
-    model = MODELS.build(CONFIGS['v3'])
+    model = MODELS.build(CONFIGS[name])
     model.init_weights()
     whole = MMDistributedDataParallel(model, broadcast_buffers=False)
-    sharded = FullyShard(MODELS.build(CONFIGS['v3']), param_dtype=param_dtype)
+    sharded = FullyShard(MODELS.build(CONFIGS[name]), param_dtype=param_dtype)
     sharded.module.load_state_dict(whole.module.state_dict())
     x1, x2 = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(dist.rank()))
     features, losses = [], []
@@ -141,9 +141,9 @@ def look_before_and_after_training(param_dtype: str | None) -> dict:
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize('param_dtype', [None, 'bfloat16'])
-def test_mixed_precision_and_features_outside_of_a_step(param_dtype):
-    for result in run_processes(look_before_and_after_training, 2, param_dtype):
+@pytest.mark.parametrize(('param_dtype', 'name'), [(None, 'v3'), ('bfloat16', 'v3'), ('bfloat16', 'v3 in chunks')])
+def test_mixed_precision_and_features_outside_of_a_step(param_dtype, name):
+    for result in run_processes(look_before_and_after_training, 2, param_dtype, name):
         first, second, sharded_first, sharded_second = result['losses']
         # The loss is 4 T times a cross entropy of cosines / T: it moves by at most 8 times what they do, and 8 bits
         # keep a cosine to about 0.01. Without a dtype, the same operations run on the same numbers.
