@@ -32,8 +32,8 @@ class FullyShard(nn.Module):
     Args:
         module: The algorithm, on the device to train on.
         param_dtype: The type in which the blocks of the backbones are gathered and used: ``bfloat16`` halves what is
-            sent; LayerNorms stay in float32. Use it with mixed precision (``--amp``), which computes in that type anyway. None means their own.
-            Gradients are summed in float32, and all else stays in float32, in either case.
+            sent. Use it with mixed precision (``--amp``), which computes in that type anyway. LayerNorms, all other
+            weights and the sums of the gradients stay in float32. None means the weights' own type.
         kwargs: For ``fully_shard``.
 
     Raises:
