@@ -40,7 +40,7 @@ def is_worker_failure(error: BaseException) -> bool:
     """
     if isinstance(error, ConnectionError | EOFError):
         return any(
-            Path(frame.f_code.co_filename).parts[-3:] == ('utils', 'data', 'dataloader.py')
+            Path(frame.f_code.co_filename).parts[-2:] == ('multiprocessing', 'resource_sharer.py')  # not the store's
             for frame, _ in traceback.walk_tb(error.__traceback__)
         )
     return isinstance(error, RuntimeError) and _explain_worker_failure(str(error)) is not None

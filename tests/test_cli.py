@@ -306,7 +306,10 @@ def test_a_killed_loader_worker_ends_training_with_the_cure(tmp_path):
         next(line for line in process.stdout if 'epoch 2/' in line)
         children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert re.search(r'^error: a data loader worker .* was killed.*num_workers.*--resume', errors, re.MULTILINE)
     assert 'Traceback' not in errors

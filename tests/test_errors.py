@@ -3,6 +3,7 @@ import re
 import signal
 
 import pytest
+import torch
 from mmengine.registry import build_from_cfg
 from torch.utils.data import DataLoader, Dataset
 
@@ -73,6 +74,21 @@ def test_a_killed_worker_comes_with_the_cure():
 def test_what_loader_workers_fail_of(message, cure):
     assert is_worker_failure(RuntimeError(message))
     assert cure in explain(RuntimeError(message))
+
+
+@pytest.mark.parametrize('error', [ConnectionResetError(104, 'Connection reset by peer'), EOFError()])
+def test_a_worker_that_dies_while_it_hands_over_a_batch(monkeypatch, error):
+    """The main process then talks to nobody."""
+
+    def break_off(*arguments, **keywords):
+        raise error
+
+    monkeypatch.setattr('multiprocessing.connection.Client', break_off)
+    with pytest.raises(type(error)) as caught:
+        list(DataLoader(torch.zeros(2, 3), num_workers=1))
+    assert is_worker_failure(caught.value)
+    assert re.search(r'worker .*was killed.*memory.*num_workers', explain(caught.value))
+    assert not is_worker_failure(type(error)())
 
 
 def test_other_errors_are_no_worker_failures():
