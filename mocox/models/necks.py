@@ -67,11 +67,13 @@ class NonLinearNeck(BaseModule):
                 cfg = dict(norm_cfg, affine=with_last_bn_affine)
                 self.add_module(f'bn{i}', build_norm_layer(cfg, widths[i + 1])[1])
 
-    def forward(self, x: tuple[Tensor, ...] | Tensor) -> tuple[Tensor]:
+    def forward(self, x: tuple[Tensor, ...] | Tensor, num_views: int = 1) -> tuple[Tensor]:
         """Project features.
 
         Args:
             x: The backbone's output, (B, C) or (B, C, H, W), or a tuple whose last entry is that.
+            num_views: Views in ``x``, one after the other. Linear layers take them together, which reads their weights
+                once; BatchNorm takes its statistics from one view at a time, as published.
 
         Returns:
             One-element tuple with (B, out_channels).
@@ -83,10 +85,19 @@ class NonLinearNeck(BaseModule):
         for i in range(self.num_layers):
             x = self._modules[f'fc{i}'](x)
             if (norm := self._modules.get(f'bn{i}')) is not None:
-                x = norm(x)
+                x = torch.cat([norm(view) for view in x.chunk(num_views)]) if num_views > 1 else norm(x)
             if i < self.num_layers - 1:
                 x = torch.relu(x)
         return (x,)
+
+
+def project_views(neck: nn.Module, features: list[Tensor]) -> list[Tensor]:
+    """Projections (N, D) of each view's features; a :class:`NonLinearNeck` takes all views together."""
+    if not isinstance(neck, NonLinearNeck) or len(features) == 1:
+        return [neck((feature,))[-1] for feature in features]
+    if neck.with_avg_pool:
+        features = [average_positions(feature) for feature in features]
+    return list(neck((torch.cat(features),), num_views=len(features))[-1].chunk(len(features)))
 
 
 @MODELS.register_module()

@@ -1,10 +1,12 @@
 """NonLinearNeck against mmpretrain's class and its own formula."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
-from mocox.models.necks import NonLinearNeck
+from mocox.models.necks import NonLinearNeck, project_views
 
 BN = dict(type='BN1d')
 
@@ -52,3 +54,22 @@ def test_last_norm_has_no_affine_parameters():
 def test_no_layers_is_an_error():
     with pytest.raises(ValueError, match='num_layers=0'):
         NonLinearNeck(4, 6, 3, num_layers=0)
+
+
+@pytest.mark.parametrize('shape', [(6, 5), (6, 5, 2, 2)])
+def test_views_together_equal_one_at_a_time(shape):
+    """Outputs, gradients and running statistics; BatchNorm over both views at once would give others."""
+    torch.manual_seed(0)
+    together = NonLinearNeck(5, 7, 3, num_layers=3, norm_cfg=BN).double()
+    apart = deepcopy(together)
+    views = [torch.randn(shape).double(), 2 + torch.randn(shape).double()]
+    outputs = [apart(view)[0] for view in views]
+    results = project_views(together, views)
+    for result, output in zip(results, outputs, strict=True):
+        torch.testing.assert_close(result, output, rtol=1e-12, atol=1e-12)
+    for z in (outputs, results):
+        (z[0] * z[1].roll(1, 0)).sum().backward()
+    for (name, a), b in zip(apart.named_parameters(), together.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-11, msg=name)
+    for a, b in zip(apart.buffers(), together.buffers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

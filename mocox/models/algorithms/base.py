@@ -13,7 +13,7 @@ from mocox.models.chunks import describe_statistics, encode_in_chunks, has_batch
 from mocox.models.compilation import compile_blocks
 from mocox.models.heads import l2_normalize
 from mocox.models.momentum_encoder import MomentumEncoder
-from mocox.models.necks import average_positions
+from mocox.models.necks import average_positions, project_views
 from mocox.registry import MODELS
 
 
@@ -32,8 +32,8 @@ class MomentumContrast(BaseModel):
         base_momentum: Weight of the old key encoder in its update (the papers' convention), in [0, 1].
         chunk_size: Images per pass through the backbone, see :func:`~mocox.models.chunks.encode_in_chunks`. Exact
             without BatchNorm in the backbone; otherwise it takes its statistics from the chunk.
-        merge_views: Pass both views through a backbone without BatchNorm at once; for measuring only, the result is
-            the same.
+        merge_views: Pass both views at once through a backbone without BatchNorm and through the projector's linear
+            layers; for measuring only, the result is the same.
         compile: True, or arguments of ``torch.compile``, to compile the blocks of both backbones.
         channels_last: Keep the weights and feature maps of both backbones in the layout that convolutions on GPUs
             prefer; the result is the same.
@@ -165,7 +165,7 @@ class MomentumContrast(BaseModel):
         return lambda: wait().unbind(dim=1)
 
     def _encode(self, backbone: nn.Module, neck: nn.Module, views: list[Tensor], interleave: bool) -> list[Tensor]:
-        """The neck always sees one whole view, and so does a backbone with BatchNorm, as published."""
+        """BatchNorm always sees one whole view, or a chunk of one in the backbone, as published."""
         fits = self.chunk_size is None or self.chunk_size >= len(views) * len(views[0])
         if self.merge_views and fits and not self.batch_norm:
             features = backbone(torch.cat(views))[-1].chunk(len(views))
@@ -173,4 +173,6 @@ class MomentumContrast(BaseModel):
             features = [encode_in_chunks(backbone, x, self.chunk_size, interleave) for x in views]
         if self.observed is not None and backbone is self.backbone:
             self.observed['features'] = average_positions(features[0].detach())
+        if self.merge_views:
+            return project_views(neck, list(features))
         return [neck((feature,))[-1] for feature in features]
