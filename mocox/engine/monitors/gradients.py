@@ -38,6 +38,7 @@ class LayerNorms:
         layers = [layer_name(name, wrapper) for name, _ in named]
         self.names = sorted(dict.fromkeys(layers), key=_rank)  # stable: otherwise in the order of the model
         self.params = [p for _, p in named]
+        self.sharded = any(map(is_sharded, self.params))  # each process then has a part of all
         self.layer_of = [self.names.index(layer) for layer in layers]
 
     def __call__(self) -> Tensor:
@@ -47,10 +48,9 @@ class LayerNorms:
             return torch.zeros(len(self.names))
         grads, layers = zip(*pairs, strict=True)
         squares = torch.stack(torch._foreach_norm(own_parts(grads))).float().square()
-        if is_sharded(self.params[0]):
-            squares = dist.all_reduce_sum(squares)
         index = _cached_index(layers, squares.device)
-        return squares.new_zeros(len(self.names)).index_add_(0, index, squares).sqrt()
+        squares = squares.new_zeros(len(self.names)).index_add_(0, index, squares)
+        return (dist.all_reduce_sum(squares) if self.sharded else squares).sqrt()
 
     def of_layer(self, layer: str) -> list[nn.Parameter]:
         """The trainable parameters of one layer."""
@@ -61,7 +61,7 @@ class LayerNorms:
         """Multiplies each layer's gradient by its factor (L,)."""
         each = factors.unbind()
         pairs = [(p.grad, each[i]) for p, i in zip(self.params, self.layer_of, strict=True) if p.grad is not None]
-        torch._foreach_mul_(own_parts([grad for grad, _ in pairs]), [factor.to(grad.dtype) for grad, factor in pairs])
+        torch._foreach_mul_(own_parts(grad for grad, _ in pairs), [factor.to(grad.dtype) for grad, factor in pairs])
 
 
 _indices: dict[tuple, Tensor] = {}

@@ -309,7 +309,8 @@ class StabilityHook(Hook):
         return Path(self.runner.work_dir, 'bad_steps')
 
     def _dump(self, reason: str, exact: bool) -> None:
-        if self.dumps >= self.max_dumps or not isinstance(self.recorder.batches[0], dict):
+        whole = not self.norms.sharded  # a process has no more than a part of the weights
+        if self.dumps >= self.max_dumps or not whole or not isinstance(self.recorder.batches[0], dict):
             return
         self.dumps += 1
         rank = f'_rank{self.runner.rank}' if self.runner.world_size > 1 else ''

@@ -1,11 +1,13 @@
 """Every reaction in real runs whose gradients are spoiled between backward pass and update."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.hooks import Hook
 
+from mocox import dist
 from mocox.engine.lars import LARS
 from mocox.engine.monitors.stability_hook import StabilityHook, takes_flag
 from tests.processes import run_processes
@@ -305,12 +307,34 @@ class SpoilOneRank(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         bad = runner.iter == 5 and runner.rank == 1
-        runner.model.module.data_preprocessor.mean.fill_(NAN if bad else 127.0)
+        dist.unwrap(runner.model).data_preprocessor.mean.fill_(NAN if bad else 127.0)
+
+
+def _sharded(folder: str, wrapper: str) -> tuple[list[float], int]:
+    settings = dict(device_ids=None, broadcast_buffers=False) if wrapper == 'MMDistributedDataParallel' else {}
+    runner = train(
+        Path(folder, wrapper),
+        extra=[SpoilOneRank()],
+        launcher='pytorch',
+        env_cfg=dict(dist_cfg=dict(backend='gloo')),
+        model_wrapper_cfg=dict(type=wrapper, **settings),
+    )
+    hook = next(hook for hook in runner.hooks if isinstance(hook, StabilityHook))
+    return hook.layer_norms, hook.skipped
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_a_sharded_model_decides_like_a_whole_one(tmp_path):
+    whole = run_processes(_sharded, 2, str(tmp_path), 'MMDistributedDataParallel')
+    sharded = run_processes(_sharded, 2, str(tmp_path), 'mocox.FullyShard')
+    assert [skipped for _, skipped in whole + sharded] == [1] * 4
+    assert sharded[0] == sharded[1]
+    assert sharded[0][0] == pytest.approx(whole[0][0], rel=1e-2)
+    assert not (tmp_path / 'mocox.FullyShard' / 'bad_steps').exists()
 
 
 def _distributed(folder: str) -> tuple[dict, int, float]:
-    from pathlib import Path
-
     record = Record()
     runner = train(
         Path(folder, 'run'),
