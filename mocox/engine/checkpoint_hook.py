@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from mocox import dist
 from mocox.checkpoint.durable import NOTE, CheckpointWriter, Report, newest_good, remove_leftovers
-from mocox.engine.snapshot import accumulative_counts, describe_batches, take_snapshot
+from mocox.engine.snapshot import HostCopy, accumulative_counts, describe_batches, take_snapshot
 from mocox.registry import HOOKS
 
 KEPT_KEY, BETWEEN_KEY = 'kept_checkpoints', 'between_checkpoint'  # in the message hub: names of files
@@ -81,7 +81,7 @@ class CheckpointHook(hooks.CheckpointHook):
             runner.logger.warning(f'{self.out_dir}: checkpoints are written by MMEngine, in place and unchecked.')
             return
         self.folder = Path(self.out_dir)
-        self.writer = CheckpointWriter(runner.logger.log)
+        self.writer, self.copier = CheckpointWriter(runner.logger.log), HostCopy()
         self.file_backend = _RemovesLater(self.file_backend, self.writer)
         runner.save_checkpoint = partial(self._save_for_others, runner)
         if dist.rank() == 0:
@@ -155,7 +155,13 @@ class CheckpointHook(hooks.CheckpointHook):
         names = [path.name for path in self.writer.kept]
         runner.message_hub.update_info(KEPT_KEY, names if between else [*(n for n in names if n != name), name])
         runner.message_hub.update_info(BETWEEN_KEY, name if between else str(getattr(self.writer.between, 'name', '')))
-        content = take_snapshot(runner, dict(epoch=epoch, iter=done), self.save_optimizer, self.save_param_scheduler)
+        content = take_snapshot(
+            runner,
+            dict(epoch=epoch, iter=done),
+            self.save_optimizer,
+            self.save_param_scheduler,
+            copier=self.copier,
+        )
         if content is None:
             return
         note = Path(runner.work_dir, NOTE)

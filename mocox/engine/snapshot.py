@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import mmengine
+import torch
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -26,6 +27,7 @@ def take_snapshot(
     save_optimizer: bool = True,
     save_param_scheduler: bool = True,
     exact: bool = True,
+    copier: 'HostCopy | None' = None,
 ) -> dict[str, Any] | None:
     """The content of a checkpoint, of its own memory. All processes call it; the first one gets it, the others None.
 
@@ -38,6 +40,7 @@ def take_snapshot(
         save_optimizer: With the optimizer and, of mixed precision, the scaler.
         save_param_scheduler: With the schedules.
         exact: With ``exact_resume``. Without it, nothing is gathered, and the other processes need not call.
+        copier: Keeps the memory of the copy for the next one.
 
     Raises:
         ValueError: Without ``exact``, and the weights are spread over the processes.
@@ -64,7 +67,7 @@ def take_snapshot(
     if save_param_scheduler and runner.param_schedulers is not None:
         content['param_schedulers'] = _schedules(runner.param_schedulers)
     runner.call_hook('before_save_checkpoint', checkpoint=content)
-    return copy_to_host(content)
+    return (copier or HostCopy())(content)
 
 
 def describe_batches(runner: Runner) -> dict[str, int]:
@@ -88,28 +91,52 @@ def accumulative_counts(runner: Runner) -> int:
     return getattr(runner.optim_wrapper, '_accumulative_counts', 1)
 
 
-def copy_to_host(content: Any) -> Any:
-    """A copy that later training does not change: tensors in the memory of the host, the rest as it was.
+class HostCopy:
+    """Copies what a checkpoint holds into memory of the host, where later training does not change it.
 
-    Two names of one tensor stay two names of one tensor.
+    The memory is kept and used again by the next copy, which the former one must not be needed for any more: fresh
+    memory costs several times the copying. Two names of one tensor stay two names of one tensor.
     """
-    return _copy(content, {})
 
+    def __init__(self) -> None:
+        self.buffers: list[Tensor] = []
 
-def _copy(node: Any, copies: dict[tuple, Tensor]) -> Any:
-    if isinstance(node, Tensor):
-        identity = (node.device, node.data_ptr(), node.dtype, node.shape, node.stride())
-        if identity not in copies or not node.numel():
-            copies[identity] = node.detach().to('cpu', copy=True)
-        return copies[identity]
-    if isinstance(node, dict):
-        copied = copy.copy(node)  # keeps the versions of modules, which a state dict carries as an attribute
-        for key, value in node.items():
-            copied[key] = _copy(value, copies)
-        return copied
-    if type(node) in (list, tuple):
-        return type(node)(_copy(value, copies) for value in node)
-    return copy.deepcopy(node)
+    def __call__(self, content: Any) -> Any:
+        """The same with tensors of its own."""
+        self.former, self.buffers = self.buffers, []
+        self.copies: dict[tuple, Tensor] = {}
+        try:
+            return self._copy(content)
+        finally:
+            self.former, self.copies = [], {}
+
+    def _copy(self, node: Any) -> Any:
+        if isinstance(node, Tensor):
+            return self._copy_tensor(node.detach())
+        if isinstance(node, dict):
+            copied = copy.copy(node)  # keeps the versions of modules, which a state dict carries as an attribute
+            for key, value in node.items():
+                copied[key] = self._copy(value)
+            return copied
+        if type(node) in (list, tuple):
+            return type(node)(self._copy(value) for value in node)
+        return copy.deepcopy(node)
+
+    def _copy_tensor(self, tensor: Tensor) -> Tensor:
+        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if identity not in self.copies or not tensor.numel():
+            self.copies[identity] = self._buffer(tensor).copy_(tensor)
+        return self.copies[identity]
+
+    def _buffer(self, tensor: Tensor) -> Tensor:
+        position = len(self.buffers)
+        buffer = torch.empty_like(tensor, device='cpu', memory_format=torch.preserve_format)
+        if position < len(self.former):
+            former = self.former[position]
+            if (former.dtype, former.shape, former.stride()) == (buffer.dtype, buffer.shape, buffer.stride()):
+                buffer = former
+        self.buffers.append(buffer)
+        return buffer
 
 
 def _describe(runner: Runner) -> dict[str, Any]:

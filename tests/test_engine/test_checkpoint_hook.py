@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mocox import cli
 from mocox.checkpoint import durable
 from mocox.engine import CheckpointHook
-from mocox.engine.snapshot import copy_to_host
+from mocox.engine.snapshot import HostCopy
 from mocox.fault_injection import CASES, build_config, write_images
 from tests.processes import forget_runner
 
@@ -199,9 +199,18 @@ def test_arguments():
 def test_a_copy_of_its_own():
     shared = torch.ones(2)
     content = dict(a=shared, b=[shared, (1, 'x')], c=dict(d=shared[:1]))
-    copied = copy_to_host(content)
+    copied = HostCopy()(content)
     shared.zero_()
     assert copied['a'].tolist() == [1, 1] and copied['c']['d'].tolist() == [1] and copied['b'][1] == (1, 'x')
     assert copied['b'][0] is copied['a']
     state = torch.nn.BatchNorm1d(2).state_dict()
-    assert copy_to_host(state)._metadata == state._metadata
+    assert HostCopy()(state)._metadata == state._metadata
+
+
+def test_the_memory_of_a_copy_is_used_again_where_it_fits():
+    copier = HostCopy()
+    first = copier([torch.ones(4), torch.ones(2, 3).T, torch.ones(3)])
+    second = copier([torch.zeros(4), torch.zeros(2, 3).T, torch.zeros(5)])
+    reused = [one.data_ptr() == other.data_ptr() for one, other in zip(first, second)]
+    assert reused == [True, True, False]
+    assert all(not copied.any() for copied in second) and second[1].stride() == (1, 3)
