@@ -95,6 +95,7 @@ setup(
             'webdataset>=0.2.86',
             'fsspec[http]>=2024.2',
             'lmdb>=1.4',
+            'tensorboard>=2.16',
         ],
     },
     zip_safe=False,
