@@ -133,7 +133,8 @@ def _speed_facts(plan: Plan, speed: Speed) -> dict[str, str]:
     facts = {
         'loader': f'{speed.load_per_worker:,.0f} images per second and process; about {speed.loading:,.0f} with '
         f'{workers} on {speed.cores} cores',
-        'step': f'{speed.step:,.{0 if speed.step >= 10 else 2}f} images per second ({speed.device}, measured with {speed.step_images} images)',
+        'step': f'{speed.step:,.{0 if speed.step >= 10 else 2}f} images per second '
+        f'({speed.device}, measured with {speed.step_images} images)',
         'bottleneck': f'the {speed.bottleneck}',
         'memory': f'{speed.memory_mb / 1024:.1f} GiB in a process, estimated; {speed.parameters / 1e6:.1f} M weights',
     }
