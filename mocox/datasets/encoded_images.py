@@ -1,8 +1,10 @@
 """Images kept as encoded files somewhere, some of which cannot be read."""
 
+import importlib
 import logging
 import os
 from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -150,3 +152,15 @@ class EncodedImages(ViewsDataset):
 
 def _one_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).encode('unicode_escape').decode()[:500]
+
+
+def require_extra(library: str, need: str, extra: str) -> ModuleType:
+    """Imports what only some users need; ``need`` begins the message that says how to install it.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise ImportError(f'{need} {library}, which is not installed: pip install "mocox[{extra}]"') from error

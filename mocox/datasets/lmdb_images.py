@@ -1,14 +1,12 @@
 """Images in an LMDB: one file with all images, for file systems that are slow with many small files."""
 
-import importlib
 import os
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from mocox.datasets.base import Crops
-from mocox.datasets.encoded_images import EncodedImages
+from mocox.datasets.encoded_images import EncodedImages, require_extra
 from mocox.datasets.image_files import label_by_folder, read_regular_file, scan
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
@@ -94,7 +92,9 @@ def write_lmdb(folder: str, out: str) -> int:
     map_size = sum(size // PAGE * PAGE + 3 * PAGE for size in sizes) + 2**24  # an upper bound
     temporary = f'{out}.{os.getpid()}.tmp'
     try:
-        with _require().open(temporary, map_size=map_size, sync=False) as database:
+        with require_extra('lmdb', 'LMDB files need', 'lmdb').open(
+            temporary, map_size=map_size, sync=False
+        ) as database:
             for path in paths:
                 with database.begin(write=True) as transaction:
                     transaction.put(path, read_regular_file(os.path.join(folder, os.fsdecode(path))))
@@ -119,7 +119,7 @@ def open_lmdb(file: str) -> Any:
         return database
     if database is not None:
         database.close()  # the parent's, of which this is a copy
-    lmdb = _require()
+    lmdb = require_extra('lmdb', 'LMDB files need', 'lmdb')
     if not os.path.exists(path):
         raise FileNotFoundError(f'there is no LMDB {file!r}: {FIX}')
     try:
@@ -128,10 +128,3 @@ def open_lmdb(file: str) -> Any:
         raise ValueError(f'{file!r} is no LMDB, or damaged ({error}): {FIX}') from error
     _opened[path] = os.getpid(), database
     return database
-
-
-def _require() -> ModuleType:
-    try:
-        return importlib.import_module('lmdb')
-    except ImportError as error:
-        raise ImportError('LMDB files need lmdb, which is not installed: pip install "mocox[lmdb]"') from error

@@ -1,7 +1,6 @@
 """Images in tar shards, as WebDataset writes them, in a folder or an object store."""
 
 import hashlib
-import importlib
 import logging
 import os
 import tarfile
@@ -10,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
@@ -18,7 +16,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mocox.datasets.base import Crops
-from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages
+from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages, require_extra
 from mocox.datasets.image_files import EXTENSIONS
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
@@ -138,7 +136,8 @@ def expand_shards(data_root: str, shards: str | list[str]) -> list[str]:
         ValueError: No shard, or one of a kind that cannot be read in any order.
     """
     patterns = [shards] if isinstance(shards, str) else list(shards)
-    names = [name for pattern in patterns for name in _require('braceexpand').braceexpand(pattern)]
+    braceexpand = require_extra('braceexpand', 'WebDatasetImages needs', 'webdataset').braceexpand
+    names = [name for pattern in patterns for name in braceexpand(pattern)]
     if not names:
         raise ValueError(f'shards={shards!r} names no file: {FIX}')
     for name in names:
@@ -153,7 +152,7 @@ def expand_shards(data_root: str, shards: str | list[str]) -> list[str]:
 
 def open_url(url: str, storage_options: dict) -> tuple[Any, str]:
     """The file system of fsspec for a URL, and the path in it; cheap, and right in a forked worker as well."""
-    return _require('fsspec').core.url_to_fs(url, **storage_options)
+    return require_extra('fsspec', 'WebDatasetImages needs', 'webdataset').core.url_to_fs(url, **storage_options)
 
 
 def load_index(url: str, storage_options: dict, folder: Path) -> ShardIndex:
@@ -297,12 +296,3 @@ def _write_index_file(file: Path, index: ShardIndex) -> None:
         columns = dict(offsets=index.offsets, sizes=index.sizes, labels=index.labels)
         np.savez(output, names=names, name_ends=ends, problem=index.problem, **columns)
     os.replace(temporary, file)
-
-
-def _require(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f'WebDatasetImages needs {name}, which is not installed: pip install "mocox[webdataset]"'
-        ) from error

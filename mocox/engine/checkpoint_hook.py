@@ -10,7 +10,8 @@ from mmengine.runner import Runner
 
 from mocox import dist
 from mocox.checkpoint.durable import NOTE, CheckpointWriter, Report, newest_good, remove_leftovers
-from mocox.engine.snapshot import HostCopy, accumulative_counts, describe_batches, take_snapshot
+from mocox.engine.batches import accumulative_counts, describe_batches
+from mocox.engine.snapshot import HostCopy, take_snapshot
 from mocox.registry import HOOKS
 
 KEPT_KEY, BETWEEN_KEY = 'kept_checkpoints', 'between_checkpoint'  # in the message hub: names of files
@@ -222,7 +223,7 @@ def newest_for_all(work_dir: str, report: Report) -> str | None:
 
 
 def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
-    """Compares what :func:`mocox.engine.snapshot.describe_batches` said in two runs.
+    """Compares what :func:`mocox.engine.batches.describe_batches` said in two runs.
 
     Another number of processes is fine as long as they have as many images together: they see the same images in every
     iteration, with the same learning rate.
@@ -256,4 +257,4 @@ def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
 
 def _is_step_done(runner: Runner, done: int) -> bool:
     """Whether no gradient waits for the optimizer after ``done`` iterations."""
-    return done % accumulative_counts(runner) == 0 or done >= runner.max_iters
+    return done % accumulative_counts(runner.optim_wrapper) == 0 or done >= runner.max_iters

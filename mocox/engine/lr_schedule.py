@@ -5,6 +5,7 @@ import logging
 from mmengine.logging import print_log
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 
+from mocox.engine.batches import accumulative_counts
 from mocox.registry import PARAM_SCHEDULERS
 from mocox.schedules import warmup_cosine
 
@@ -83,7 +84,7 @@ class WarmupCosineLR(_ParamScheduler):
     def _get_value(self) -> list[float]:
         step = self.last_step
         if not self.by_epoch:
-            step -= step % getattr(self.optimizer, '_accumulative_counts', 1)
+            step -= step % accumulative_counts(self.optimizer)
         total = self.end - self.begin
         shape = (self.warmup, total, self.eta_min, self.warmup_start_ratio)
         groups = zip(self.optimizer.param_groups, self.base_values, strict=True)

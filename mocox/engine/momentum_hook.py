@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mocox import dist
+from mocox.engine.batches import accumulative_counts
 from mocox.registry import HOOKS
 from mocox.schedules import momentum_cosine
 
@@ -72,7 +73,7 @@ class MomentumUpdateHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """After loading, and before the first step."""
-        if (count := runner.optim_wrapper._accumulative_counts) > 1:
+        if (count := accumulative_counts(runner.optim_wrapper)) > 1:
             runner.logger.warning(NOT_A_LARGE_BATCH.format(count=count))
             if getattr(runner.model, 'static_graph', False):
                 raise ValueError(
@@ -87,7 +88,7 @@ class MomentumUpdateHook(Hook):
         """Set the coefficient and update, at the first micro-batch of each optimizer step."""
         model = dist.unwrap(runner.model)
         model.iteration = runner.iter
-        if runner.iter % runner.optim_wrapper._accumulative_counts:
+        if runner.iter % accumulative_counts(runner.optim_wrapper):
             return
         model.momentum = self.coefficient(model.base_momentum, runner.iter, runner.max_iters)
         model.update_momentum_encoder()

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from mocox import dist
 from mocox.dist import EXIT_PREEMPTED
+from mocox.engine.batches import accumulative_counts
 from mocox.engine.checkpoint_hook import CheckpointHook
-from mocox.engine.snapshot import accumulative_counts
 from mocox.registry import HOOKS
 
 SIGNALS = ('SIGTERM', 'SIGUSR1')
@@ -95,7 +95,7 @@ class PreemptionHook(Hook):
     ) -> None:
         """Saves and leaves if a process was asked to."""
         done = runner.iter + 1
-        if done % accumulative_counts(runner) or done == runner.max_iters or not self._is_asked(done):
+        if done % accumulative_counts(runner.optim_wrapper) or done == runner.max_iters or not self._is_asked(done):
             return
         name = self.received or 'a signal to another process'
         hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mocox import dist
+from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.engine.lr_schedule import NO_BATCH
 from mocox.registry import HOOKS
 
@@ -87,7 +88,7 @@ class ProgressHook(Hook):
         done, total = runner.iter + 1, runner.max_iters
         steps = max(done - self.last_iter, 1)
         since = now - (self.last_time if self.last_iter > self.start_iter else self.start_time)
-        images_per_s = (done - self.last_iter) * _batch_size(runner) * runner.world_size / max(since, 1e-9)
+        images_per_s = (done - self.last_iter) * images_per_process(runner) * runner.world_size / max(since, 1e-9)
         remaining = (now - self.start_time) / (done - self.start_iter) * (total - done)
         loss = runner.message_hub.get_scalar('train/loss').mean(steps)
         parts = [
@@ -105,7 +106,7 @@ class ProgressHook(Hook):
         model = dist.unwrap(runner.model)
         if status is None:
             known = hasattr(model, 'chance_level')
-            return f' (chance {model.chance_level(_batch_size(runner)):.3f})' if known else ''
+            return f' (chance {model.chance_level(images_per_process(runner)):.3f})' if known else ''
         progress = f' {status["progress"]:.0f}%' if math.isfinite(status['progress']) else ''
         knn = '' if status['knn'] is None else f' | k-NN {100 * status["knn"]:.0f}%'
         known = math.isfinite(status['chance'])
@@ -116,19 +117,10 @@ class ProgressHook(Hook):
         return [handler for handler in runner.logger.handlers if type(handler) is logging.StreamHandler]
 
 
-def _batch_size(runner: Runner) -> int:
-    """Images of one step in this process."""
-    loader = runner.train_dataloader
-    return loader.batch_size if loader.batch_size is not None else loader.batch_sampler.batch_size
-
-
 def _data_wait(runner: Runner, steps: int) -> str:
     """The share of the time that training waited for images; nothing without MMEngine's timer."""
-    scalars = runner.message_hub.log_scalars
-    if not {'train/time', 'train/data_time'} <= set(scalars):
-        return ''
-    share = scalars['train/data_time'].mean(steps) / max(scalars['train/time'].mean(steps), 1e-9)
-    return f', {share:.0%} waiting'
+    times = iteration_seconds(runner, steps)
+    return f', {times[1] / times[0]:.0%} waiting' if times else ''
 
 
 def _memory() -> str:

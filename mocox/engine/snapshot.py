@@ -10,9 +10,9 @@ import mmengine
 import torch
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from mocox import dist
+from mocox.engine.batches import describe_batches
 from mocox.models import FullyShard
 from mocox.randomness import generator_states
 from mocox.shards import gather_shards
@@ -68,27 +68,6 @@ def take_snapshot(
         content['param_schedulers'] = _schedules(runner.param_schedulers)
     runner.call_hook('before_save_checkpoint', checkpoint=content)
     return (copier or HostCopy())(content)
-
-
-def describe_batches(runner: Runner) -> dict[str, int]:
-    """What decides which images an iteration sees, and how many iterations make a step."""
-    loader = runner.train_dataloader
-    return dict(
-        processes=dist.world_size(),
-        batch_size=images_per_process(loader),
-        accumulative_counts=accumulative_counts(runner),
-        epoch_length=len(loader),
-    )
-
-
-def images_per_process(loader: DataLoader) -> int:
-    """Images of one iteration in this process."""
-    return loader.batch_size if loader.batch_size is not None else loader.batch_sampler.batch_size
-
-
-def accumulative_counts(runner: Runner) -> int:
-    """Iterations of one optimizer step."""
-    return getattr(runner.optim_wrapper, '_accumulative_counts', 1)
 
 
 class HostCopy:

@@ -15,6 +15,7 @@ from torch import Tensor, multiprocessing
 
 import mocox.engine  # noqa: F401  registers what the config names
 from mocox import dist
+from mocox.engine.batches import accumulative_counts
 from mocox.reference.case import DTYPES, Case
 from mocox.reference.methods import METHODS, Pretraining, build_config
 from mocox.registry import MODELS
@@ -77,7 +78,7 @@ class TraceHook(Hook):
         self.validation = validation
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if (runner.iter + 1) % runner.optim_wrapper._accumulative_counts:
+        if (runner.iter + 1) % accumulative_counts(runner.optim_wrapper):
             return
         loss = dist.all_reduce_sum(outputs['loss'].detach().clone().double()) / dist.world_size()
         self.result.losses.append(loss.item())

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mocox import dist
+from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.engine.monitors.events import write_event
 from mocox.engine.monitors.offline_knn import offline_knn
 from mocox.engine.monitors.signals import FeatureBank, measure
@@ -81,7 +82,7 @@ class MonitorHook(Hook):
         self.contrastive = hasattr(self.model, 'observe')
         self.stability = next((hook for hook in runner.hooks if isinstance(hook, StabilityHook)), None)
         self.machine.patience = int(min(max(100, runner.max_iters / 20), 2000))
-        self.batch_size = _batch_size(runner)
+        self.batch_size = images_per_process(runner)
         self.chance = self.floor = float('nan')
         self.loss_sum: Tensor | None = None
         self.loss_steps = 0
@@ -207,14 +208,13 @@ class MonitorHook(Hook):
         runner.logger.log(logging.WARNING if needs_help else logging.INFO, message)
 
     def _write_speed(self, runner: Runner) -> None:
-        if not {'train/time', 'train/data_time'} <= set(runner.message_hub.log_scalars):
+        times = iteration_seconds(runner, max(runner.iter + 1 - self.last_iter, 1))
+        if times is None:
             return
-        window = max(runner.iter + 1 - self.last_iter, 1)
-        seconds = float(runner.message_hub.get_scalar('train/time').mean(window))
-        waited = float(runner.message_hub.get_scalar('train/data_time').mean(window))
+        seconds, waited = times
         images = self.batch_size * runner.world_size
-        runner.message_hub.update_scalar('train/images_per_second', images / max(seconds, 1e-9))
-        runner.message_hub.update_scalar('train/data_wait', 100 * waited / max(seconds, 1e-9))
+        runner.message_hub.update_scalar('train/images_per_second', images / seconds)
+        runner.message_hub.update_scalar('train/data_wait', 100 * waited / seconds)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Classifies the held-out images every ``knn_epochs`` epochs, and after the last one."""
@@ -249,9 +249,3 @@ class MonitorHook(Hook):
         """Continues the verdict of a resumed run; a warm start begins a new one."""
         if runner._resume and CHECKPOINT_KEY in checkpoint:
             self.machine.load_state_dict(checkpoint[CHECKPOINT_KEY])
-
-
-def _batch_size(runner: Runner) -> int:
-    """Images of one step in this process."""
-    loader = runner.train_dataloader
-    return loader.batch_size if loader.batch_size is not None else loader.batch_sampler.batch_size

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mocox import dist
+from mocox.engine.batches import accumulative_counts
 from mocox.engine.monitors.bad_step import StepRecorder
 from mocox.engine.monitors.events import write_event
 from mocox.engine.monitors.going_back import Snapshot, Statistics
@@ -109,7 +110,7 @@ class StabilityHook(Hook):
         self.pending: tuple[int, Tensor, Any, bool] | None = None
         self.layer_norms: list[float] = []
         self.steps = self.quiet_steps = self.dumps = self.skips_in_a_row = 0
-        self.in_spike = self.logged_wait = False
+        self.in_spike = self.logged_wait = self.owns_flag = False
         self.handles = [
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
@@ -124,7 +125,7 @@ class StabilityHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remembers what the forward pass will change."""
-        counts = runner.optim_wrapper._accumulative_counts
+        counts = accumulative_counts(runner.optim_wrapper)
         if runner.iter % counts == 0 or not hasattr(self.recorder, 'batches'):
             batch_size = len(next(iter(data_batch.values()))[0]) if isinstance(data_batch, dict) else 0
             self.recorder.begin(runner, batch_size * dist.world_size() * counts)
@@ -160,7 +161,7 @@ class StabilityHook(Hook):
         if self.on_spike == 'skip':
             unwanted = unwanted | (spikes.any() & ~bad)
         if self.late:
-            self._act_on_device(optimizer, norms, medians, spikes, unwanted)
+            self._act_on_device(optimizer, norms, medians, spikes, unwanted, scale is not None)
         else:
             self._act_on_host(norms, medians, spikes, unwanted.tolist(), scale is not None)
         self._take_snapshot()
@@ -175,7 +176,7 @@ class StabilityHook(Hook):
             self._drop(self.norms.params)
 
     def _act_on_device(
-        self, optimizer: Optimizer, norms: Tensor, medians: Tensor, spikes: Tensor, unwanted: Tensor
+        self, optimizer: Optimizer, norms: Tensor, medians: Tensor, spikes: Tensor, unwanted: Tensor, scaled: bool
     ) -> None:
         if self.on_spike == 'clip':
             self.norms.scale(torch.where(spikes & norms.isfinite(), medians / norms, 1.0))
@@ -194,10 +195,10 @@ class StabilityHook(Hook):
                 )
             if bool(unwanted):
                 self._drop(self.norms.params)
-        self.pending = (self.runner.iter, *_start_copy(torch.cat([norms, flag[None]])), optimizer_is_scaled(optimizer))
+        self.pending = (self.runner.iter, *_start_copy(torch.cat([norms, flag[None]])), scaled)
 
     def _after_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        if getattr(self, 'owns_flag', False) and hasattr(optimizer, 'found_inf'):
+        if self.owns_flag:
             optimizer.found_inf = None
 
     def _digest_pending(self) -> None:
@@ -341,11 +342,6 @@ def takes_flag(optimizer: Optimizer) -> bool:
     """Whether an optimizer leaves a step out by itself where the tensor ``found_inf`` is 1."""
     fused = all(group.get('fused') for group in optimizer.param_groups)
     return hasattr(optimizer, 'found_inf') or (fused and getattr(optimizer, '_step_supports_amp_scaling', False))
-
-
-def optimizer_is_scaled(optimizer: Optimizer) -> bool:
-    """Whether a float16 gradient scaler is at work, for which overflow is a part of its search."""
-    return getattr(optimizer, 'grad_scale', None) is not None
 
 
 def _start_copy(values: Tensor) -> tuple[Tensor, Any]:

@@ -1,0 +1,41 @@
+"""How many images and iterations a step of the optimizer has, and how long its iterations take."""
+
+from typing import Any
+
+from mmengine.runner import Runner
+
+from mocox import dist
+
+
+def images_per_process(runner: Runner) -> int:
+    """Images of one iteration in this process."""
+    loader = runner.train_dataloader
+    return loader.batch_size if loader.batch_size is not None else loader.batch_sampler.batch_size
+
+
+def accumulative_counts(optim_wrapper: Any) -> int:
+    """Iterations of one optimizer step; 1 for a wrapper that knows no gradient accumulation."""
+    return getattr(optim_wrapper, '_accumulative_counts', 1)
+
+
+def describe_batches(runner: Runner) -> dict[str, int]:
+    """What decides which images an iteration sees, and how many iterations make a step."""
+    return dict(
+        processes=dist.world_size(),
+        batch_size=images_per_process(runner),
+        accumulative_counts=accumulative_counts(runner.optim_wrapper),
+        epoch_length=len(runner.train_dataloader),
+    )
+
+
+def iteration_seconds(runner: Runner, iterations: int) -> tuple[float, float] | None:
+    """Mean seconds of the last iterations, and how many of these went by waiting for images.
+
+    Returns:
+        None without MMEngine's ``IterTimerHook``.
+    """
+    scalars = runner.message_hub.log_scalars
+    if not {'train/time', 'train/data_time'} <= set(scalars):
+        return None
+    seconds, waited = (float(scalars[f'train/{name}'].mean(iterations)) for name in ('time', 'data_time'))
+    return max(seconds, 1e-9), waited
