@@ -23,6 +23,7 @@ from mocox.watchdog import BETWEEN, STEP, Watchdog
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: asked to leave, has saved, wants to be started again
+MEETING_S = 30.0  # at least, to start and to meet: torch asks a name server for every peer's name, which may be slow
 MARGIN_S = 30.0  # by which torch's own timeout comes after ours
 
 _watchdog: Watchdog | None = None
@@ -154,7 +155,8 @@ def start(launcher: str, timeout_s: float = 600.0) -> None:
 
     Args:
         launcher: ``'none'`` for a single process, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``.
-        timeout_s: How long the processes may wait for one another: here, and then in each training step.
+        timeout_s: How long the processes may wait for one another in each training step; and here, where it is at
+            least half a minute.
 
     Raises:
         ValueError: Unknown launcher, not started by that launcher, or more processes than GPUs on this machine.
@@ -184,10 +186,11 @@ def start(launcher: str, timeout_s: float = 600.0) -> None:
 def _join(backend: str, timeout_s: float) -> Watchdog:
     rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
     address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
-    store = _open_store(rank, timeout_s)
-    watchdog = Watchdog(_branch(_open_store(rank, timeout_s), 'watchdog'), rank, world_size, timeout_s, address)
+    meeting_s = max(timeout_s, MEETING_S)
+    store, store_of_watchdog = (_open_store(rank, meeting_s) for _ in range(2))
+    watchdog = Watchdog(_branch(store_of_watchdog, 'watchdog'), rank, world_size, timeout_s, address)
     watchdog.announce()
-    _wait_for_all(_branch(store, 'arrival'), rank, world_size, timeout_s)
+    _wait_for_all(_branch(store, 'arrival'), rank, world_size, meeting_s)
     # The watchdog speaks first; what it does not watch (an evaluation, a checkpoint) ends by the timeout of torch.
     timeout = datetime.timedelta(seconds=timeout_s + MARGIN_S)
     store = _branch(store, 'group')
@@ -215,7 +218,7 @@ def _open_store(rank: int, timeout_s: float) -> torch_dist.TCPStore:
         hint = 'is the port taken (set PORT)' if serve else 'was the first machine started, is MASTER_ADDR its address'
         raise ConnectionError(
             f'rank {rank} found no meeting point at {address}:{port} within {timeout_s:g} s: {hint}, '
-            f'does a firewall stand between? ({str(error).splitlines()[0][:200]})'
+            f'does a firewall stand between, does the name server answer at once? ({str(error).splitlines()[0][:200]})'
         ) from error
 
 

@@ -9,6 +9,9 @@ import torch
 
 from tests.processes import forget_runner
 
+# torch asks the name server for the name of every peer, 127.0.0.1 included. One that answers late must not use up the
+# few seconds in which the tests' processes wait for one another.
+os.environ['RES_OPTIONS'] = 'timeout:1 attempts:1'
 torch.set_num_threads(1)
 
 

@@ -127,7 +127,8 @@ def test_a_timeout_must_be_a_time(environment):
         dist.start('pytorch', timeout_s=0)
 
 
-def test_no_meeting_point(environment):
+def test_no_meeting_point(environment, monkeypatch):
+    monkeypatch.setattr(dist, 'MEETING_S', 0.5)
     environment(RANK=1, LOCAL_RANK=0, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=9)  # nobody serves there
     with pytest.raises(
         ConnectionError, match=r'rank 1 found no meeting point at 127.0.0.1:9 within 1 s: was the first'
