@@ -248,6 +248,7 @@ def kill_and_damage(attempt: Attempt, dice: random.Random) -> None:
     kill(attempt, dice)
     attempt.end()
     files = sorted(attempt.work_dir.glob('*.pth'), key=lambda path: path.stat().st_mtime_ns)
+    files = [path for path in files if path.stat().st_size]  # this fault may have happened before
     if files:
         content = bytearray(files[-1].read_bytes())
         place = dice.randrange(len(content))
@@ -260,6 +261,7 @@ def kill_and_damage(attempt: Attempt, dice: random.Random) -> None:
 
 
 Fault = Callable[[Attempt, random.Random], None]
+DAMAGE = 'newest checkpoint damaged'
 FAULTS: dict[str, Fault] = {
     'SIGKILL': kill,
     'SIGTERM': terminate,
@@ -267,7 +269,7 @@ FAULTS: dict[str, Fault] = {
     'SIGTERM to one of two processes': terminate_one,
     'SIGKILL to a loader worker': kill_worker,
     'SIGKILL during a write': kill_while_writing,
-    'newest checkpoint damaged': kill_and_damage,
+    DAMAGE: kill_and_damage,
 }
 
 
@@ -361,7 +363,7 @@ class _Campaign:
             self.kills_left -= 1
             self.injected[fault] += 1
             self._check_codes(name, fault, codes, work_dir)
-            fault = fault if begun else former
+            fault = fault if begun or fault == DAMAGE else former  # what says where the next start may begin
         self.runs += 1
         self._compare(name, work_dir, straight)
         if len(self.problems) == known:
@@ -384,7 +386,7 @@ class _Campaign:
     def _check_position(self, name: str, fault: str, reached: int, saved: int, begun: int) -> None:
         """No checkpoint that was whole is lost, but by damaging it."""
         self.repeated.setdefault(fault, []).append(reached - begun)
-        if begun < saved and fault != 'newest checkpoint damaged':
+        if begun < saved and fault != DAMAGE:
             self.problems.append(f'{name}, {fault}: saved at {saved}, but continued at {begun}')
 
     def _compare(self, name: str, work_dir: Path, straight: Path) -> None:

@@ -59,3 +59,41 @@ def test_damage_always_changes_the_file(tmp_path):
         before = path.read_bytes()
         fault_injection.kill_and_damage(attempt, random.Random(seed))
         assert path.read_bytes() != before
+
+
+def test_damage_twice_in_a_row_reaches_the_file_before(tmp_path):
+    attempt = fault_injection.Attempt([], tmp_path, tmp_path / 'attempt')
+    for name in ('iter_1.pth', 'iter_2.pth'):
+        (tmp_path / name).write_bytes(bytes(range(1, 256)))
+    (tmp_path / 'iter_2.pth').write_bytes(b'')  # the first time
+    fault_injection.kill_and_damage(attempt, random.Random(0))
+    assert (tmp_path / 'iter_1.pth').read_bytes() != bytes(range(1, 256))
+
+
+def test_damage_done_before_training_began_explains_where_the_next_start_begins(tmp_path, monkeypatch):
+    """Saved at 14, both files damaged, the second while the program was starting: 0 is right."""
+    begins, codes = iter([[0], [], [], [0]]), iter([1, 1, 1, 0])
+
+    class Attempt:
+        def __init__(self) -> None:
+            self.begun = next(begins)
+
+        def wait_until(self, happens):
+            return True
+
+        def end(self):
+            return [next(codes)]
+
+        def notes(self, kind):
+            return {'begins': self.begun, 'done': self.begun and [17], 'saved': self.begun and [14]}[kind]
+
+    faults = iter(['SIGKILL', fault_injection.DAMAGE, 'SIGKILL', ''])
+    monkeypatch.setattr(fault_injection, 'FAULTS', dict.fromkeys(FAULTS, lambda *_: None))
+    campaign = fault_injection._Campaign(tmp_path, None, random.Random(0), 3)
+    monkeypatch.setattr(campaign, '_draw_fault', lambda *_: next(faults))
+    monkeypatch.setattr(campaign, '_moment', lambda *_: None)
+    monkeypatch.setattr(campaign, 'start', lambda *_: Attempt())
+    monkeypatch.setattr(campaign, '_compare', lambda *_: None)
+    (tmp_path / 'run').mkdir()
+    campaign.train_disturbed('ResNet with a queue', tmp_path / 'run', tmp_path / 'epoch_3.pth', 1.0)
+    assert campaign.problems == []
