@@ -300,6 +300,8 @@ def _read_environment(launcher: str) -> tuple[int, int]:
             # "4(x2),1" means 4 tasks on each of two nodes and 1 on the third.
             tasks = env.get('SLURM_STEP_TASKS_PER_NODE') or env['SLURM_TASKS_PER_NODE']
             local_size = max(int(part.split('(')[0]) for part in tasks.split(','))
+            if 'SLURM_JOB_ID' in env:  # jobs on one machine must not share a port
+                env.setdefault('MASTER_PORT', env.get('PORT') or str(20000 + int(env['SLURM_JOB_ID']) % 10000))
         elif launcher == 'mpi':
             env.update(
                 RANK=env['OMPI_COMM_WORLD_RANK'],

@@ -122,6 +122,15 @@ def test_backend_and_device(environment, monkeypatch, launcher, num_gpus, backen
     assert os.environ['WORLD_SIZE'] == ('8' if launcher == 'slurm' else '4')
 
 
+@pytest.mark.parametrize(('given', 'port'), [({}, '21234'), (dict(PORT='29777'), '29777')])
+def test_jobs_of_slurm_on_one_machine_have_ports_of_their_own(environment, monkeypatch, given, port):
+    environment(**STARTED_BY['slurm'], SLURM_JOB_ID=7671234, **given)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
+    monkeypatch.setattr(dist, '_join', lambda backend, timeout_s: None)
+    dist.start('slurm')
+    assert os.environ['MASTER_PORT'] == port
+
+
 def test_a_timeout_must_be_a_time(environment):
     with pytest.raises(ValueError, match='timeout=0.* above 0'):
         dist.start('pytorch', timeout_s=0)

@@ -20,7 +20,10 @@ if [ "${REQUEUE:-0}" = 1 ] && [ -z "${MOCOX_TOOLS:-}" ]; then
     exec sbatch "${PLACES[@]}" --requeue --open-mode=append --signal=USR1@"${GRACE:-120}" ${SBATCH_ARGS:-} "$0" "$@"
 fi
 RESUME=()
-[ -z "${MOCOX_TOOLS:-}" ] || RESUME=(--resume auto)
+if [ -n "${MOCOX_TOOLS:-}" ]; then
+    RESUME=(--resume auto)
+    trap : TERM USR1 # may reach this shell as well as its processes: it waits for them, and then requeues
+fi
 code=0
 # shellcheck disable=SC2086  # SRUN_ARGS holds several arguments
 srun "${PLACES[@]}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \

@@ -112,6 +112,8 @@ class PreemptionHook(Hook):
             if hooks
             else f'Left with exit code {EXIT_PREEMPTED} without saving: default_hooks.checkpoint is no mocox hook.'
         )
+        for number in self.former:  # torchrun and srun send SIGTERM when the first process leaves: the code stays 75
+            signal.signal(number, signal.SIG_IGN)
         raise SystemExit(EXIT_PREEMPTED)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

@@ -59,6 +59,9 @@ def test_saved_left_and_continued(images, tmp_path, capfd):
         assert torch.load(path, weights_only=True)['meta']['iter'] == saved
         assert (tmp_path / 'stopped' / 'last_checkpoint').read_text() == str(path)
         for number in (signal.SIGTERM, signal.SIGUSR1):
+            # A handler of Python would be gone before the process is: the signal with which a launcher ends the others
+            # after the first one has left would take the place of the exit code.
+            assert signal.getsignal(number) == signal.SIG_IGN
             signal.signal(number, signal.SIG_DFL)  # a new process would begin so
     said = capfd.readouterr()
     assert 'SIGUSR1: saving after iteration 10' in said.out + said.err

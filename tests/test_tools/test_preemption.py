@@ -58,6 +58,12 @@ def test_a_preempted_job_goes_back_to_the_queue(slurm, tmp_path, exit_code, requ
     assert calls[1:] == (['scontrol requeue 17'] if requeued else [])
 
 
+def test_a_signal_that_reaches_the_batch_script_too_does_not_keep_it_from_requeueing(slurm, tmp_path):
+    (tmp_path / 'srun').write_text('#!/bin/sh\nkill -TERM $PPID\nkill -USR1 $PPID\nsleep 0.3\nexit 75\n')
+    code, calls = slurm(*ARGUMENTS, MOCOX_TOOLS=str(ROOT / 'tools'), SLURM_JOB_ID='17')
+    assert code == 75 and calls == ['scontrol requeue 17']
+
+
 def test_in_the_foreground_nothing_is_requeued(slurm):
     code, calls = slurm(*ARGUMENTS, CODE='75')
     assert code == 75 and len(calls) == 1 and '--resume' not in calls[0]
