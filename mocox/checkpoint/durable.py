@@ -189,8 +189,9 @@ class CheckpointWriter:
 
 def remove_leftovers(folder: Path) -> None:
     """Removes what processes that were killed while writing have left of their temporary files."""
-    for path in folder.glob('*.pth.*.tmp'):
-        path.unlink(missing_ok=True)
+    for name in ('*.pth', NOTE, 'report.html'):
+        for path in folder.glob(f'{name}.*.tmp'):
+            path.unlink(missing_ok=True)
 
 
 def _numbered_files(work_dir: Path, noted: Path | None) -> list[Path]:

@@ -171,8 +171,8 @@ def test_bugs_are_not_mistaken_for_a_full_disk(tmp_path):
 
 
 def test_leftovers_are_removed(tmp_path):
-    (tmp_path / 'iter_1.pth.abc.tmp').touch()
-    (tmp_path / 'mine.tmp').touch()
+    for name in ('iter_1.pth.abc.tmp', 'last_checkpoint.abc.tmp', 'report.html.abc.tmp', 'mine.tmp'):
+        (tmp_path / name).touch()
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['mine.tmp']
 
