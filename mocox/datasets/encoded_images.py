@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from types import ModuleType
 
 import numpy as np
@@ -77,6 +78,11 @@ class EncodedImages(ViewsDataset):
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    @cached_property
+    def checksum(self) -> int:
+        """Of the names of all images in their order, without the folder that they are in."""
+        return self._paths.checksum()
 
     @property
     def num_tried(self) -> int:

@@ -1,5 +1,6 @@
 """Millions of paths in two arrays: bytes, not Python objects."""
 
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 
@@ -42,6 +43,10 @@ class PackedPaths:
     def to_arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """All bytes (uint8), and where each path ends, after a first 0 (int64)."""
         return self._data, self._ends
+
+    def checksum(self) -> int:
+        """A CRC-32 of all paths and where each one ends."""
+        return zlib.crc32(self._ends, zlib.crc32(self._data))
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -5,6 +5,7 @@ from typing import Any
 from mmengine.runner import Runner
 
 from mocox import dist
+from mocox.datasets import EncodedImages
 
 
 def images_per_process(runner: Runner) -> int:
@@ -26,6 +27,12 @@ def describe_batches(runner: Runner) -> dict[str, int]:
         accumulative_counts=accumulative_counts(runner.optim_wrapper),
         epoch_length=len(runner.train_dataloader),
     )
+
+
+def describe_images(runner: Runner) -> dict[str, int] | None:
+    """Which images an epoch draws from, as far as their names say; None for other data sets than ours."""
+    dataset = runner.train_dataloader.dataset
+    return dict(count=len(dataset), names=dataset.checksum) if isinstance(dataset, EncodedImages) else None
 
 
 def iteration_seconds(runner: Runner, iterations: int) -> tuple[float, float] | None:

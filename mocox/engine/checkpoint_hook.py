@@ -1,5 +1,6 @@
 """The checkpoints of a training: when, which ones stay, and what a continued run finds in them."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from mmengine.runner import Runner
 
 from mocox import dist
 from mocox.checkpoint.durable import NOTE, CheckpointWriter, Report, newest_good, remove_leftovers
-from mocox.engine.batches import accumulative_counts, describe_batches
+from mocox.engine.batches import accumulative_counts, describe_batches, describe_images
 from mocox.engine.snapshot import HostCopy, take_snapshot
+from mocox.models import FullyShard
 from mocox.registry import HOOKS
 
 KEPT_KEY, BETWEEN_KEY = 'kept_checkpoints', 'between_checkpoint'  # in the message hub: names of files
@@ -58,6 +60,8 @@ class CheckpointHook(hooks.CheckpointHook):
         length = len(runner.train_dataloader)
         if exact:
             refuse_other_batches(exact, describe_batches(runner))
+            for change in changes(checkpoint, runner):
+                runner.logger.warning(change)
         done = meta['iter'] - meta['epoch'] * length
         if not hasattr(runner.train_loop, 'generators'):
             if exact and getattr(runner.train_loop, '_max_epochs', 1) > 1 and done:
@@ -183,9 +187,11 @@ class CheckpointHook(hooks.CheckpointHook):
         backend_args: dict | None = None,
     ) -> None:
         """In place of ``Runner.save_checkpoint``, with its arguments; the file is there when it returns."""
-        if dist.rank() == 0:  # only this one may have been asked, so that nothing can be gathered
-            position = dict(epoch=runner.epoch + by_epoch, iter=runner.iter + (not by_epoch))
-            content = take_snapshot(runner, position | (meta or {}), save_optimizer, save_param_scheduler, exact=False)
+        if dist.rank() != 0 and not isinstance(runner.model, FullyShard):
+            return  # the others may not have been asked; weights that are spread over all processes need them
+        position = dict(epoch=runner.epoch + by_epoch, iter=runner.iter + (not by_epoch))
+        content = take_snapshot(runner, position | (meta or {}), save_optimizer, save_param_scheduler, exact=False)
+        if content is not None:
             self.writer.save(content, Path(out_dir, filename), note=None)
             self.writer.wait()
 
@@ -253,6 +259,37 @@ def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
         f'the checkpoint was made {problem}. Learning rate and order of the images would not go on as they were: {fix}.'
         ' To start anew from its weights: --cfg-options load_from=FILE, without --resume'
     )
+
+
+def changes(checkpoint: dict, runner: Runner) -> Iterator[str]:
+    """What a run cannot take from its config because a checkpoint holds it, and what will be unlike an undisturbed run.
+
+    Yields:
+        A warning for each.
+    """
+    then, now = checkpoint['exact_resume'].get('images'), describe_images(runner)
+    if then and now and then != now:
+        yield (
+            f'The images are not those of the checkpoint: {then["count"]} then, {now["count"]} now'
+            + ('' if then['count'] != now['count'] else ', with other names or in another order')
+            + '. From here on their order is another one; in this epoch some may come twice, and some not at all.'
+        )
+    optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+    saved = checkpoint.get('optimizer', {}).get('param_groups')
+    if optimizer is None or not saved:
+        return
+    different = {
+        name.removeprefix('initial_'): (old[name], new[name])
+        for old, new in zip(saved, optimizer.param_groups)
+        for name in sorted(old.keys() & new.keys())
+        if name != 'params' and f'initial_{name}' not in new and old[name] != new[name]  # others follow a schedule
+    }
+    if different:
+        named = ', '.join(f'{name}={new} is left at {old}' for name, (old, new) in different.items())
+        yield (
+            f'The optimizer goes on with the settings of the checkpoint: {named}. To train with those of the config, '
+            'start anew from the weights: --cfg-options load_from=FILE, without --resume.'
+        )
 
 
 def _is_step_done(runner: Runner, done: int) -> bool:

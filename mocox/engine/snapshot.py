@@ -12,8 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mocox import dist
-from mocox.engine.batches import describe_batches
-from mocox.models import FullyShard
+from mocox.engine.batches import describe_batches, describe_images
 from mocox.randomness import generator_states
 from mocox.shards import gather_shards
 from mocox.version import __version__
@@ -39,14 +38,10 @@ def take_snapshot(
         meta: ``epoch`` and ``iter`` to continue with.
         save_optimizer: With the optimizer and, of mixed precision, the scaler.
         save_param_scheduler: With the schedules.
-        exact: With ``exact_resume``. Without it, nothing is gathered, and the other processes need not call.
+        exact: With ``exact_resume``. Without it, only weights in ``FullyShard`` are gathered; where there are none,
+            the other processes need not call.
         copier: Keeps the memory of the copy for the next one.
-
-    Raises:
-        ValueError: Without ``exact``, and the weights are spread over the processes.
     """
-    if not exact and isinstance(runner.model, FullyShard):
-        raise ValueError('with FullyShard checkpoints are made by default_hooks.checkpoint only, at its intervals')
     states = dist.gather_objects(generator_states()) if exact else None
     weights = gather_shards(dist.unwrap(runner.model).state_dict())
     optimizer = gather_shards(runner.optim_wrapper.state_dict()) if save_optimizer else None
@@ -61,7 +56,9 @@ def take_snapshot(
     )
     if exact:
         run = runner.message_hub.get_info(RUN_KEY)
-        content['exact_resume'] = dict(describe_batches(runner), run=run, generators=states)
+        content['exact_resume'] = dict(
+            describe_batches(runner), images=describe_images(runner), run=run, generators=states
+        )
     if save_optimizer:
         content['optimizer'] = optimizer
     if save_param_scheduler and runner.param_schedulers is not None:

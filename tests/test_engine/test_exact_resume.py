@@ -1,6 +1,7 @@
 """A run continued from any of its checkpoints ends in exactly the weights of the uninterrupted one."""
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader, IterableDataset
 
 from mocox import cli
+from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.samplers import skip_batches
-from mocox.engine.checkpoint_hook import refuse_other_batches
+from mocox.engine.batches import describe_images
+from mocox.engine.checkpoint_hook import changes, refuse_other_batches
 from mocox.fault_injection import CASES, Case, build_config, compare, write_images
 from tests.processes import forget_runner, run_processes
 
@@ -189,6 +192,32 @@ def test_other_batches_are_refused(change, message):
 def test_other_batches_are_refused_in_a_run(images, straight, tmp_path):
     with pytest.raises(ValueError, match='train_dataloader.batch_size=8'):
         train(RESNET, images, tmp_path, start=straight / 'iter_14.pth', **{'train_dataloader.batch_size': 4})
+    forget_runner()
+
+
+def test_other_images_and_settings_are_told(images, straight, tmp_path, capfd):
+    """An epoch has as many batches as before, so that the run can go on: but not as if nothing had changed."""
+    more = tmp_path / 'more'
+    shutil.copytree(images, more)
+    shutil.copy(more / '00.png', more / 'first.png')
+    train(RESNET, more, tmp_path / 'run', straight / 'iter_10.pth', **{'optim_wrapper.optimizer.weight_decay': 0.5})
+    said = capfd.readouterr()
+    assert 'not those of the checkpoint: 56 then, 57 now.' in said.out + said.err
+    assert 'weight_decay=0.5 is left at 0.0001' in said.out + said.err
+    assert 'lr=' not in said.out + said.err
+
+
+def test_the_same_images_are_known_by_their_names(images, straight, tmp_path):
+    config = build_config(RESNET, images, tmp_path)
+    runner = cli.build_runner(config)
+    runner.train_loop  # noqa: B018  MMEngine builds it when it is asked for
+    saved = read(straight / 'iter_10.pth')['exact_resume']['images']
+    assert describe_images(runner) == saved and saved['count'] == 56
+    dataset = runner.train_dataloader.dataset
+    dataset._paths = PackedPaths([b'renamed', *list(dataset._paths)[1:]])
+    del dataset.checksum  # computed once
+    (warning,) = changes(dict(exact_resume=dict(images=saved)), runner)
+    assert '56 then, 56 now, with other names or in another order' in warning
     forget_runner()
 
 

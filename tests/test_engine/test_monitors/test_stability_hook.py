@@ -8,8 +8,10 @@ import torch
 from mmengine.hooks import Hook
 
 from mocox import dist
+from mocox.engine import CheckpointHook
 from mocox.engine.lars import LARS
 from mocox.engine.monitors.stability_hook import StabilityHook, takes_flag
+from mocox.shards import own_parts
 from tests.processes import run_processes
 from tests.test_engine.test_monitors.tiny import (
     PREPROCESSOR,
@@ -332,6 +334,59 @@ def test_a_sharded_model_decides_like_a_whole_one(tmp_path):
     assert sharded[0] == sharded[1]
     assert sharded[0][0] == pytest.approx(whole[0][0], rel=1e-2)
     assert not (tmp_path / 'mocox.FullyShard' / 'bad_steps').exists()
+
+
+class SeesGoingBack(Hook):
+    """Whether the parts of the weights that this process keeps are after the bad step what they were at first."""
+
+    priority = 'LOWEST'
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        parts = [part.detach() for part in own_parts(runner.model.parameters())]
+        if runner.iter == 0:
+            self.first = [part.clone() for part in parts]
+        if runner.iter == 5:
+            self.moved = any(not torch.equal(*pair) for pair in zip(parts, self.first))
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 5:
+            parts = [part.detach() for part in own_parts(runner.model.parameters())]
+            self.is_back = all(torch.equal(*pair) for pair in zip(parts, self.first, strict=True))
+
+
+class Scores(Hook):
+    """Validation scores, as an evaluator would give them to all processes."""
+
+    def after_train_epoch(self, runner):
+        hook = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+        hook.after_val_epoch(runner, metrics=dict(accuracy=-float(runner.epoch)))  # the first one is the best
+
+
+def _sharded_goes_back(folder: str) -> tuple[bool, bool, int, bool]:
+    seen = SeesGoingBack()
+    runner = train(
+        Path(folder, 'run'),
+        default_hooks=dict(
+            stability=dict(type='StabilityHook', on_non_finite='rollback'),
+            checkpoint=dict(type='CheckpointHook', save_best='accuracy', rule='greater'),
+        ),
+        extra=[SpoilOneRank(), seen, Scores()],
+        launcher='pytorch',
+        env_cfg=dict(dist_cfg=dict(backend='gloo')),
+        model_wrapper_cfg=dict(type='mocox.FullyShard'),
+    )
+    finite = all(bool(part.isfinite().all()) for part in own_parts(runner.model.parameters()))
+    return seen.moved, seen.is_back, runner.iter, finite
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_a_sharded_model_goes_back_and_saves_its_best(tmp_path):
+    assert run_processes(_sharded_goes_back, 2, str(tmp_path)) == [(True, True, 8, True)] * 2
+    (best,) = (tmp_path / 'run').glob('best_accuracy_*.pth')
+    saved = torch.load(best, weights_only=True)['state_dict']
+    last = torch.load(tmp_path / 'run' / 'epoch_4.pth', weights_only=True)['state_dict']
+    assert {name: value.shape for name, value in saved.items()} == {name: value.shape for name, value in last.items()}
 
 
 def _distributed(folder: str) -> tuple[dict, int, float]:
