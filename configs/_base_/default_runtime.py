@@ -11,6 +11,7 @@ default_hooks = dict(
     runtime_info=dict(type='RuntimeInfoHook'),
     watchdog=dict(type='WatchdogHook'),
     sharding=dict(type='ShardingHook'),
+    classes=dict(type='ClassesHook'),
     unreadable=dict(type='UnreadableImagesHook'),
     stability=dict(type='StabilityHook'), monitor=dict(type='MonitorHook'),  # docs/monitoring.md; change no weight
     progress=dict(type='ProgressHook'),

@@ -1,6 +1,7 @@
 """What drives training: loop, hooks, checkpoints, optimizers, learning-rate schedules."""
 
 from mocox.engine.checkpoint_hook import CheckpointHook
+from mocox.engine.classes_hook import ClassesHook
 from mocox.engine.lars import LARS
 from mocox.engine.lr_schedule import WarmupCosineLR
 from mocox.engine.momentum_hook import MomentumUpdateHook
@@ -20,6 +21,7 @@ __all__ = [
     'LARS',
     'AmpOptimWrapper',
     'CheckpointHook',
+    'ClassesHook',
     'EpochBasedTrainLoop',
     'EpochSeedHook',
     'LocalVisBackend',

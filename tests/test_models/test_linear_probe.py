@@ -1,9 +1,12 @@
 """The linear probe: a frozen backbone and a trained head. A recorded trace (test_reference.py) proves its numbers."""
 
+import pytest
 import torch
 
+from mocox import dist
 from mocox.models import LinearProbe
 from mocox.registry import MODELS
+from tests.processes import run_processes
 from tests.test_models.test_mocov3 import VIT
 
 
@@ -29,3 +32,19 @@ def test_statistics_of_the_backbone_stay():
     scores = model(torch.randn(4, 3, 32, 32))
     assert scores.shape == (4, 3)  # feature maps are averaged
     assert all(torch.equal(value, before[name]) for name, value in model.backbone.named_buffers())
+
+
+def logged_and_trained() -> tuple[float, float]:
+    loss, logs = build(VIT).parse_losses(dict(loss=torch.tensor(dist.rank() + 1.0)))
+    return float(logs['loss']), float(loss)
+
+
+@pytest.mark.dist
+def test_what_is_logged_is_the_mean_of_all_processes():
+    assert run_processes(logged_and_trained, 2) == [(1.5, 1.0), (1.5, 2.0)]
+
+
+def test_a_head_of_another_width_is_refused():
+    model = build(dict(VIT, arch=dict(VIT['arch'], embed_dims=32)))
+    with pytest.raises(ValueError, match='head.in_channels=16, but the backbone gives 32'):
+        model(torch.randn(2, 3, 8, 8))

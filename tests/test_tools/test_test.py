@@ -104,3 +104,14 @@ def test_what_is_no_checkpoint_is_refused(folder, capfd, name):
     with pytest.raises(SystemExit):
         run_tool('test.py', folder / 'probe.py', folder / name)
     assert f'{name}' in capfd.readouterr().err.partition('error: ')[2]
+
+
+def test_other_class_folders_are_refused(folder, checkpoint, capfd):
+    """A label is a position among the sorted folders: 'dark' would be tested as 'bright'."""
+    (folder / 'other').mkdir()
+    (folder / 'other' / 'val').symlink_to(folder / 'other_val')
+    (folder / 'other_val').mkdir()
+    (folder / 'other_val' / 'dark').symlink_to(folder / 'data' / 'val' / 'dark')
+    with pytest.raises(SystemExit):
+        run_tool('test.py', folder / 'probe.py', checkpoint, '--data-root', folder / 'other')
+    assert re.search(r"learned 2 classes .* have 1.*\['bright'\]", capfd.readouterr().err)

@@ -22,6 +22,12 @@ def build_preprocessor(config: dict | nn.Module | None) -> nn.Module | None:
     return MODELS.build(config) if isinstance(config, dict) and 'type' in config else config
 
 
+def average_logs(log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The means over all processes of what is logged, in one collective."""
+    means = torch.stack([value.detach() for value in log_vars.values()])
+    return dict(zip(log_vars, dist.all_reduce_sum(means) / dist.world_size(), strict=True))
+
+
 class MomentumContrast(BaseModel):
     """Base of the algorithms. The forward pass is pure: only ``MomentumUpdateHook`` moves the momentum encoder.
 
@@ -113,10 +119,9 @@ class MomentumContrast(BaseModel):
         raise NotImplementedError
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to train on and what is logged: the mean over all processes, in one collective."""
+        """The loss to train on and what is logged: the mean over all processes."""
         loss, log_vars = super().parse_losses(losses)
-        means = torch.stack([value.detach() for value in log_vars.values()])
-        return loss, dict(zip(log_vars, dist.all_reduce_sum(means) / dist.world_size(), strict=True))
+        return loss, average_logs(log_vars)
 
     def chance_level(self, batch_size: int) -> float:
         """Loss of a model that has learned nothing, for ``batch_size`` images on each process."""

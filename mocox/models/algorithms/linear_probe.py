@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mocox.models.algorithms.base import build_preprocessor
+from mocox.models.algorithms.base import average_logs, build_preprocessor
 from mocox.models.necks import average_positions
 from mocox.registry import MODELS
 
@@ -57,6 +57,11 @@ class LinearProbe(BaseModel):
         self.backbone.eval()
         return self
 
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to train on and what is logged: the mean over all processes."""
+        loss, log_vars = super().parse_losses(losses)
+        return loss, average_logs(log_vars)
+
     @torch.no_grad()
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
         """Frozen features of images (B, 3, S, S), as a one-element tuple with (B, C)."""
@@ -65,6 +70,12 @@ class LinearProbe(BaseModel):
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """MMEngine's entry: ``loss`` gives losses, ``predict`` data samples with scores, ``tensor`` class scores."""
         features = self.extract_feat(inputs)
+        width = getattr(self.head, 'in_channels', None)
+        if width not in (None, features[0].shape[1]):
+            raise ValueError(
+                f'head.in_channels={width}, but the backbone gives {features[0].shape[1]} features: set '
+                'model.head.in_channels to that'
+            )
         if mode == 'loss':
             return self.head.loss(features, data_samples)
         if mode == 'predict':

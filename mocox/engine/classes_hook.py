@@ -1,0 +1,86 @@
+"""Whether a classifier has an output for each class of the images, and what the classes are."""
+
+from typing import Any
+
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mocox.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ClassesHook(Hook):
+    """Compares the classes of labelled images with the outputs of the model's head before training and testing.
+
+    A label without an output is an error (on a GPU it would be a failed assertion of a kernel), an output without a
+    class a warning, since a recipe for 1,000 classes runs on 3. So are class folders that differ between training and
+    validation an error: a label is a position among the sorted folders. Models without ``head.num_classes`` and images
+    without labels are left alone.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        """Looks at the images of training and validation.
+
+        Raises:
+            ValueError: Their classes do not fit the head, or each other.
+        """
+        train = runner.train_dataloader.dataset
+        _check(runner, 'train_dataloader', train)
+        if runner.val_loop is not None:
+            val = runner.val_dataloader.dataset
+            _check(runner, 'val_dataloader', val, warn=False)
+            _compare(train, val)
+
+    def before_test(self, runner: Runner) -> None:
+        """Looks at the images of the test.
+
+        Raises:
+            ValueError: Their classes do not fit the head.
+        """
+        _check(runner, 'test_dataloader', runner.test_dataloader.dataset)
+
+
+def _check(runner: Runner, loader: str, dataset: Any, warn: bool = True) -> None:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    outputs, classes = getattr(getattr(model, 'head', None), 'num_classes', None), _count_classes(dataset)
+    if outputs is None or classes is None or classes == outputs:
+        return
+    fix = f'--cfg-options model.head.num_classes={classes}'
+    if 'num_classes' in (runner.cfg.get('data_preprocessor') or {}):
+        fix += f' data_preprocessor.num_classes={classes}'
+    if classes > outputs:
+        raise ValueError(
+            f'model.head.num_classes={outputs}, but the images of {loader} have {classes} classes, with labels up to '
+            f'{classes - 1}: set {fix}'
+        )
+    if warn:
+        runner.logger.warning(
+            f'model.head.num_classes={outputs}, but the images of {loader} have {classes} classes: the other '
+            f'{outputs - classes} outputs never get an image. For {classes} outputs: {fix}'
+        )
+
+
+def _count_classes(dataset: Any) -> int | None:
+    """The number of classes by their names and by the largest label; None where there are no labels."""
+    labels = getattr(dataset, 'labels', None)
+    if np.ndim(labels) != 1 or not len(labels) or not getattr(dataset, 'with_labels', True):
+        return None
+    return max(int(np.max(labels)) + 1, len(getattr(dataset, 'classes', None) or []))
+
+
+def _compare(train: Any, val: Any) -> None:
+    ours, theirs = ({*(getattr(dataset, 'classes', None) or [])} for dataset in (train, val))
+    labelled = all(_count_classes(dataset) is not None for dataset in (train, val))
+    if not (labelled and ours and theirs) or list(train.classes) == list(val.classes):
+        return
+    only = [f'only {where}: {sorted(names)[:5]}' for where, names in
+            (('for training', ours - theirs), ('for validation', theirs - ours)) if names]  # fmt: skip
+    raise ValueError(
+        f'training and validation have different classes ({"; ".join(only) or "in another order"}): a label is the '
+        'position of a folder among the sorted folders, so the same label would mean different classes. Give both the '
+        'same class folders, or name those to use: train_dataloader.dataset.classes=[...]'
+    )
