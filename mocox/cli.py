@@ -1,7 +1,6 @@
 """What the command-line tools share: their arguments, the config these change, and errors a person can act on."""
 
 import argparse
-import difflib
 import inspect
 import multiprocessing
 import os
@@ -14,6 +13,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from mocox import dist, errors
+from mocox.config_checks import check_options, check_run, require_file
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -34,7 +34,8 @@ def run_tool(main: Callable[[], None]) -> None:
     ``MOCOX_DEBUG=1`` keeps the traceback. Of several processes, the first of each machine explains, the others say one
     line.
     """
-    warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
+    for message in ('pkg_resources is deprecated', 'Fail to import ``MultiScaleDeformableAttention``'):  # of mmcv
+        warnings.filterwarnings('ignore', message)
     try:
         main()
         dist.finish()
@@ -44,7 +45,7 @@ def run_tool(main: Callable[[], None]) -> None:
         dist.await_verdict(error)
         out_of_memory = type(error).__name__ == 'OutOfMemoryError'  # torch's, without importing torch
         worker_failure = errors.is_worker_failure(error)
-        curable = out_of_memory or isinstance(error, USER_ERRORS) or worker_failure
+        curable = out_of_memory or isinstance(error, USER_ERRORS) or worker_failure or errors.is_refusal(error)
         if worker_failure:
             _end_workers()
         if os.environ.get('MOCOX_DEBUG') == '1' or not curable:
@@ -133,14 +134,14 @@ def prepare_config(path: str, args: argparse.Namespace) -> 'Config':
         raise FileNotFoundError(f'there is no config file {path}')
     config = get_config(path) if '::' in path else Config.fromfile(path)
     if args.cfg_options:
-        _check_new_keys(config, args.cfg_options)
+        check_options(config, args.cfg_options)
         config.merge_from_dict(args.cfg_options)
     config.launcher = args.launcher
     config.work_dir = args.work_dir or config.get('work_dir') or str(Path('work_dirs', Path(path).stem))
     if args.data_root:
         _set_data_root(config, args.data_root)
     if getattr(args, 'pretrained', None):
-        _require_file(args.pretrained, '--pretrained')
+        require_file(args.pretrained, '--pretrained')
         _set_pretrained(config, args.pretrained)
     if getattr(args, 'amp', False):
         _use_mixed_precision(config)
@@ -157,22 +158,46 @@ def prepare_config(path: str, args: argparse.Namespace) -> 'Config':
 
 
 def build_runner(config: 'Config') -> 'Runner':
-    """Joins the processes of the run and builds its ``Runner``."""
+    """Joins the processes of the run and builds its ``Runner``.
+
+    Raises:
+        ValueError: The config cannot be run.
+    """
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
     dist.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 600))
     find_resume(config)
+    check_run(config)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if config.get(name):
             _complete_loader(config[name], config.get('randomness', {}).get('seed'))
     if config.get('train_dataloader'):
         place_augmentation(config)
-    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    if config.get('train_dataloader'):
+        _require_momentum_update(runner)
+    return runner
+
+
+def _require_momentum_update(runner: 'Runner') -> None:
+    """Without its hook the momentum encoder would keep its first weights, and the loss would not show it."""
+    from mmengine.model import is_model_wrapper
+
+    from mocox.engine import MomentumUpdateHook
+    from mocox.models.algorithms.base import MomentumContrast
+
+    model = getattr(runner, 'model', None)
+    model = model.module if is_model_wrapper(model) else model
+    if isinstance(model, MomentumContrast) and not any(isinstance(hook, MomentumUpdateHook) for hook in runner.hooks):
+        raise ValueError(
+            'custom_hooks has no MomentumUpdateHook, so nothing would move the momentum encoder. A list in a config '
+            "replaces the inherited one: add dict(type='MomentumUpdateHook') to yours"
+        )
 
 
 def _complete_loader(loader: dict, seed: int | None) -> None:
-    """Gives the run's seed to our data sets (MMEngine gives it to samplers only); pins no memory without a GPU."""
+    """Gives the run's seed to our data sets (MMEngine gives it to samplers only); drops what torch would refuse."""
     import torch
 
     from mocox.datasets import ViewsDataset
@@ -180,6 +205,9 @@ def _complete_loader(loader: dict, seed: int | None) -> None:
 
     if not torch.cuda.is_available():
         loader.pop('pin_memory', None)  # torch would warn
+    if loader.get('num_workers') == 0:
+        loader.pop('persistent_workers', None)
+        loader.pop('prefetch_factor', None)
     dataset = loader['dataset']
     kind = DATASETS.get(dataset['type']) if isinstance(dataset, dict) and 'type' in dataset else None
     if inspect.isclass(kind) and issubclass(kind, ViewsDataset) and seed is not None:
@@ -220,35 +248,32 @@ def load_for_test(runner: 'Runner', path: str) -> None:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: The checkpoint and the model do not hold the same tensors.
+        ValueError: The checkpoint and the model do not hold the same tensors, or it has learned other classes.
     """
-    _require_file(path, 'CHECKPOINT')
+    require_file(path, 'CHECKPOINT')
     try:
-        runner.load_checkpoint(path, strict=True)
+        checkpoint = runner.load_checkpoint(path, strict=True)
     except RuntimeError as error:
         if 'do not match exactly' not in str(error):
             raise ValueError(f'{path} is not a checkpoint: {str(error).splitlines()[0]}') from error
         lines = [line if len(line) < 300 else f'{line[:300]}...' for line in str(error).splitlines() if line.strip()]
         raise ValueError('\n  '.join([f'{path} does not fit the model of this config:', *lines[:6]])) from error
+    _compare_classes(checkpoint, runner.test_dataloader.dataset, path)
 
 
-def _require_file(path: str, option: str) -> None:
-    if '://' not in path and not Path(path).is_file():
-        raise FileNotFoundError(f'{option}: there is no file {path}')
+def _compare_classes(checkpoint: dict, dataset: object, path: str) -> None:
+    """A label is a position among the sorted class folders: with other folders it means another class."""
+    from mocox.datasets import ViewsDataset
 
-
-def _check_new_keys(config: 'Config', options: dict) -> None:
-    """A key that neither the config has nor the Runner knows would be stored and never read."""
-    from mmengine.runner import Runner
-
-    known = {*config, *inspect.signature(Runner.__init__).parameters}
-    for key in {option.split('.')[0] for option in options} - known:
-        nearest = difflib.get_close_matches(key, known, n=1)
-        hint = f'; did you mean {nearest[0]}?' if nearest else ''
-        raise ValueError(f'--cfg-options: nothing reads {key!r}{hint}')
-    for key in (key for key, value in options.items() if not isinstance(value, dict)):
-        if below := next((option for option in options if option.startswith(f'{key}.')), None):
-            raise ValueError(f'--cfg-options: {key!r} gets a value, so there can be no {below!r} below it')
+    learned = (checkpoint.get('meta') or {}).get('dataset_meta', {}).get('classes')
+    tested = dataset.metainfo.get('classes') if isinstance(dataset, ViewsDataset) else None
+    if not learned or not tested or list(learned) == list(tested):
+        return
+    differing = sorted({*learned} ^ {*tested})[:5] or 'another order'
+    raise ValueError(
+        f'{path} has learned {len(learned)} classes and the test images have {len(tested)}, which are not the same '
+        f'({differing}): give the test the same class folders as the training'
+    )
 
 
 def _set_pretrained(config: 'Config', path: str) -> None:
@@ -297,7 +322,7 @@ def _use_mixed_precision(config: 'Config') -> None:
 
 def _set_resume(config: 'Config', resume: str) -> None:
     if resume != 'auto':
-        _require_file(resume, '--resume')
+        require_file(resume, '--resume')
         config.load_from = resume
     config.resume = True if resume != 'auto' else 'auto'
 
@@ -316,6 +341,8 @@ def find_resume(config: 'Config') -> None:
     from mocox.engine.preemption_hook import was_restarted
 
     asked, named = config.get('resume'), config.get('load_from')
+    if asked is True and not named:
+        asked = 'auto'  # as MMEngine understands it
     if asked == 'auto' or was_restarted():
         found = newest_for_all(config.work_dir, lambda level, text: print(f'--resume: {text}', flush=True))
         if found:

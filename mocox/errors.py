@@ -6,10 +6,12 @@ import os
 import re
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
 from types import FrameType
+from typing import Any, NamedTuple
 
 _DEAD_WORKER = re.compile(
     r'DataLoader worker \(pid\S* (?P<pid>[\d, ]+)\) (?:is killed by signal: (?P<signal>.+?)\.|exited)'
@@ -33,6 +35,32 @@ _WORKER_FAILURES = (
 )
 
 
+# Functions of MMEngine and mmcv that build a component, and their names for its type, its class and its arguments.
+_BUILDERS = {
+    'build_from_cfg': ('obj_type', 'obj_cls', 'args'),
+    'build_scheduler_from_cfg': ('scheduler_type', 'scheduler_cls', 'args'),
+    'build_norm_layer': ('layer_type', 'norm_layer', 'cfg_'),
+    'build_conv_layer': ('layer_type', 'conv_layer', 'cfg_'),
+    '__call__': ('optimizer_cfg', 'optimizer_cls', 'optimizer_cfg'),  # of DefaultOptimWrapperConstructor
+    'build_dataloader': ('collate_fn_type', 'collate_fn', 'dataloader_cfg'),
+}
+_MAX_VALUE = 80  # characters of an argument's value in a message
+
+
+class _Build(NamedTuple):
+    """A component that was being built: its type in the config, where that was looked up, what was found."""
+
+    name: Any
+    registry: Any
+    found: Any
+    arguments: dict
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the registry does not know the name."""
+        return self.found is None and isinstance(self.name, str)
+
+
 def is_worker_failure(error: BaseException) -> bool:
     """Whether data loader workers died or could not hand over a batch.
 
@@ -44,6 +72,28 @@ def is_worker_failure(error: BaseException) -> bool:
             for frame, _ in traceback.walk_tb(error.__traceback__)
         )
     return isinstance(error, RuntimeError) and _explain_worker_failure(str(error)) is not None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether another library refused the arguments of a component by an assertion, as OpenMMLab's constructors do."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, AssertionError) and _innermost_build(frames) is not None and not _is_ours(frames[-1])
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get('__name__')).partition('.')[0] == __name__.partition('.')[0]
+
+
+def _innermost_build(frames: list[FrameType]) -> _Build | None:
+    for frame in reversed(frames):
+        values = frame.f_locals
+        names = _BUILDERS.get(frame.f_code.co_name)
+        if names and all(name in values for name in names):
+            name, found, arguments = (values[key] for key in names)
+            if isinstance(name, dict):
+                name = name['type']
+            return _Build(name, values.get('registry'), found, arguments)
+    return None
 
 
 def _explain_worker_failure(message: str) -> str | None:
@@ -71,7 +121,7 @@ def _explain_killed_worker(who: str) -> str:
 def explain(error: BaseException) -> str:
     """The message of an error in words that name the value and, where it can be known, the fix."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    build = next((frame.f_locals for frame in reversed(frames) if frame.f_code.co_name == 'build_from_cfg'), {})
+    build = _innermost_build(frames)
     message = _unwrap_worker_message(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
     if is_worker_failure(error):
         return _explain_worker_failure(message) or _explain_killed_worker('it did not hand over its batch')
@@ -80,15 +130,28 @@ def explain(error: BaseException) -> str:
         return _explain_refused_file(message, frames)
     if isinstance(error, SyntaxError):
         return f'{_path_in_use(frames)}, line {error.lineno}: {error.msg}'
-    if isinstance(error, KeyError) and ' registry' in message and 'obj_type' in build:
-        return _explain_unknown_component(build['obj_type'], build['registry'])
+    if build and build.is_unknown and isinstance(error, KeyError | TypeError):
+        return _explain_unknown_component(build.name, build.registry)
+    if isinstance(error, KeyError) and 'must contain the key "type"' in message:
+        part = frames[-1].f_locals.get('cfg')
+        return f'{part} has no type, so nothing can be built from it: is the key that it stands under misspelt?'
     if isinstance(error, TypeError) and 'unexpected keyword argument' in message:
-        return _explain_argument(message, [build.get('obj_cls'), *frames[-1].f_globals.values()])
+        return _explain_argument(message, [build.found if build else None, *frames[-1].f_globals.values()])
     if isinstance(error, FileNotFoundError) and f'{os.sep}.mim{os.sep}' in message:
         return f'{message}: configs are found by package name once mocox is installed (pip install -e .)'
     if isinstance(error, KeyError):
-        return f'{message} is missing' if re.fullmatch(r'[\w.-]+', message) else message
+        message = f'{message} is missing' if re.fullmatch(r'[\w.-]+', message) else message
+    if build and (isinstance(error, TypeError) or not _is_ours(frames[-1])):
+        return f'{_describe_build(build)}: {message or type(error).__name__}'
     return message or type(error).__name__
+
+
+def _describe_build(build: _Build) -> str:
+    """``AdamW(lr='fast', fused=True)``: what the config asked for."""
+    name = 'DataLoader' if isinstance(build.found, partial) else getattr(build.found, '__name__', build.name)
+    plain = (str, bool, int, float, list, tuple, type(None))
+    values = {key: repr(value) for key, value in build.arguments.items() if isinstance(value, plain)}
+    return f'{name}({", ".join(f"{key}={value}" for key, value in values.items() if len(value) <= _MAX_VALUE)})'
 
 
 def _unwrap_worker_message(message: str) -> str:
@@ -112,17 +175,26 @@ def _explain_refused_file(message: str, frames: list[FrameType]) -> str:
             f'{path} was refused: loading it would call {wanted[1]}, which no checkpoint needs. It may be '
             'malicious; if you trust its author, ask for a file that holds tensors only'
         )
-    return f'{path} is not a checkpoint that torch.load can read: {message.splitlines()[0]}'
+    reason = message.splitlines()[0]
+    return f'{path} is not a checkpoint that torch.load can read' + ('' if reason.isdigit() else f': {reason}')
 
 
-def _explain_unknown_component(name: str, registry: object) -> str:
+def _explain_unknown_component(name: str, registry: Any) -> str:
+    from mmengine.registry import FUNCTIONS
+
+    registry = FUNCTIONS if registry is None else registry  # where collate_fn is looked up; an empty one is false
     scope, _, _ = name.rpartition('.')
     if scope and '.' not in scope and find_spec(scope) is None:
         return f'{name!r} is not available: the package {scope} is not installed'
-    known = list(registry.module_dict)
-    for child_scope, child in registry._get_root_registry().children.items():
+    root = registry._get_root_registry()
+    known = list(dict.fromkeys([*registry.module_dict, *root.module_dict]))
+    for child_scope, child in root.children.items():
         known += [f'{child_scope}.{key}' for key in child.module_dict]
-    nearest = difflib.get_close_matches(name, known, n=3)
+    bare = name.rpartition('.')[2]
+    nearest = difflib.get_close_matches(name, known, n=3) or [
+        key for match in difflib.get_close_matches(bare, [key.rpartition('.')[2] for key in known], n=1)
+        for key in known if key.rpartition('.')[2] == match
+    ]  # fmt: skip
     hint = f'did you mean {" or ".join(nearest)}?' if nearest else f'it knows {", ".join(sorted(registry.module_dict))}'
     return f'there is no {name!r} in the {registry.name} registry of scope {registry.scope}; {hint}'
 

@@ -61,6 +61,20 @@ MISTAKES = {
         ['--cfg-options', 'model.backbone.type=mmpretrain.ResNett'],
         "'mmpretrain.ResNett'.*mmpretrain.ResNet",
     ),
+    'unknown optimizer': (
+        ['--cfg-options', 'optim_wrapper.optimizer.type=Adamw'],
+        "no 'Adamw' in the optimizer registry of scope mocox; did you mean AdamW",
+    ),
+    'unknown schedule': (['--cfg-options', 'param_scheduler.type=WarmupCosinLR'], 'did you mean WarmupCosineLR'),
+    'unknown collation': (
+        ['--cfg-options', 'train_dataloader.collate_fn.type=collate_vews'],
+        "no 'collate_vews'.*mocox.collate_views",
+    ),
+    'unknown norm': (['--cfg-options', 'model.neck.norm_cfg.type=SyncBatch'], "no 'SyncBatch' in the model registry"),
+    'learning rate in words': (['--cfg-options', 'optim_wrapper.optimizer.lr=fast'], r"AdamW\(lr='fast', "),
+    'workers in words': (['--cfg-options', 'train_dataloader.num_workers=two'], "num_workers must be .*'two'"),
+    'no momentum update': (['--cfg-options', 'custom_hooks=[]'], 'custom_hooks has no MomentumUpdateHook.*replaces'),
+    'hook without a type': (['--cfg-options', 'default_hooks.chekpoint.interval=1'], "'interval': 1.*has no type"),
     'package that is not installed': (['--cfg-options', 'model.backbone.type=mmfoo.ResNet'], 'mmfoo is not installed'),
     'batch of one': (['--cfg-options', 'train_dataloader.batch_size=1'], 'batch size 1.*train_dataloader.batch_size'),
     'momentum out of range': (['--cfg-options', 'model.base_momentum=1.5'], r'momentum.*1\.5'),
@@ -325,6 +339,15 @@ def test_the_seed_of_the_run_is_that_of_our_data_sets():
     loader = dict(dataset=dict(type='mmpretrain.ImageNet'))
     cli._complete_loader(loader, 7)
     assert 'seed' not in loader['dataset']
+
+
+def test_what_needs_workers_is_dropped_without_them():
+    loader = dict(num_workers=0, persistent_workers=True, prefetch_factor=2, dataset=dict(type='mmpretrain.ImageNet'))
+    cli._complete_loader(loader, None)
+    assert loader.keys() == {'num_workers', 'dataset'}
+    loader = dict(num_workers=1, persistent_workers=True, dataset=dict(type='mmpretrain.ImageNet'))
+    cli._complete_loader(loader, None)
+    assert loader['persistent_workers']
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU to pin memory for')

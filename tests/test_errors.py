@@ -7,8 +7,8 @@ import torch
 from mmengine.registry import build_from_cfg
 from torch.utils.data import DataLoader, Dataset
 
-from mocox.errors import explain, is_worker_failure
-from mocox.registry import MODELS
+from mocox.errors import explain, is_refusal, is_worker_failure
+from mocox.registry import METRICS, MODELS
 
 
 class Base:
@@ -31,6 +31,41 @@ def test_arguments_of_a_parent_class_count_if_they_are_passed_on(component, hint
     with pytest.raises(TypeError) as caught:
         build_from_cfg(dict(type=component, arch=1, deph=2), MODELS)
     assert explain(caught.value) == f"{component.__name__} has no argument 'deph'; {hint}"
+
+
+class Strict:
+    def __init__(self, width, lr=0.1):
+        float(width)
+        assert lr > 0, 'lr is too small'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(width=[1]), r"^Strict\(width=\[1\]\): float\(\) argument must be .*'list'$"),
+        (dict(width=1, lr=-1), r'^Strict\(width=1, lr=-1\): lr is too small'),
+    ],
+)
+def test_messages_that_name_no_argument_get_all(arguments, message):
+    with pytest.raises((TypeError, AssertionError)) as caught:
+        build_from_cfg(dict(type=Strict, **arguments), MODELS)
+    assert re.search(message, explain(caught.value))
+
+
+def test_a_name_that_an_empty_registry_does_not_know():
+    pytest.importorskip('mmpretrain.evaluation')
+    with pytest.raises(KeyError) as caught:
+        METRICS.build(dict(type='Acuracy'))
+    assert re.search(
+        "no 'Acuracy' in the metric registry of scope .* did you mean .*mmpretrain.Accuracy", explain(caught.value)
+    )
+
+
+def test_an_assertion_is_a_refusal_where_another_library_builds_something():
+    with pytest.raises(AssertionError) as caught:
+        build_from_cfg(dict(type=Strict, width=1, lr=-1), MODELS)
+    assert is_refusal(caught.value)
+    assert not is_refusal(AssertionError('a bug'))
 
 
 class Failing(Dataset):

@@ -7,7 +7,7 @@ import mocox
 
 LAYERS = [
     'watchdog',
-    'registry version schedules dist compat errors randomness shipped views',
+    'registry version schedules dist compat errors config_checks randomness shipped views',
     'shards',
     'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
     'models.compilation models.fully_shard',

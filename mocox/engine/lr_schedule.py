@@ -49,6 +49,7 @@ class WarmupCosineLR(_ParamScheduler):
         by_epoch: bool = True,
         verbose: bool = False,
     ) -> None:
+        _check_warmup(warmup_epochs)
         self.warmup = warmup_epochs
         self.warmup_start_ratio = warmup_start_ratio
         self.eta_min = eta_min
@@ -68,6 +69,7 @@ class WarmupCosineLR(_ParamScheduler):
         """MMEngine's entry for ``convert_to_iter_based``: the same schedule with durations in iterations."""
         if not epoch_length:
             raise ValueError(NO_BATCH)
+        _check_warmup(warmup_epochs)
         return cls(
             *args,
             warmup_epochs=warmup_epochs * epoch_length,
@@ -89,3 +91,8 @@ class WarmupCosineLR(_ParamScheduler):
         shape = (self.warmup, total, self.eta_min, self.warmup_start_ratio)
         groups = zip(self.optimizer.param_groups, self.base_values, strict=True)
         return [base if group.get('fix_lr') else warmup_cosine(step, base, *shape) for group, base in groups]
+
+
+def _check_warmup(epochs: float) -> None:
+    if epochs < 0:
+        raise ValueError(f'warmup_epochs must not be negative, got {epochs}')

@@ -56,6 +56,7 @@ class NonLinearNeck(BaseModule):
             raise ValueError(f'num_layers={num_layers}: NonLinearNeck needs at least one layer')
         norm_cfg = norm_cfg or dict(type='mocox.SyncBN')
         self.num_layers = num_layers
+        self.in_channels = in_channels
         self.with_avg_pool = with_avg_pool
         widths = [in_channels] + [hid_channels] * (num_layers - 1) + [out_channels]
         for i in range(num_layers):
@@ -82,6 +83,10 @@ class NonLinearNeck(BaseModule):
         if self.with_avg_pool:
             x = average_positions(x)
         x = x.flatten(1)
+        if x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'in_channels={self.in_channels} of a NonLinearNeck, but its input has {x.shape[1]} channels'
+            )
         for i in range(self.num_layers):
             x = self._modules[f'fc{i}'](x)
             if (norm := self._modules.get(f'bn{i}')) is not None:

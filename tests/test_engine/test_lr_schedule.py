@@ -87,3 +87,9 @@ def test_a_group_may_keep_its_learning_rate():
 def test_no_batch_is_an_error_that_names_the_batch_size():
     with pytest.raises(ValueError, match=r'fewer images than train_dataloader\.batch_size'):
         sequence(1, epoch_length=0, warmup_epochs=1, end=2, convert_to_iter_based=True)
+
+
+@pytest.mark.parametrize('by_iteration', [True, False])
+def test_a_negative_warm_up_is_refused(by_iteration):
+    with pytest.raises(ValueError, match='warmup_epochs must not be negative, got -1$'):
+        sequence(1, 3, warmup_epochs=-1, end=4, convert_to_iter_based=by_iteration)

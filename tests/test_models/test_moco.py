@@ -63,6 +63,11 @@ def test_loss_is_algorithm_1_and_the_queue_is_read_before_it_is_written():
         loss.backward()  # the queue has moved on; the graph must not have
 
 
+def test_a_queue_of_another_width_is_an_error():
+    with pytest.raises(ValueError, match='feat_dim=16, but the neck gives 8 channels'):
+        build(feat_dim=16)(list(views(32)), mode='loss')
+
+
 def test_symmetric_is_the_mean_of_both_directions_with_a_queue_for_each_view():
     model, reference = build(symmetric=True), build(symmetric=True)
     x1, x2 = views(32)

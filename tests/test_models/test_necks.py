@@ -56,6 +56,11 @@ def test_no_layers_is_an_error():
         NonLinearNeck(4, 6, 3, num_layers=0)
 
 
+def test_an_input_of_another_width_is_an_error():
+    with pytest.raises(ValueError, match='in_channels=4 of a NonLinearNeck, but its input has 5 channels'):
+        NonLinearNeck(4, 6, 3)(torch.randn(2, 5))
+
+
 @pytest.mark.parametrize('shape', [(6, 5), (6, 5, 2, 2)])
 def test_views_together_equal_one_at_a_time(shape):
     """Outputs, gradients and running statistics; BatchNorm over both views at once would give others."""

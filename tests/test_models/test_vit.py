@@ -154,6 +154,9 @@ def test_init_weights_draws_anew_and_init_cfg_wins():
         (dict(out_type='token'), "out_type='token'"),
         (dict(out_indices=[2]), '2 blocks, 0 to 1'),
         (dict(arch=TINY | dict(num_heads=3)), 'num_heads=3'),
+        (dict(arch=TINY | dict(num_layers=0)), 'num_layers must be .* got 0'),
+        (dict(arch=TINY | dict(num_layers='two')), "num_layers must be .* got 'two'"),
+        (dict(patch_size=0), 'patch_size must be .* got 0'),
         (dict(stem='conv', patch_size=12, img_size=24), 'power of 2'),
     ],
 )

@@ -73,6 +73,10 @@ class MoCo(MomentumContrast):
         queries = self.encode_queries([x1, x2][: len(queues)])
         losses = []
         for z, k, queue in zip(queries, keys(), queues, strict=True):
+            if z.shape[1] != len(queue.keys):
+                raise ValueError(
+                    f'feat_dim={len(queue.keys)}, but the neck gives {z.shape[1]} channels: set model.feat_dim to that'
+                )
             negatives = queue.keys.T.clone()  # (K, D), before this batch; the backward pass needs them unchanged
             losses.append(self.head.loss(z, k, negatives))
             queue.enqueue(k)

@@ -119,6 +119,9 @@ class MoCoViT(VisionTransformer, BaseModule):
         settings = resolve_arch(arch, stem)
         _one_of('stem', stem, ['patch', 'conv'])
         _one_of('out_type', out_type, ['cls_token', 'avg_featmap', 'featmap', 'raw'])
+        for name, value in {**settings, 'patch_size': patch_size}.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f'{name} must be a whole number of at least 1, got {value!r}')
         width, heads = settings['embed_dims'], settings['num_heads']
         if width % 4 or width % heads:
             raise ValueError(f'embed_dims={width}, num_heads={heads}: the width must divide by 4 and by the heads')

@@ -1,0 +1,103 @@
+"""What can be wrong with a config before anything is built from it."""
+
+import difflib
+import inspect
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+LOG_LEVELS = ('NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'CRITICAL', 'FATAL')
+
+
+def require_file(path: str, option: str) -> None:
+    """Refuses a path that is no file; what has a scheme, such as https, is left to who loads it.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    if '://' not in path and not Path(path).is_file():
+        raise FileNotFoundError(f'{option}: there is no file {path}')
+
+
+def check_options(config: 'Config', options: dict[str, Any]) -> None:
+    """Refuses a ``--cfg-options`` that would be stored and never read.
+
+    Args:
+        config: As read from its file.
+        options: Values by key, with dots.
+
+    Raises:
+        ValueError: Nothing reads one of the keys.
+    """
+    from mmengine.runner import Runner
+
+    read = set(inspect.signature(Runner.__init__).parameters)
+    known = {*config, *read}
+    for key in {option.split('.')[0] for option in options} - known:
+        nearest = difflib.get_close_matches(key, known, n=1)
+        hint = f'; did you mean {nearest[0]}?' if nearest else ''
+        raise ValueError(f'--cfg-options: nothing reads {key!r}{hint}')
+    for key in (key for key, value in options.items() if not isinstance(value, dict)):
+        if below := next((option for option in options if option.startswith(f'{key}.')), None):
+            raise ValueError(f'--cfg-options: {key!r} gets a value, so there can be no {below!r} below it')
+    for option in options:
+        name, _, rest = option.partition('.')
+        if name not in read and (copies := _copies(config, name)):
+            places = ' '.join(f'{".".join([copy, *rest.split()])}=...' for copy in copies[:4])
+            raise ValueError(
+                f'--cfg-options: nothing reads {option!r}: {name} is a name inside of the config file, and its value '
+                f'has been copied by now. Set {places}'
+            )
+
+
+def _copies(config: 'Config', name: str) -> list[str]:
+    """Where a value of a config stands again; numbers may be equal by chance."""
+    value = config[name]
+    if not value or not isinstance(value, (str, dict, list)):
+        return []
+    return [path for path, other in _walk(config) if path.partition('.')[0] != name and other == value]
+
+
+def _walk(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
+    """Every value of a config, with its path."""
+    if path:
+        yield path, node
+    items = node.items() if hasattr(node, 'items') else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in items:
+        yield from _walk(value, f'{path}.{key}' if path else str(key))
+
+
+def check_run(config: 'Config') -> None:
+    """Refuses values whose own message, where they are read, would not name them.
+
+    Raises:
+        FileNotFoundError: ``load_from`` does not exist.
+        NotADirectoryError: ``work_dir`` is a file.
+        ValueError: Another value that cannot be.
+    """
+    if not isinstance(config.get('model', {}), dict):
+        raise ValueError(f"model must be a dict with a type, such as dict(type='MoCoV3', ...), got {config.model!r}")
+    scope = config.get('default_scope')
+    if scope and find_spec(str(scope)) is None:
+        raise ValueError(f'default_scope={scope!r}: there is no such package; that of this one is mocox')
+    if config.get('log_level', 'INFO') not in LOG_LEVELS:
+        raise ValueError(f'log_level={config.log_level!r}: choose one of {LOG_LEVELS}')
+    seed = (config.get('randomness') or {}).get('seed')
+    if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**32):
+        raise ValueError(f'randomness.seed must be a whole number from 0 to 2**32 - 1, got {seed!r}')
+    if Path(config.get('work_dir') or '.').is_file():
+        raise NotADirectoryError(f'work_dir={config.work_dir!r} is a file, not a folder')
+    if config.get('load_from'):
+        require_file(config.load_from, 'load_from')
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        num_workers = (config.get(name) or {}).get('num_workers', 0)
+        if not isinstance(num_workers, int) or num_workers < 0:
+            raise ValueError(f'{name}.num_workers must be a whole number, 0 or more, got {num_workers!r}')
+    for key in ('max_epochs', 'max_iters', 'val_interval'):
+        value = (config.get('train_cfg') or {}).get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
+            raise ValueError(f'train_cfg.{key} must be a whole number of at least 1, got {value!r}')

@@ -1,0 +1,67 @@
+"""Configs that are refused before anything is built."""
+
+import pytest
+from mmengine.config import Config
+
+from mocox.config_checks import check_options, check_run
+
+CONFIG = dict(
+    model=dict(backbone=dict(arch=dict(depth=2), patch=8)),
+    visualizer=dict(vis_backends=[dict(type='LocalVisBackend')]),
+    arch=dict(depth=2),
+    vis_backends=[dict(type='LocalVisBackend')],
+    my_number=8,
+    my_setting='for a hook of mine',
+)
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('modl.backbone.patch', "nothing reads 'modl'; did you mean model"),
+        ('arch.depth', r"nothing reads 'arch.depth'.*copied.*Set model\.backbone\.arch\.depth=\.\.\.$"),
+        ('vis_backends.0.type', r'Set visualizer\.vis_backends\.0\.type=\.\.\.$'),
+        ('arch', r'Set model\.backbone\.arch=\.\.\.$'),
+    ],
+)
+def test_an_option_that_nothing_reads(option, message):
+    with pytest.raises(ValueError, match=message):
+        check_options(Config(CONFIG), {option: 1})
+
+
+@pytest.mark.parametrize('option', ['model.backbone.arch.depth', 'my_number', 'my_setting', 'work_dir', 'train_cfg.x'])
+def test_an_option_that_may_be_read(option):
+    check_options(Config(CONFIG), {option: 1})
+
+
+@pytest.mark.parametrize('value', [0, -1, 1.5, 'ten', None, True])
+@pytest.mark.parametrize('key', ['max_epochs', 'max_iters', 'val_interval'])
+def test_a_duration_that_is_none(key, value):
+    with pytest.raises(ValueError, match=rf'train_cfg\.{key} must be a whole number of at least 1, got {value!r}'):
+        check_run(Config(dict(train_cfg={key: value})))
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        (dict(model='MoCoV3'), "model must be a dict .*got 'MoCoV3'"),
+        (dict(model=None), 'model must be a dict .*got None'),
+        (dict(default_scope='moocx'), "default_scope='moocx'"),
+        (dict(log_level='LOUD'), "log_level='LOUD': choose"),
+        (dict(randomness=dict(seed='abc')), "seed must be .*'abc'"),
+        (dict(randomness=dict(seed=-1)), 'seed must be .*-1'),
+        (dict(val_dataloader=dict(num_workers='two')), "val_dataloader.num_workers must be .*'two'"),
+        (dict(train_dataloader=dict(num_workers=-1)), 'train_dataloader.num_workers must be .*-1'),
+        (dict(work_dir=__file__), 'work_dir=.* is a file'),
+    ],
+)
+def test_values_that_cannot_be(values, message):
+    with pytest.raises((ValueError, NotADirectoryError), match=message):
+        check_run(Config(values))
+
+
+def test_a_start_that_does_not_exist(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'load_from: there is no file .*nowhere\.pth'):
+        check_run(Config(dict(load_from=str(tmp_path / 'nowhere.pth'))))
+    check_run(Config(dict(load_from='https://example.org/x.pth', train_cfg=dict(max_epochs=3))))
+    check_run(Config(dict(load_from=None, train_cfg=None)))
