@@ -190,11 +190,11 @@ def _explain_unknown_component(name: str, registry: Any) -> str:
     known = list(dict.fromkeys([*registry.module_dict, *root.module_dict]))
     for child_scope, child in root.children.items():
         known += [f'{child_scope}.{key}' for key in child.module_dict]
-    bare = name.rpartition('.')[2]
-    nearest = difflib.get_close_matches(name, known, n=3) or [
-        key for match in difflib.get_close_matches(bare, [key.rpartition('.')[2] for key in known], n=1)
-        for key in known if key.rpartition('.')[2] == match
-    ]  # fmt: skip
+    by_bare_name: dict[str, list[str]] = {}  # in lower case: a wrong capital is the most frequent mistake
+    for key in known:
+        by_bare_name.setdefault(key.rpartition('.')[2].lower(), []).append(key)
+    matches = difflib.get_close_matches(name.rpartition('.')[2].lower(), by_bare_name, n=3)
+    nearest = [key for match in matches for key in by_bare_name[match]][:3]
     hint = f'did you mean {" or ".join(nearest)}?' if nearest else f'it knows {", ".join(sorted(registry.module_dict))}'
     return f'there is no {name!r} in the {registry.name} registry of scope {registry.scope}; {hint}'
 
