@@ -156,6 +156,7 @@ class CheckpointHook(hooks.CheckpointHook):
         if not between:
             self.last_name, self.last_ckpt = name, str(self.folder / name)
             runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.call_hook('before_snapshot')  # unlike before_save_checkpoint, on all processes
         self.writer.wait()  # what it keeps is known after that
         names = [path.name for path in self.writer.kept]
         runner.message_hub.update_info(KEPT_KEY, names if between else [*(n for n in names if n != name), name])
@@ -187,6 +188,7 @@ class CheckpointHook(hooks.CheckpointHook):
         backend_args: dict | None = None,
     ) -> None:
         """In place of ``Runner.save_checkpoint``, with its arguments; the file is there when it returns."""
+        runner.call_hook('before_snapshot')
         if dist.rank() != 0 and not isinstance(runner.model, FullyShard):
             return  # the others may not have been asked; weights that are spread over all processes need them
         position = dict(epoch=runner.epoch + by_epoch, iter=runner.iter + (not by_epoch))

@@ -320,10 +320,14 @@ class StabilityHook(Hook):
         self.recorder.write(path, self.runner, reason, norms, exact)
         self.runner.logger.info(f'the step is in {path}: python tools/replay_step.py {path}')
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keeps what later decisions rest on, in plain types and tensors."""
+    def before_snapshot(self, runner: Runner) -> None:
+        """Reads the last step, and goes back if need be, in all processes, of which only the first saves."""
         if self.pending:
             self._digest_pending()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keeps what later decisions rest on, in plain types and tensors."""
+        self.before_snapshot(runner)  # where MMEngine saves, and tells the first process only
         checkpoint[CHECKPOINT_KEY] = dict(
             skipped=self.skipped, frozen=self.frozen, layers=self.norms.names, detector=self.detector.state_dict()
         )

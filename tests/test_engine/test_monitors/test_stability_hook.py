@@ -389,6 +389,28 @@ def test_a_sharded_model_goes_back_and_saves_its_best(tmp_path):
     assert {name: value.shape for name, value in saved.items()} == {name: value.shape for name, value in last.items()}
 
 
+def _goes_back_where_it_saves(folder: str) -> dict:
+    runner = train(
+        Path(folder, 'run'),
+        default_hooks=dict(
+            stability=dict(type='StabilityHook', on_non_finite='rollback'),
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
+        ),
+        extra=[Late(), SpoilOneRank()],
+        launcher='pytorch',
+        env_cfg=dict(dist_cfg=dict(backend='gloo')),
+        model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False),
+    )
+    return {name: value.detach() for name, value in runner.model.state_dict().items() if 'running' not in name}
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_late_readers_go_back_at_the_same_step_where_the_bad_one_is_saved(tmp_path):
+    one, other = run_processes(_goes_back_where_it_saves, 2, str(tmp_path))
+    assert same(one, other)
+
+
 def _distributed(folder: str) -> tuple[dict, int, float]:
     record = Record()
     runner = train(
