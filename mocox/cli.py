@@ -71,19 +71,28 @@ def _end_workers() -> None:
         process.kill()
 
 
-def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentParser:
-    """A parser with what training and testing have in common; without help it can be the parent of another."""
+def options_action() -> type[argparse.Action]:
+    """What reads ``KEY=VALUE`` arguments into a dictionary."""
     from mmengine.config import DictAction
 
     class OptionsAction(DictAction):
         """MMEngine's, whose parser trips over some text instead of refusing it."""
 
-        def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: list, *rest: object) -> None:
+        def __call__(
+            self, parser: argparse.ArgumentParser, namespace: object, values: list, option_string: str | None = None
+        ) -> None:
             try:
-                super().__call__(parser, namespace, values, *rest)
+                super().__call__(parser, namespace, values, option_string)
             except (AssertionError, RecursionError, ValueError, IndexError):
-                parser.error(f'--cfg-options: cannot read {values}: write KEY=VALUE, with brackets and quotes in pairs')
+                parser.error(
+                    f'{option_string}: cannot read {values}: write KEY=VALUE, with brackets and quotes in pairs'
+                )
 
+    return OptionsAction
+
+
+def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentParser:
+    """A parser with what training and testing have in common; without help it can be the parent of another."""
     parser = argparse.ArgumentParser(description=description, add_help=add_help)
     parser.add_argument('config', help='a config file, or mocox::FOLDER/NAME.py for one that came with the package')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/CONFIG_NAME)')
@@ -91,7 +100,7 @@ def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentPar
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=OptionsAction,
+        action=options_action(),
         metavar='KEY=VALUE',
         help='change the config: train_dataloader.batch_size=64 optim_wrapper.optimizer.lr=1e-4',
     )

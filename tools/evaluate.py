@@ -11,8 +11,6 @@ from mocox import cli, dist
 
 def main() -> None:
     """Runs the protocols; the report goes to the work dir."""
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='of any layout that tools/inspect_checkpoint.py recognises')
     parser.add_argument('--data-root', required=True, help='the folder with the labelled images')
@@ -28,7 +26,7 @@ def main() -> None:
     parser.add_argument('--num-workers', type=int, default=0, help='processes that load images (default: 0)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--device', help='default: cuda if there is a GPU')
-    parser.add_argument('--options', nargs='+', action=DictAction, metavar='PROTOCOL.SETTING=VALUE',
+    parser.add_argument('--options', nargs='+', action=cli.options_action(), metavar='PROTOCOL.SETTING=VALUE',
                         help='knn.ks=[1,5] linear.epochs=30 fewshot.num_draws=20 svm.num_jobs=8 ...')  # fmt: skip
     parser.add_argument('--launcher', choices=dist.LAUNCHERS, default='none', help='who started the processes')
     args = vars(parser.parse_args())
