@@ -40,6 +40,7 @@ class Contender(ABC):
     """
 
     name: str
+    find_unused_parameters = False  # what DistributedDataParallel is told
 
     def __init__(self, model: BaseModel, optim_wrapper: OptimWrapper, remarks: list[str] | None = None) -> None:
         self.model = model.train()
@@ -77,8 +78,10 @@ class Contender(ABC):
         return [tensor for tensor in state if isinstance(tensor, Tensor)]
 
 
-def random_views(batch_size: int, image_size: int, device: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def random_views(
+    batch_size: int, image_size: int, device: str, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> list[Tensor]:
     """Two seeded views (N, 3, S, S), values as after normalisation; the second resembles the first, as views do."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     images, noise = (torch.randn(batch_size, 3, image_size, image_size, generator=generator) for _ in range(2))
     return [view.to(device, dtype) for view in (images, 0.7 * images + 0.7 * noise)]

@@ -59,9 +59,12 @@ def benchmark_memory(config: Config, setting: Setting, chunk_sizes: list[int] | 
     result = Result('memory', ours=peaks[name], device=device_name(setting.device))
     result.max_loss_difference = max([difference if exact else 0.0, *differences.values()])
     if with_peer:
-        peaks[PEER], losses[PEER] = measure(lambda: build(config, setting, True)[1], views, setting.device)
-        result.theirs = peaks[PEER]
-        result.ratio = result.ratio_min = result.ratio_max = result.theirs / result.ours
+        try:
+            peaks[PEER], losses[PEER] = measure(lambda: build(config, setting, True)[1], views, setting.device)
+            result.theirs = peaks[PEER]
+            result.ratio = result.ratio_min = result.ratio_max = result.theirs / result.ours
+        except torch.OutOfMemoryError:
+            print(f'{PEER}: does not fit')
     if setting.device == 'cuda':
         result.share_of_limit = result.ours / torch.cuda.get_device_properties(0).total_memory
     result.details = dict(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mocox.benchmark.contender import NUM_STEPS, Contender, quiet
 from mocox.checkpoint import names
+from mocox.models.batch_norm import SyncBatchNorm
 from mocox.models.backbones.vit import resolve_arch
 
 CONFIGS = {
@@ -103,19 +104,30 @@ class MMPretrain(Contender):
         device: ``cpu`` or ``cuda``.
         dtype: Of the weights.
         amp: Train with the published float16 wrapper, which needs a GPU.
+        processes: That train together.
     """
 
     name = 'mmpretrain'
 
     def __init__(
-        self, ours: Contender, ours_config: Config, device: str, dtype: torch.dtype = torch.float32, amp: bool = False
+        self,
+        ours: Contender,
+        ours_config: Config,
+        device: str,
+        dtype: torch.dtype = torch.float32,
+        amp: bool = False,
+        processes: int = 1,
     ) -> None:
         config, remarks = published_config(ours_config)
         with quiet(), DefaultScope.overwrite_default_scope('mmpretrain'):
             model = MODELS.build(config.model)
             model.init_weights()  # freezes the positions
-            model = revert_sync_batchnorm(model)
-            remarks.append('SyncBN reverted to BatchNorm, as its own Runner does in a single process')
+            if processes == 1:
+                model = revert_sync_batchnorm(model)
+                remarks.append('SyncBN reverted to BatchNorm, as its own Runner does in a single process')
+            elif device == 'cpu':
+                take_our_sync_batch_norm(model)
+                remarks.append("SyncBN computed by that of mocox: torch's needs a GPU")
             load_ours(model, ours.model)
             model.to(device, dtype)
             wrapper = optim_wrapper_config(config, ours_config, amp, remarks)
@@ -123,6 +135,7 @@ class MMPretrain(Contender):
         # Its Runner stores this, and the schedule of its momentum reads it.
         MessageHub.get_current_instance().update_info('max_iters', NUM_STEPS)
         remarks.append(f'MessageHub max_iters={NUM_STEPS}, which its Runner would set')
+        self.find_unused_parameters = config.get('find_unused_parameters', False)
 
     def step(self, views: list[Tensor]) -> Tensor:
         """MMEngine's step: this model moves its momentum encoder in the forward pass."""
@@ -146,6 +159,13 @@ def _disabled(owner: nn.Module, method: str) -> Iterator[None]:
         yield
     finally:
         delattr(owner, method)
+
+
+def take_our_sync_batch_norm(model: nn.Module) -> None:
+    """Makes torch's SyncBatchNorm ours, in place: the same tensors and settings, and it runs on a CPU."""
+    for module in model.modules():
+        if type(module) is nn.SyncBatchNorm:
+            module.__class__ = SyncBatchNorm
 
 
 def optim_wrapper_config(config: Config, ours: Config, amp: bool, remarks: list[str]) -> dict:

@@ -51,6 +51,23 @@ class Result:
         Path(path).write_text(json.dumps(asdict(self), indent=2) + '\n')
 
 
+def require_writable(path: str) -> None:
+    """Refuses a file that cannot be written, before anything is measured.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    target = Path(path)
+    existed = target.exists()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.open('a').close()
+    except OSError as error:
+        raise ValueError(f'--json {path}: cannot be written ({error.strerror})') from error
+    if not existed:
+        target.unlink()
+
+
 def versions() -> dict[str, str]:
     """Python's, ours, and those of the packages that matter and are installed; OpenCV as its distribution is named."""
     found = dict(python=platform.python_version(), mocox=__version__)

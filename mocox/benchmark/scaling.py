@@ -3,6 +3,8 @@
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mocox.benchmark.contender import Contender, random_views
-from mocox.benchmark.ours import Ours
 from mocox.benchmark.report import Result, device_name, table
 from mocox.benchmark.rounds import Timings, time_call
-from mocox.benchmark.step import Setting
+from mocox.benchmark.step import (
+    LARGEST_COMPARED_BATCH,
+    NUM_COMPARED_STEPS,
+    TOLERANCES,
+    Setting,
+    build,
+    check_losses,
+    full_float32,
+)
 
 ONE, MANY = 'one process', 'many processes'
 
@@ -42,107 +51,168 @@ class Communication(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def benchmark_scaling(config: Config, setting: Setting, processes: int) -> Result:
+def benchmark_scaling(config: Config, setting: Setting, processes: int, with_peer: bool = False) -> Result:
     """Times a step of one process alone and of all together, in turn; the batch is that of each process.
 
-    Ratio and share of the limit are both the efficiency: images per second of each of many over those of one alone.
+    The share of the limit is the efficiency: images per second of each of many over those of one alone. So is the
+    ratio, unless there is a peer: then it is our images per second over its, all processes together.
 
     Raises:
-        ValueError: Fewer than two processes, or fewer GPUs than processes.
+        ValueError: Fewer than two processes, or fewer GPUs than processes; losses that differ from the peer's.
     """
     if processes < 2:
         raise ValueError(f'--processes {processes}: at least 2 are compared with 1')
     if setting.device == 'cuda' and torch.cuda.device_count() < processes:
         raise ValueError(f'--processes {processes}: there are {torch.cuda.device_count()} GPUs')
-    with tempfile.TemporaryDirectory() as folder:
-        barrier = multiprocessing.get_context('spawn').Barrier(processes)
-        args = (processes, config, setting, folder, barrier, torch.get_num_threads())
-        multiprocessing.spawn(_work, args, nprocs=processes)
-        found = torch.load(Path(folder, 'result'), weights_only=True)
+    # Built here as well: what cannot be built or compared is said once, and not by every process.
+    contenders = build(config, setting, with_peer, processes=processes)
+    names, remarks = [c.name for c in contenders], contenders[-1].remarks
+    del contenders
+    differences = {}
+    for remark in remarks:
+        print(f'  {names[-1]}: {remark}')
+    if with_peer:
+        for dtype, losses in _spawn(_compare, processes, config, setting).items():
+            differences[dtype] = check_losses(losses, getattr(torch, dtype))
+    found = _spawn(_measure, processes, config, setting, with_peer)
     times = Timings(found['seconds'])
-    rates = {name: setting.batch_size / times.median(name) for name in (ONE, MANY)}
-    efficiency = times.speedup(MANY, ONE)
+    rates = {name: setting.batch_size / times.median(name) for name in found['seconds']}
+    efficiencies = {name: times.speedup(f'{name}, {MANY}', f'{name}, {ONE}') for name in names}
+    efficiency = efficiencies['ours']
+    ratio = times.speedup(f'ours, {MANY}', f'{names[1]}, {MANY}') if with_peer else efficiency
     result = Result(
         'scaling',
-        ours=rates[MANY],
-        ratio=efficiency.median,
-        ratio_min=efficiency.smallest,
-        ratio_max=efficiency.largest,
+        ours=rates[f'ours, {MANY}'],
+        theirs=rates[f'{names[1]}, {MANY}'] if with_peer else None,
+        ratio=ratio.median,
+        ratio_min=ratio.smallest,
+        ratio_max=ratio.largest,
         share_of_limit=efficiency.median,
+        max_loss_difference=max(differences.values(), default=None),
         device=f'{processes} x {device_name(setting.device)}',
         details=dict(
             unit='images per second and process',
             processes=processes,
             setting=vars(setting),
-            images_per_second_of_one_alone=rates[ONE],
-            bytes_per_step=found['bytes'],
-            collectives_per_step=found['calls'],
+            images_per_second_of_one_alone=rates[f'ours, {ONE}'],
+            images_per_second=rates,
+            efficiencies=efficiencies,
+            bytes_per_step=found['bytes']['ours'],
+            collectives_per_step=found['calls']['ours'],
             gradient_bytes=found['gradient_bytes'],
             key_bytes=found['key_bytes'],
+            loss_differences=differences,
+            remarks=remarks,
         ),
     )
-    rows = [[name, str(found['calls'][name]), f'{size / 1e6:.3f}'] for name, size in found['bytes'].items()]
-    print(table(['collective', 'per step', 'MB handed over by a process'], rows))
-    print(
-        f'computed: gradients {found["gradient_bytes"] / 1e6:.3f} MB, keys {found["key_bytes"] / 1e6:.3f} MB\n'
-        f'one alone {rates[ONE]:.1f} images/s; each of {processes} {rates[MANY]:.1f}: efficiency '
-        '{:.1%} ({:.1%}-{:.1%})'.format(*efficiency)
-    )
+    if with_peer:
+        result.details['bytes_per_step_of_the_peer'] = found['bytes'][names[1]]
+        result.details['collectives_per_step_of_the_peer'] = found['calls'][names[1]]
+    rows = [
+        [name, collective, str(found['calls'][name][collective]), f'{size / 1e6:.3f}']
+        for name in names
+        for collective, size in found['bytes'][name].items()
+    ]
+    print(table(['who', 'collective', 'per step', 'MB handed over by a process'], rows))
+    print(f'computed: gradients {found["gradient_bytes"] / 1e6:.3f} MB, keys {found["key_bytes"] / 1e6:.3f} MB')
+    for name in names:
+        print(
+            f'{name}: one alone {rates[f"{name}, {ONE}"]:.1f} images/s; each of {processes} '
+            f'{rates[f"{name}, {MANY}"]:.1f}: efficiency ' + '{:.1%} ({:.1%}-{:.1%})'.format(*efficiencies[name])
+        )
+    if with_peer:
+        print('ours over theirs, all together: {:.2f} ({:.2f}-{:.2f}) times as fast'.format(*ratio))
     return result
 
 
-def _work(
-    rank: int, processes: int, config: Config, setting: Setting, folder: str, barrier: Any, num_threads: int
+def _spawn(work: Callable[..., dict], processes: int, *args: Any) -> dict:
+    """What ``work(rank, folder, barrier, *args)`` returns in the first of the processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        barrier = multiprocessing.get_context('spawn').Barrier(processes)
+        multiprocessing.spawn(_run, (work, processes, folder, barrier, torch.get_num_threads(), args), nprocs=processes)
+        return torch.load(Path(folder, 'result'), weights_only=True)
+
+
+def _run(
+    rank: int, work: Callable[..., dict], processes: int, folder: str, barrier: Any, num_threads: int, args: tuple
 ) -> None:
     torch.set_num_threads(num_threads)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes))
-    if setting.device == 'cuda':
-        torch.cuda.set_device(rank)
-    torch.manual_seed(0)
-    contender = Ours(config, setting.device, autocast=setting.autocast)
-    views = random_views(setting.batch_size, setting.image_size, setting.device)
-    seconds: dict[str, list[float]] = {ONE: [], MANY: []}
-    for round_index in range(setting.rounds + 1):
-        barrier.wait()
-        alone = _time_steps(contender, views, setting) if rank == 0 else 0.0
-        barrier.wait()
-        together, communication = _time_together(contender, views, setting, Path(folder, f'round{round_index}'), rank)
-        if round_index:
-            seconds[ONE].append(alone)
-            seconds[MANY].append(together)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank % torch.cuda.device_count())
+    result = work(rank, folder, barrier, *args)
     if rank == 0:
-        trained = [p for p in contender.model.parameters() if p.requires_grad]
-        found = dict(
-            seconds=seconds,
-            bytes=dict(communication.bytes),
-            calls=dict(communication.calls),
-            gradient_bytes=sum(p.numel() * 4 for p in trained),
-            key_bytes=2 * setting.batch_size * config.model.neck.out_channels * 4,
-        )
-        torch.save(found, Path(folder, 'result'))
+        torch.save(result, Path(folder, 'result'))
 
 
-def _time_together(
-    contender: Contender, views: list[Tensor], setting: Setting, rendezvous: Path, rank: int
-) -> tuple[float, Communication]:
-    """Joins the processes, warms up, counts, times, and lets them go again."""
+def _compare(rank: int, folder: str, barrier: Any, config: Config, setting: Setting) -> dict[str, dict]:
+    """Losses over a few optimizer steps of all processes together, by precision and contender; no two images equal."""
+    batch_size = min(setting.batch_size, LARGEST_COMPARED_BATCH)
+    found = {}
+    for dtype in TOLERANCES:
+        views = random_views(batch_size, setting.image_size, setting.device, dtype, seed=rank)
+        contenders = build(config, setting, True, dtype, amp=False, processes=int(os.environ['WORLD_SIZE']))
+        losses = {}
+        for contender in contenders:
+            with _joined(contender, setting.device, Path(folder, f'{dtype}, {contender.name}')), full_float32():
+                losses[contender.name] = [_mean(contender.step(views)) for _ in range(NUM_COMPARED_STEPS)]
+        found[str(dtype).removeprefix('torch.')] = losses
+    return found
+
+
+def _mean(loss: Tensor) -> float:
+    """The mean over all processes; ours logs it already, mmpretrain logs that of each process."""
+    torch_dist.all_reduce(loss)
+    return loss.item() / torch_dist.get_world_size()
+
+
+def _measure(rank: int, folder: str, barrier: Any, config: Config, setting: Setting, with_peer: bool) -> dict[str, Any]:
+    contenders = build(config, setting, with_peer, processes=int(os.environ['WORLD_SIZE']))
+    views = random_views(setting.batch_size, setting.image_size, setting.device, seed=rank)
+    seconds: dict[str, list[float]] = {f'{c.name}, {how}': [] for c in contenders for how in (ONE, MANY)}
+    counted: dict[str, Communication] = {}
+    for round_index in range(setting.rounds + 1):
+        for contender in contenders:
+            barrier.wait()
+            alone = _time_steps(contender, views, setting) if rank == 0 else 0.0
+            barrier.wait()
+            with _joined(contender, setting.device, Path(folder, f'{round_index}, {contender.name}')):
+                contender.step(views)
+                with Communication() as counted[contender.name]:
+                    contender.step(views)
+                torch_dist.barrier()
+                together = _time_steps(contender, views, setting)
+            if round_index:
+                seconds[f'{contender.name}, {ONE}'].append(alone)
+                seconds[f'{contender.name}, {MANY}'].append(together)
+    return dict(
+        seconds=seconds,
+        bytes={name: dict(communication.bytes) for name, communication in counted.items()},
+        calls={name: dict(communication.calls) for name, communication in counted.items()},
+        gradient_bytes=sum(p.numel() * 4 for p in contenders[0].model.parameters() if p.requires_grad),
+        key_bytes=2 * setting.batch_size * config.model.neck.out_channels * 4,
+    )
+
+
+@contextmanager
+def _joined(contender: Contender, device: str, rendezvous: Path) -> Iterator[None]:
+    """Joins the processes with this contender's model in DistributedDataParallel, and lets them go again."""
     torch_dist.init_process_group(
-        'nccl' if setting.device == 'cuda' else 'gloo',
+        'nccl' if device == 'cuda' else 'gloo',
         init_method=rendezvous.as_uri(),
-        rank=rank,
+        rank=int(os.environ['RANK']),
         world_size=int(os.environ['WORLD_SIZE']),
         timeout=timedelta(seconds=300),
     )
-    wrapped = MMDistributedDataParallel(
-        contender.model, broadcast_buffers=False, find_unused_parameters=False, gradient_as_bucket_view=True
+    inner = contender.model
+    contender.model = MMDistributedDataParallel(
+        inner,
+        broadcast_buffers=False,
+        find_unused_parameters=contender.find_unused_parameters,
+        gradient_as_bucket_view=True,
     )
-    inner, contender.model = contender.model, wrapped
     try:
-        contender.step(views)
-        with Communication() as communication:
-            contender.step(views)
-        torch_dist.barrier()
-        return _time_steps(contender, views, setting), communication
+        yield
     finally:
         contender.model = inner
         torch_dist.destroy_process_group()

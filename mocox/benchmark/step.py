@@ -1,10 +1,12 @@
 """The training step: views on the device, forward pass, backward pass, optimizer, momentum update."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from mmengine.config import Config
+from torch import nn
 
 from mocox.benchmark import limits, reads
 from mocox.benchmark.contender import Contender, random_views
@@ -16,6 +18,7 @@ from mocox.benchmark.rounds import Timings, interleave
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 2e-3}
 NUM_COMPARED_STEPS = 4
 LARGEST_COMPARED_BATCH = 32
+MOMENTUM_UPDATE, OFFICIAL = 'momentum update', 'official formula'
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,12 @@ def benchmark_step(config: Config, setting: Setting, with_peer: bool) -> Result:
 
 
 def build(
-    config: Config, setting: Setting, with_peer: bool, dtype: torch.dtype = torch.float32, amp: bool = True
+    config: Config,
+    setting: Setting,
+    with_peer: bool,
+    dtype: torch.dtype = torch.float32,
+    amp: bool = True,
+    processes: int = 1,
 ) -> list[Contender]:
     """Ours, and the peer with the same weights."""
     if with_peer:
@@ -103,7 +111,7 @@ def build(
     ours = Ours(config, setting.device, dtype, setting.autocast if amp else None)
     if not with_peer:
         return [ours]
-    return [ours, MMPretrain(ours, config, setting.device, dtype, amp and setting.device == 'cuda')]
+    return [ours, MMPretrain(ours, config, setting.device, dtype, amp and setting.device == 'cuda', processes)]
 
 
 def compare_losses(config: Config, setting: Setting) -> dict[str, float]:
@@ -114,17 +122,41 @@ def compare_losses(config: Config, setting: Setting) -> dict[str, float]:
     """
     batch_size = min(setting.batch_size, LARGEST_COMPARED_BATCH)
     differences = {}
-    for dtype, tolerance in TOLERANCES.items():
+    for dtype in TOLERANCES:
         views = random_views(batch_size, setting.image_size, setting.device, dtype)
         contenders = build(config, setting, True, dtype, amp=False)
-        losses = [[c.step(views).item() for _ in range(NUM_COMPARED_STEPS)] for c in contenders]
-        check_moving(losses[0], contenders[0].name)
-        check_equal(losses, [c.name for c in contenders], tolerance)
-        name = str(dtype).removeprefix('torch.')
-        differences[name] = max(abs(a - b) for a, b in zip(*losses))
-        print(f'losses of {NUM_COMPARED_STEPS} steps, {name}: {_numbers(losses[0])}; largest difference '
-              f'{differences[name]:.1e}')  # fmt: skip
+        with full_float32():
+            losses = {c.name: [c.step(views).item() for _ in range(NUM_COMPARED_STEPS)] for c in contenders}
+        differences[str(dtype).removeprefix('torch.')] = check_losses(losses, dtype)
     return differences
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Keeps cuDNN from rounding float32 to TF32, which two sides that merge views in other ways do differently."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def check_losses(losses: dict[str, list[float]], dtype: torch.dtype) -> float:
+    """Prints the losses of both sides, step by step; returns their largest difference.
+
+    Raises:
+        ValueError: It is more than rounding.
+    """
+    first, *_ = names = list(losses)
+    check_moving(losses[first], first)
+    check_equal(list(losses.values()), names, TOLERANCES[dtype])
+    difference = max(abs(a - b) for a, b in zip(*losses.values()))
+    print(
+        f'losses of {len(losses[first])} steps, {str(dtype).removeprefix("torch.")}: {_numbers(losses[first])}; '
+        f'largest difference {difference:.1e}'
+    )
+    return difference
 
 
 def check_moving(losses: list[float], name: str) -> None:
@@ -167,17 +199,34 @@ def count_reads(contender: Contender, views: list[torch.Tensor], device: str) ->
 def time_parts(contenders: list[Contender], views: list[torch.Tensor], setting: Setting) -> dict[str, Timings]:
     """Seconds per round of the whole step (``steps`` of them) and of its parts (one each)."""
 
-    def time(part: Callable[[Contender], object], repeats: int = 1) -> Timings:
+    def time(part: Callable[[Contender], object], repeats: int = 1, **others: Callable[[], None]) -> Timings:
         def repeat(contender: Contender) -> Callable[[], None]:
             return lambda: [part(contender) for _ in range(repeats)] and None
 
-        return interleave({c.name: repeat(c) for c in contenders}, setting.rounds, setting.device)
+        return interleave({c.name: repeat(c) for c in contenders} | others, setting.rounds, setting.device)
 
     parts = {'step': time(lambda c: c.step(views), setting.steps)}
     parts['forward and backward'] = time(lambda c: c.forward_backward(views))  # leaves the optimizer its gradients
     parts['optimizer'] = time(Contender.update_weights)
-    parts['momentum update'] = time(lambda c: c.update_momentum())
+    official = {OFFICIAL: official_momentum_update(contenders[0].model)}
+    parts[MOMENTUM_UPDATE] = time(lambda c: c.update_momentum(), **official)
     return parts
+
+
+def official_momentum_update(model: nn.Module) -> Callable[[], None]:
+    """The update as its equation is written, with new tensors for every weight; leaves the model as it is.
+
+    Source: arXiv 1911.05722, equation 2; the official code of all versions computes it in this way.
+    """
+    keys = [p.detach().clone() for p in model.momentum_encoder.parameters()]
+    queries = [*model.backbone.parameters(), *model.neck.parameters()]
+    m = model.momentum
+
+    def update() -> None:
+        for k, q in zip(keys, queries, strict=True):
+            k.data = k.data * m + q.data * (1 - m)
+
+    return update
 
 
 def _precision(contender: Contender) -> str:
@@ -191,6 +240,10 @@ def _milliseconds(times: Timings, contenders: list[Contender]) -> dict[str, obje
     found: dict[str, object] = {c.name: times.median(c.name) * 1e3 for c in contenders}
     if len(contenders) > 1:
         found['ratio'], found['ratio_min'], found['ratio_max'] = times.speedup('ours', contenders[1].name)
+    if OFFICIAL in times.seconds:
+        ratio = times.speedup('ours', OFFICIAL)
+        found['official_formula'] = times.median(OFFICIAL) * 1e3
+        found |= dict(zip(('ratio_to_official', 'ratio_to_official_min', 'ratio_to_official_max'), ratio))
     return found
 
 
@@ -223,6 +276,12 @@ def _summary(result: Result) -> str:
     lines.append(
         f'momentum update: {details["momentum_update_limit_ms"]:.2f} ms would be two reads and a write of every weight '
         'at the memory rate of this run'
+    )
+    update = details['milliseconds'][MOMENTUM_UPDATE]
+    lines.append(
+        f'momentum update as the official code writes it, with new tensors: {update["official_formula"]:.2f} ms, '
+        f'{update["ratio_to_official"]:.2f} ({update["ratio_to_official_min"]:.2f}-'
+        f'{update["ratio_to_official_max"]:.2f}) times as long as ours'
     )
     lines.append(f'numbers read back from the device per step: {details["scalar_reads_per_step"]}')
     return '\n'.join(lines)

@@ -132,6 +132,19 @@ def test_what_does_not_fit_is_said(monkeypatch, capsys):
         run('memory', None, VIT, TINY_VIT, 4, 32, 'cpu', chunk_sizes=[3])
 
 
+def test_a_peer_that_does_not_fit_is_said(monkeypatch, capsys):
+    def measure(make, views, device):
+        if make().name == 'mmpretrain':
+            raise torch.OutOfMemoryError
+        return 7, 1.0
+
+    monkeypatch.setattr(memory, 'measure', measure)
+    monkeypatch.setattr(memory, 'compare_losses', lambda *args: {})
+    result = run('memory', 'mmpretrain', VIT, TINY_VIT, 4, 32, 'cpu', chunk_sizes=[2])
+    assert result.ours == 7 and result.theirs is result.ratio is None
+    assert 'mmpretrain: does not fit' in capsys.readouterr().out
+
+
 def test_a_backbone_with_batch_norm_is_measured_whole():
     result = run('memory', None, RESNET, TINY_RESNET, 4, 32, 'cpu')
     assert list(result.details['peaks']) == ['ours, chunk_size=None']

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from mocox.benchmark import scaling
 from mocox.benchmark.run import run
 from tests.test_benchmark.tiny import TINY_VIT, VIT
 
@@ -21,10 +22,29 @@ def test_two_processes_against_one(tmp_path):
     assert details['gradient_bytes'] < counted['allreduce'] < 1.1 * details['gradient_bytes']
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'), [((1,), '--processes 1'), ((2, 'mmpretrain'), 'leave --against out')]
-)
-def test_mistakes(arguments, message):
-    processes, *against = arguments
-    with pytest.raises(ValueError, match=message):
-        run('scaling', *(against or [None]), VIT, TINY_VIT, 4, 32, 'cpu', processes=processes)
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_processes_side_by_side_with_equal_losses(capsys):
+    result = run('scaling', 'mmpretrain', VIT, TINY_VIT, 4, 32, 'cpu', rounds=1, threads=1)
+    assert result.details['loss_differences']['float64'] <= 1e-12
+    assert result.theirs > 0 and result.ratio_min <= result.ratio <= result.ratio_max
+    assert result.share_of_limit == result.details['efficiencies']['ours'].median
+    keys = sum(size for name, size in result.details['bytes_per_step_of_the_peer'].items() if 'gather' in name)
+    assert keys == result.details['key_bytes']
+    printed = capsys.readouterr().out
+    assert 'losses of 4 steps, float64' in printed
+    assert "mmpretrain: SyncBN computed by that of mocox: torch's needs a GPU" in printed
+
+
+def test_no_time_is_taken_where_the_losses_of_the_processes_differ(monkeypatch):
+    losses = dict(float64=dict(ours=[2.0, 1.0], mmpretrain=[2.0, 1.1]))
+    monkeypatch.setattr(scaling, '_spawn', lambda work, *args: losses if work is scaling._compare else pytest.fail())
+    with pytest.raises(ValueError, match='no time was taken: the losses differ'):
+        run('scaling', 'mmpretrain', VIT, TINY_VIT, 4, 32, 'cpu')
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match='--processes 1'):
+        run('scaling', None, VIT, TINY_VIT, 4, 32, 'cpu', processes=1)
+    with pytest.raises(ValueError, match='--processes 0'):
+        run('scaling', None, VIT, TINY_VIT, 4, 32, 'cpu', processes=0)

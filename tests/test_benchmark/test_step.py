@@ -33,11 +33,37 @@ def test_side_by_side_with_equal_losses(tmp_path, config, options, capsys):
     parts = result['details']['milliseconds']
     assert set(parts) == {'step', 'forward and backward', 'optimizer', 'momentum update'}
     assert all(part['ours'] > 0 and part['mmpretrain'] > 0 for part in parts.values())
+    update = parts['momentum update']
+    assert update['ratio_to_official_min'] <= update['ratio_to_official'] <= update['ratio_to_official_max']
     reads = result['details']['scalar_reads_per_step']
     assert reads['ours'] < reads['mmpretrain']
     printed = capsys.readouterr().out
     for remark in result['details']['remarks']:
         assert remark in printed
+
+
+def test_the_official_momentum_update_is_ours_in_other_words():
+    (ours,) = step.build(read_config(VIT, 32, TINY_VIT), SETTING, with_peer=False)
+    ours.step(random_views(4, 32, 'cpu'))
+    ours.model.momentum = 0.9
+    update = step.official_momentum_update(ours.model)
+    official = dict(zip(update.__code__.co_freevars, (cell.cell_contents for cell in update.__closure__)))['keys']
+    before = [p.clone() for p in ours.model.momentum_encoder.parameters()]
+    update()
+    assert all(map(torch.equal, before, ours.model.momentum_encoder.parameters()))
+    ours.update_momentum()
+    for official_key, key in zip(official, ours.model.momentum_encoder.parameters(), strict=True):
+        torch.testing.assert_close(official_key, key)
+
+
+def test_losses_are_compared_in_full_float32(monkeypatch):
+    seen = []
+    monkeypatch.setattr(step.Ours, 'step', lambda self, views: seen.append(torch.backends.cudnn.allow_tf32) or 1 / 0)
+    before = torch.backends.cudnn.allow_tf32
+    with pytest.raises(ZeroDivisionError):
+        step.compare_losses(read_config(VIT, 32, TINY_VIT), SETTING)
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_alone_there_is_no_ratio():
@@ -104,6 +130,14 @@ def test_forward_and_backward_leave_the_weights_and_the_momentum_encoder():
         (['--batch', 0], '--batch 0: must be at least 1'),
         (['--batch', 1], '--batch 1: at least 2'),
         (['--rounds', 0], '--rounds 0: must be at least 1'),
+        (['--chunk-sizes', 2], '--chunk-sizes is for memory; step does not read it'),
+        (['--processes', 2], '--processes is for scaling'),
+        (['--step-rate', 9], '--step-rate is for data'),
+        (['--step-rate', 0], '--step-rate 0.0: must be above 0'),
+        (['--json', '/proc/nowhere/step.json'], '--json /proc/nowhere/step.json: cannot be written'),
+        (['--json', 'configs'], '--json configs: cannot be written'),
+        (['--cfg-options', 'model.chunk_size=[1'], '--cfg-options: cannot read'),
+        (['--cfg-options', 'nonsense'], '--cfg-options: cannot read'),
         (['--config', 'missing.py'], 'there is no config file missing.py'),
         (['--config', 'configs/mocov3/vit-small_linear.py'], 'pre-trains nothing'),
         (['--config', 'configs/mocov2/resnet50_200e.py', '--against', 'mmpretrain'], 'leave --against out'),
