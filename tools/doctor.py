@@ -17,9 +17,14 @@ def main() -> None:
     parser.add_argument('--json', metavar='OUT', help='write everything here for scripts')
     args = parser.parse_args()
 
-    from mocox.doctor import examine  # imports torch, which takes a few seconds
+    from mocox.doctor import examine, write_failure  # imports torch, which takes a few seconds
 
-    diagnosis = examine(cli.prepare_config(args.config, args), args.gpus, args.num_images, args.seconds)
+    try:
+        diagnosis = examine(cli.prepare_config(args.config, args), args.gpus, args.num_images, args.seconds)
+    except cli.USER_ERRORS as error:
+        if args.json:
+            write_failure(args.json, error)
+        raise
     print(diagnosis)
     if args.json:
         diagnosis.write_json(args.json)

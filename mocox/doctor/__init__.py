@@ -12,13 +12,14 @@ from mmengine.registry import DefaultScope
 
 from mocox.checkpoint.files import write_atomically
 from mocox.datasets import ViewsDataset
-from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, Plan
+from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, Plan, count
 from mocox.doctor.images import Sample, check_images, look_at
 from mocox.doctor.recipe_checks import check_recipe, loss_levels
 from mocox.doctor.speed import Speed, check_speed, free_memory_mb, measure
+from mocox.errors import explain
 from mocox.registry import DATASETS
 
-__all__ = ['Diagnosis', 'Finding', 'Plan', 'examine']
+__all__ = ['Diagnosis', 'Finding', 'Plan', 'examine', 'write_failure']
 MARKS = {PROBLEM: '✕', WARNING: '!', NOTE: '·'}
 
 
@@ -56,8 +57,7 @@ class Diagnosis:
 
     def write_json(self, path: str | Path) -> None:
         """Writes it for scripts."""
-        text = json.dumps(self.as_dict(), indent=2) + '\n'
-        write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding='utf-8'))
+        _write(path, self.as_dict())
 
     def __str__(self) -> str:
         lines = [f'{name:<18}{value}' for name, value in self.facts.items()]
@@ -66,9 +66,18 @@ class Diagnosis:
             lines += ['', f'{MARKS[finding.level]} {finding.level}: {finding.title}']
             for text in (f'{finding.reason}{source}', f'Fix: {finding.fix}'):
                 lines += textwrap.wrap(text, 110, initial_indent='  ', subsequent_indent='  ')
-        counts = [sum(f.level == level for f in self.findings) for level in LEVELS]
-        lines += ['', ', '.join(f'{count} {level}{"s" * (count != 1)}' for count, level in zip(counts, LEVELS))]
+        lines += ['', ', '.join(count(sum(f.level == level for f in self.findings), level) for level in LEVELS)]
         return '\n'.join(lines)
+
+
+def write_failure(path: str | Path, error: Exception) -> None:
+    """Writes why there is no diagnosis, so that a script finds no file of an earlier run in its place."""
+    _write(path, dict(exit_code=1, error=explain(error), findings=[]))
+
+
+def _write(path: str | Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=2) + '\n'
+    write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding='utf-8'))
 
 
 def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300, seconds: float = 5.0) -> Diagnosis:
@@ -113,7 +122,7 @@ def _facts(plan: Plan, sample: Sample, speed: Speed | None) -> dict[str, str]:
         images=f'{sample.total:,}; {sample.looked_at} looked at: {sides[0]} to {sides[-1]} px (shorter side, median '
         f'{sides[len(sides) // 2]})' + (f'; {modes}' if modes else ''),
         batch=f'{plan.processes} x {plan.images_per_process} = {plan.batch_size} images; '
-        f'{plan.steps_per_epoch:,} steps per epoch',
+        f'{count(plan.steps_per_epoch, "step")} per epoch',
     )  # fmt: skip
     if plan.peak_lr is not None:
         lr, scale = plan.optimizer['lr'], plan.config.get('auto_scale_lr') or {}
@@ -139,8 +148,8 @@ def _speed_facts(plan: Plan, speed: Speed) -> dict[str, str]:
         'memory': f'{speed.memory_mb / 1024:.1f} GiB in a process, estimated; {speed.parameters / 1e6:.1f} M weights',
     }
     if speed.hours is not None:
-        time = f'{speed.hours:,.1f} hours' if speed.hours >= 1 else f'{60 * speed.hours:,.0f} minutes'
-        facts['time'] = f'about {time} for {plan.epochs} epochs, on this machine' + (
+        time = f'{speed.hours:,.1f} hours' if speed.hours >= 1 else count(round(60 * speed.hours), 'minute')
+        facts['time'] = f'about {time} for {count(plan.epochs, "epoch")}, on this machine' + (
             f' and {plan.processes - 1} like it' if plan.processes > 1 else ''
         )
     return facts

@@ -113,6 +113,11 @@ class Plan:
         return full if drops else -(-self.num_images // self.batch_size)
 
 
+def count(num: int, noun: str) -> str:
+    """``1 step``, ``2 steps``."""
+    return f'{num:,} {noun}{"s" * (num != 1)}'
+
+
 def type_of(config: Mapping[str, Any]) -> str:
     """The class that a config names, without its scope."""
     return str(config.get('type', '')).rpartition('.')[2]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding, Plan, type_of
+from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding, Plan, count, type_of
 from mocox.schedules import in_batch_chance_level, queue_chance_level
 
 V3 = 'arXiv 2104.02057'
@@ -73,7 +73,7 @@ def momentum_of_small_data(plan: Plan) -> Finding | None:
     if memory <= 2 * steps:
         return None
     return Finding(
-        WARNING, 'momentum_of_small_data', f'momentum {base:g} and {steps:,} steps per epoch',
+        WARNING, 'momentum_of_small_data', f'momentum {base:g} and {count(steps, "step")} per epoch',
         f'The keys lag {memory:,.0f} steps behind, {memory / steps:.1f} epochs. On small data sets such runs stay at '
         f'chance for many epochs.',
         '--cfg-options model.base_momentum=0.99', 'DTennant/CL-Visualizing-Feature-Transformation#1 (ImageNet-100)',
@@ -200,7 +200,8 @@ def much_is_dropped(plan: Plan) -> Finding | None:
         return None
     return Finding(
         NOTE, 'much_is_dropped', f'{lost / plan.num_images:.0%} of the images are left out of each epoch',
-        f'{plan.num_images:,} images make {steps} whole batches of {plan.batch_size:,}. Others are left out each time.',
+        f'{plan.num_images:,} images make {steps:,} whole batch{"es" * (steps != 1)} of {plan.batch_size:,}. '
+        'Others are left out each time.',
         'a smaller batch, or more epochs', '',
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """From runs to one HTML page that needs nothing but itself."""
 
 import datetime
+import math
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ SECTIONS = (
         'Does it learn?',
         (
             ('loss', 'Contrastive loss', 'Should fall from chance towards the floor.'),
-            ('progress', 'Progress', 'Chance is 0 %, the floor 100 %, which no real run reaches.'),
-            ('knn_online', 'k-NN accuracy', 'Classes are found without training on them; dots: held-out images.'),
+            ('progress', 'Progress', 'In percent: chance is 0, the floor 100, which no real run reaches.'),
+            ('knn_online', 'k-NN accuracy', 'Percent of augmented training images whose class their neighbours tell.'),
             ('contrastive_top1', 'Contrastive top-1', 'How often the right key is the most similar one, in percent.'),
         ),
     ),
@@ -41,7 +42,7 @@ SECTIONS = (
         'Are the features alive?',
         (
             ('feature_std', 'Standard deviation of features', 'Near 0: all images look the same to it (collapse).'),
-            ('effective_rank', 'Effective rank', 'Directions the features use. Falling to 1 is a collapse.'),
+            ('effective_rank', 'Effective rank', 'Directions the features use. It often falls; 1 is a collapse.'),
             ('positive_cosine', 'Cosine of positives', 'Two views of an image; 1 is complete agreement.'),
             ('negative_cosine', 'Cosine of negatives', 'Different images; near 0 is well apart.'),
             ('alignment', 'Alignment', 'Distance of the two views of an image: lower is better.'),
@@ -186,7 +187,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ('data_wait', 'waiting for data', '{:.0f} %'),
     ):
         if name in run.scalars:
-            facts.append((title, form.format(run.scalars[name].recent(1 if name.startswith('knn') else 3))))
+            value = run.scalars[name].recent(1 if name.startswith('knn') else 3)
+            facts.append((title, form.format(value) if math.isfinite(value) else 'not finite'))
     facts += [(name, format_value(series.last)) for name, series in list(run.metrics.items())[:3] if len(series)]
     if run.max_epochs:
         facts.append(('epoch', f'{run.epoch} of {run.max_epochs}'))
@@ -230,6 +232,7 @@ def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None
         if name == 'knn_online' and 'knn_offline' in run.scalars:
             offline = _changes(run.scalars['knn_offline'])
             lines.append(Line(f'{run.name}, held out', *_points(run, offline), **style, dots=True))
+            caption = 'Percent whose class their neighbours tell; line: augmented training images, dots: held-out ones.'
     levels = _loss_levels(runs) if name == 'loss' else []
     if name == 'loss' and not any('chance' in run.scalars for run in runs):  # an evaluation, or a method of one's own
         title, caption = 'Loss', 'Should fall.'

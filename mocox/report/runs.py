@@ -234,10 +234,9 @@ def _add_levels(run: Run) -> None:
     """Chance and floor of a log that lacks them, from the config; progress; speed."""
     loss, batch = run.scalars.get('loss'), run.batch_size
     if loss and batch and 'chance' not in run.scalars and (levels := loss_levels(run.config, batch)):
+        chance, floor = levels
         for name, level in zip(('chance', 'floor'), levels):
             run.scalars[name] = Series(loss.iters, [level] * len(loss))
-    if loss and 'floor' in run.scalars and 'progress' not in run.scalars:
-        chance, floor = run.scalars['chance'].last, run.scalars['floor'].last
         run.scalars['progress'] = Series(loss.iters, [100 * (chance - v) / (chance - floor) for v in loss.values])
     time = run.scalars.get('time')
     if time and batch and 'images_per_second' not in run.scalars:

@@ -50,7 +50,7 @@ def judge(run: Run) -> Verdict:
         verdict = from_event(states[-1])
         if ends:
             verdict.message = _sentence(ends[-1].get('message', ''))
-        else:  # the state may be long since: say how it stands now
+        elif 'warming' not in verdict.state:  # the state may be long since: say how it stands now
             verdict.message = f'Since iteration {states[-1].get("iter", "?")}: {verdict.message} Now: {message}'
         return verdict
     return Verdict(state, *tone_of(state), message, source='judged from the loss alone: no monitor was on in this run')
@@ -61,9 +61,10 @@ def from_event(event: dict[str, Any]) -> Verdict:
     state = str(event.get('state') or event.get('kind') or 'unknown')
     evidence = event.get('evidence') if isinstance(event.get('evidence'), dict) else {}
     causes = event.get('causes') if isinstance(event.get('causes'), list) else []
+    early = 'chance' in state and not causes  # as every run is at first
     return Verdict(
         state,
-        *tone_of(state),
+        *(('calm', '…') if early else tone_of(state)),
         _sentence(event.get('message', '')),
         {str(key).replace('_', ' '): format_value(value) for key, value in evidence.items()},
         [str(cause) for cause in causes],
@@ -108,7 +109,9 @@ def _from_loss(run: Run) -> tuple[str, str]:
         return 'loss only', f'The loss went from {loss.values[0]:.3f} to {loss.last:.3f}; its levels are unknown.'
     chance, floor = run.scalars['chance'].last, run.scalars['floor'].last
     recent = loss.recent(3)
-    best = min(sum(loss.values[i : i + 3]) / 3 for i in range(len(loss) - 2))
+    full = next(i for i, level in zip(run.scalars['chance'].iters, run.scalars['chance'].values) if level == chance)
+    values = [v for i, v in zip(loss.iters, loss.values) if i >= full]  # while a queue fills up the loss is low
+    best = min((sum(values[i : i + 3]) / 3 for i in range(len(values) - 2)), default=recent)
     progress = 100 * (chance - recent) / (chance - floor)
     levels = f'chance ({chance:.2f}) to the floor ({floor:.2f})'
     if progress < LITTLE:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from mocox.datasets import ImageFiles
+from mocox.doctor.findings import count
 from mocox.doctor.images import check_images, look_at
 from mocox.doctor.speed import Speed, _extrapolate, _saved_bytes, check_speed
 from tests.tiny_run import run_tool, write_run
@@ -117,6 +118,19 @@ def test_the_tool_says_what_to_expect_and_writes_json(run, tmp_path, capsys):
     assert found['speed']['hours'] == pytest.approx(24 * 4 / found['speed']['images_per_second'] / 3600)
     assert {'batch_of_v3', 'lr_of_another_optimizer'} <= {finding['check'] for finding in found['findings']}
     assert all(finding['title'] in out for finding in found['findings'])
+
+
+def test_a_run_that_cannot_start_leaves_json_too(run, tmp_path):
+    (tmp_path / 'out.json').write_text('{"exit_code": 0}')  # of an earlier run
+    with pytest.raises(SystemExit) as ended:
+        run_tool('doctor.py', run, '--json', tmp_path / 'out.json', '--data-root', tmp_path)
+    assert ended.value.code == 1
+    found = json.loads((tmp_path / 'out.json').read_text())
+    assert found['exit_code'] == 1 and 'no images in' in found['error']
+
+
+def test_numbers_agree_with_their_nouns():
+    assert [count(number, 'step') for number in (0, 1, 2, 1000)] == ['0 steps', '1 step', '2 steps', '1,000 steps']
 
 
 def test_a_problem_gives_exit_code_1(run, capsys):

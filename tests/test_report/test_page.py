@@ -51,6 +51,22 @@ def test_a_log_without_monitors_is_judged_by_its_loss(tmp_path):
     assert 'k-NN accuracy' not in headings(page)
 
 
+def test_a_run_that_ended_in_nan_says_so(run, tmp_path):
+    broken = read_run(write_work_dir(tmp_path / 'broken', state='diverging'))
+    for name in ('loss', 'progress', 'knn_online', 'grad_norm'):
+        broken.scalars[name].values[-3:] = [float('nan')] * 3
+    page = render([broken], Pictures())
+    assert '<dd>not finite</dd>' in page and '>nan' not in page and 'NaN' not in page
+    assert 'class="card bad"' in page
+
+
+def test_held_out_images_are_named_only_where_there_are_some(run, tmp_path):
+    assert 'dots: held-out ones' in render([run], Pictures())
+    plain = read_run(write_work_dir(tmp_path / 'plain'))
+    del plain.scalars['knn_offline']
+    assert 'held-out' not in render([plain], Pictures())
+
+
 def test_several_runs_lie_over_each_other(runs):
     page = render(runs, Pictures())
     loss = page[page.index('<h3>Contrastive loss') :].split('</figure>')[0]

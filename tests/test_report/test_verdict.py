@@ -56,6 +56,21 @@ def test_the_monitors_have_the_last_word():
     assert judge(run_with([4.0, 2.0, 2.0], [event, end])).message == 'It was nothing.'
 
 
+def test_what_every_run_goes_through_at_first_is_no_warning():
+    event = dict(kind='state', iter=1, state='at chance', message='at chance, as every run is at first', causes=[])
+    verdict = judge(run_with([4.0, 4.0, 4.0], [event]))
+    assert (verdict.tone, verdict.mark) == ('calm', '…')
+    assert judge(run_with([4.0] * 3, [dict(event, causes=['the learning rate'])])).tone == 'warn'
+    warming = dict(event, state='queue warming', message='the queue is 12 % full')
+    assert judge(run_with([0.9, 2.0, 3.0], [warming])).message == 'The queue is 12 % full.'  # no loss to compare
+
+
+def test_the_low_loss_of_a_young_queue_is_no_best():
+    run = run_with([0.5, 1.0, 2.0, 4.0, 3.5, 3.0, 2.5])
+    run.scalars['chance'].values[:3] = [1.0, 2.0, 3.0]
+    assert judge(run).state == 'learning'
+
+
 def test_every_state_of_the_monitors_has_a_tone():
     tones = dict.fromkeys(['collapsed', 'diverging'], 'bad') | dict.fromkeys(
         ['at chance', 'shortcut suspected'], 'warn'

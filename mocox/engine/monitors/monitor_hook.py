@@ -88,6 +88,7 @@ class MonitorHook(Hook):
         self.loss_steps = 0
         self.skipped_before = self.stability.skipped if self.stability else 0
         self.last_iter = runner.iter
+        self.fill_before = self.model.queue_fill() if self.contrastive else 1.0
         self._prepare_knn(runner)
 
     def _prepare_knn(self, runner: Runner) -> None:
@@ -98,6 +99,7 @@ class MonitorHook(Hook):
             return
         self.labels = torch.as_tensor(labels)
         self.knn_chance = float(np.bincount(labels).max() / len(labels))
+        self.machine.knn_chance = self.knn_chance
         self.bank = FeatureBank(min(self.bank_size, len(labels)))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
@@ -146,6 +148,9 @@ class MonitorHook(Hook):
         else:  # chance and floor of a loss of the user's own are unknown: what InfoNCE would be is judged
             unit = floor / info_nce_floor(self.model.num_keys(self.batch_size), self.model.head.temperature)
             progress = progress_percent(unit * cross_entropy, chance, floor)
+        if self.fill_before < 1:  # the losses since then belong to other levels, and chance hardly differed from floor
+            progress = float('nan')
+        self.fill_before = self.model.queue_fill()
         if isfinite(progress):
             scalars['progress'] = progress
         for name, value in signals.items():
@@ -178,7 +183,7 @@ class MonitorHook(Hook):
             iteration=runner.iter + 1,
             loss=loss,
             progress=progress,
-            fill=self.model.queue_fill(),
+            fill=self.fill_before,
             top1=signals.get('contrastive_top1'),
             negative_cosine=signals.get('negative_cosine'),
             feature_std=signals.get('feature_std'),

@@ -30,6 +30,7 @@ CAUSES: dict[str, list[str]] = {
         'augmentation is too weak, so that colours or low-level detail give the pair away (p of colour jitter, blur)',
         'BatchNorm leaks which images share a batch: shuffle it, use SplitBN, and no SyncBN with a queue',
         'most images are near duplicates, for instance frames of a video',
+        'the folders say nothing of what the images show: default_hooks.monitor.knn=False',
     ],
     COLLAPSED: [
         'the learning rate is too high, or a spike of the gradient was not caught: StabilityHook on_spike="skip"',
@@ -52,6 +53,7 @@ SOLVED_ACCURACY = 0.95  # contrastive top-1 of a task that is as good as solved
 SHORTCUT_ACCURACY = 0.9
 FLAT_KNN = 0.05  # share of the k-NN classifier's initial error that must be gone by then
 SHORTCUT_READINGS = 20  # readings at that accuracy before a flat k-NN means anything
+FLAT_SHARE = 0.25  # of its first accuracy, which k-NN must have gained when the run has been learning for long
 STALLED_PROGRESS = 1.0  # percent over the last half of the window
 ALIKE_COSINE = 0.98  # of queries with other images' keys
 FLAT_STD = 0.01  # of unit-length features, 1 where they are spread evenly
@@ -59,6 +61,8 @@ NO_RANK = 1.05  # effective rank of features that all point the same way
 LOST_PROGRESS = 30.0  # percent lost since the best
 SHRUNK_STD = 0.1  # of the features' initial spread, where the run is at chance besides
 SHRUNK_RANK = 2.0
+LOST_KNN = 0.5  # share of the k-NN classifier's lead over the largest class that is lost since its best
+LEAST_LOST_KNN = 0.1  # of 1: less than this is noise
 EXPLODED_GRADIENT = 1000.0  # times the median of the window
 WINDOW = 50  # readings that are remembered
 
@@ -127,10 +131,14 @@ class TrainingState:
         self.state: str | None = None
         self.candidate: str | None = None
         self.since = 0  # iteration at which the present state began
+        self.early = True  # it has been in no other state yet than those of every young run
         self.best_progress: float | None = None
         self.first_std: float | None = None
         self.first_knn: float | None = None
         self.best_knn: float | None = None
+        self.first_recent_knn: float | None = None
+        self.best_recent_knn = 0.0
+        self.knn_chance = 0.0  # accuracy of always answering the largest class
         self.solved_readings = 0
         self.skipped = 0
         self.worst: list[str] = []  # bad states that the run has been in
@@ -146,13 +154,17 @@ class TrainingState:
         if verdict.state != self.state:
             self.since = 0 if self.state is None else reading.iteration
             self.state = verdict.state
+            self.early = self.early and verdict.state in (WARMING, AT_CHANCE)
             if verdict.state in BAD and verdict.state not in self.worst:
                 self.worst.append(verdict.state)
         if verdict.state == AT_CHANCE:
             num = reading.iteration - self.since
-            verdict.message = f'at chance for {num:,} iteration{"s" * (num != 1)}'
-            if self.since == 0 and not self.needs_help(reading.iteration):
+            verdict.message = 'at chance' if self.early else 'at chance again'
+            if num:
+                verdict.message += f' for {num:,} iteration{"s" * (num != 1)}'
+            if self.early and not self.needs_help(reading.iteration):
                 verdict.message += ', as every run is at first'
+                verdict.causes = []  # of nothing that is wrong
         return verdict
 
     def needs_help(self, iteration: int) -> bool:
@@ -170,6 +182,10 @@ class TrainingState:
         if reading.knn is not None:
             self.first_knn = reading.knn if self.first_knn is None else self.first_knn
             self.best_knn = max(reading.knn, self.best_knn or 0.0)
+        recent_knn = self._recent_knn()
+        if recent_knn is not None:
+            self.first_recent_knn = recent_knn if self.first_recent_knn is None else self.first_recent_knn
+            self.best_recent_knn = max(recent_knn, self.best_recent_knn)
         self.solved_readings += (reading.top1 or 0.0) >= SHORTCUT_ACCURACY
 
     def _smooth_progress(self, readings: int = 3) -> float:
@@ -177,12 +193,18 @@ class TrainingState:
         recent = [r.progress for r in full if isfinite(r.progress)]
         return sum(recent) / len(recent) if recent else 0.0
 
+    def _recent_knn(self, readings: int = 5) -> float | None:
+        recent = [r.knn for r in self.window if r.knn is not None][-readings:]
+        return sum(recent) / readings if len(recent) == readings else None
+
     def _judge(self, r: Reading) -> Verdict:
-        for find in (self._diverging, self._collapsed, self._warming, self._shortcut, self._saturated):
+        for find in (
+            self._diverging, self._collapsed, self._warming, self._forgetting, self._shortcut, self._saturated
+        ):  # fmt: skip
             evidence = find(r)
             if evidence:
                 state = find.__name__.strip('_')
-                state = {'warming': WARMING, 'shortcut': SHORTCUT}.get(state, state)
+                state = {'warming': WARMING, 'shortcut': SHORTCUT, 'forgetting': DIVERGING}.get(state, state)
                 return Verdict(state, self._describe(state, r), evidence, CAUSES[state])
         progress = self._smooth_progress()
         if progress < (BACK_AT_CHANCE if self.state == LEARNING else CHANCE_PROGRESS):
@@ -221,12 +243,29 @@ class TrainingState:
     def _warming(self, r: Reading) -> dict[str, float]:
         return dict(fill=r.fill, loss=r.loss) if r.fill < 1 else {}
 
+    def _forgetting(self, r: Reading) -> dict[str, float]:
+        knn, best = self._recent_knn(), self.best_recent_knn
+        if knn is None or best - knn <= max(LOST_KNN * (best - self.knn_chance), LEAST_LOST_KNN):
+            return {}
+        return dict(knn=knn, best_knn=best, progress=self._smooth_progress())
+
     def _shortcut(self, r: Reading) -> dict[str, float]:
-        if self.first_knn is None or self.solved_readings < SHORTCUT_READINGS or (r.top1 or 0) < SHORTCUT_ACCURACY:
+        if self.first_knn is None or r.top1 is None:
             return {}
-        if self.best_knn - self.first_knn >= FLAT_KNN * (1 - self.first_knn):
-            return {}
-        return dict(contrastive_top1=r.top1, knn=r.knn or 0.0, first_knn=self.first_knn)
+        solved = self.solved_readings >= SHORTCUT_READINGS and r.top1 >= SHORTCUT_ACCURACY
+        flat = self.best_knn - self.first_knn < FLAT_KNN * (1 - self.first_knn)
+        long = self.state == LEARNING and r.iteration - self.since >= self.patience
+        falls = (long or self.state == SHORTCUT) and self._smooth_progress() >= CHANCE_PROGRESS
+        if (solved and flat) or (falls and self.knn_is_flat()):
+            return dict(contrastive_top1=r.top1, knn=r.knn or 0.0, first_knn=self.first_knn)
+        return {}
+
+    def knn_is_flat(self) -> bool:
+        """Whether the k-NN classifier has gained nothing, neither on its start nor on the largest class."""
+        if self.first_recent_knn is None:
+            return False
+        start = max(self.first_recent_knn, self.knn_chance)
+        return self.best_recent_knn - start < min(FLAT_SHARE * start, FLAT_KNN * (1 - start))
 
     def _saturated(self, r: Reading) -> dict[str, float]:
         progresses = [x.progress for x in self.window if isfinite(x.progress)]
@@ -241,14 +280,16 @@ class TrainingState:
         top1 = '' if r.top1 is None else f', contrastive top-1 {100 * r.top1:.0f} %'
         knn = '' if r.knn is None else f', k-NN {100 * r.knn:.0f} %'
         best = self.best_progress or 0.0
+        recent_knn = self._recent_knn()
         return {
             WARMING: f'the queue is {100 * r.fill:.0f} % full: until then the loss rises, which is normal',
             AT_CHANCE: 'at chance',
             LEARNING: f'learning: {progress:.0f} % of the way from chance to the floor{top1}{knn}',
             SATURATED: f'saturated: the contrastive task is as good as solved{top1}, the loss stands still{knn}',
-            SHORTCUT: f'shortcut suspected: the task is solved{top1}, but k-NN does not rise{knn}',
+            SHORTCUT: f'shortcut suspected: the loss falls{top1}, but k-NN does not rise{knn}',
             COLLAPSED: 'collapsed: the features of different images are all but equal',
             DIVERGING: f'diverging: loss {r.loss:.3g}, progress {progress:.0f} % after {best:.0f} % at best'
+            + (f', k-NN {100 * recent_knn:.0f} % after {100 * self.best_recent_knn:.0f} %' if recent_knn else '')
             + (f', {self.skipped} steps skipped' if self.skipped else ''),
         }[state]
 
@@ -276,12 +317,14 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
     if not state.window:
         return 'The run was too short to tell whether it learned: the monitors have read nothing.'
     last = state.window[-1]
-    learned = state.state in (LEARNING, SATURATED)
+    learned = state.state in (LEARNING, SATURATED) and state._smooth_progress() >= CHANCE_PROGRESS
     head = {True: 'The run learned', False: 'The run did not learn'}[learned]
     if state.state == WARMING:
         head = 'The run ended before its queue was full'
     elif state.state == SHORTCUT:
         head = 'The run solved the contrastive task, perhaps by a shortcut'
+    elif learned and state.knn_is_flat():
+        head = 'The loss fell, but k-NN did not rise'
     parts = [f'loss {last.loss:.3f} (chance {chance:.3f}), {state._smooth_progress():.0f} % of the way to its floor']
     if last.top1 is not None:
         parts.append(f'contrastive top-1 {100 * last.top1:.0f} %')
@@ -295,6 +338,6 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
         text += f' {state.skipped} steps were skipped because their gradient was not finite.'
     if earlier := [name for name in state.worst if name != state.state]:
         text += f' On the way it was: {", ".join(earlier)}.'
-    if not learned and state.state in CAUSES:
+    if state.state in CAUSES and state.state != SATURATED:
         text += f' Usual causes: {"; ".join(CAUSES[state.state])}.'
     return text

@@ -62,6 +62,16 @@ def test_progress_is_that_of_the_logged_losses(tmp_path):
     assert progress == pytest.approx([100 * (chance - mean) / (chance - floor) for mean in means], abs=1e-3)
 
 
+def test_there_is_no_progress_while_the_queue_fills(tmp_path):
+    """Until then chance hardly differs from the floor, and the first mean has losses of other levels in it."""
+    queue = dict(model(), type='MoCo', queue_len=96, feat_dim=32)
+    queue['head'].pop('predictor')
+    run = train(tmp_path / 'run', epochs=3, model=queue)  # 16 keys in each of 12 steps, read after 1, 2, 4, 6, ...
+    assert run.message_hub.get_scalar('train/chance').data[1].sum() == 7
+    assert run.message_hub.get_scalar('train/progress').data[1].sum() == 3  # after 8, 10 and 12
+    assert events(tmp_path / 'run', 'state')[0]['state'] == 'queue warming'
+
+
 def test_an_absurd_learning_rate(tmp_path):
     optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1e3))
     runner = train(tmp_path / 'run', epochs=10, model=model(), optim_wrapper=optim_wrapper)

@@ -86,9 +86,67 @@ def test_a_queue_that_fills():
     assert not machine.worst
 
 
+def test_a_young_run_with_a_queue_is_at_chance_without_a_fault():
+    machine, verdicts = run(dict(fill=0.5), dict(fill=1.0), *[dict(progress=1.0)] * 4)
+    assert verdicts[2].message == 'at chance, as every run is at first'
+    assert verdicts[-1].message == 'at chance for 30 iterations, as every run is at first'
+    assert verdicts[-1].causes == []
+    _, more = run(*[dict(progress=20.0)] * 3, *[dict(progress=0.0)] * 6, machine=machine)
+    assert states(more)[-2:] == [LEARNING, AT_CHANCE]
+    assert more[-1].message == 'at chance again for 20 iterations'
+    assert more[-1].causes
+
+
 def test_ended_before_the_queue_was_full():
     machine, _ = run(dict(fill=0.1), dict(fill=0.2))
     assert final_verdict(machine, CHANCE).startswith('The run ended before its queue was full')
+
+
+def test_a_run_that_forgets_is_diverging():
+    """MoCo v2 with a learning rate 100 times too large: top-1 rises, the loss leaves chance, k-NN falls to chance."""
+    machine = TrainingState()
+    machine.knn_chance = 0.1
+    knns = [0.47, 0.34, 0.31, 0.37, 0.27, 0.28, 0.23, 0.14, 0.23, 0.19, 0.14, 0.13, 0.14, 0.12, 0.11]
+    _, verdicts = run(*[dict(progress=15.0 - i, top1=0.9, knn=knn) for i, knn in enumerate(knns)], machine=machine)
+    assert states(verdicts) == [LEARNING, DIVERGING]
+    assert verdicts[-1].evidence['best_knn'] == pytest.approx(0.352)  # the mean of the first five
+    assert 'k-NN 13 % after 35 %' in verdicts[-1].message
+    assert 'learning rate' in verdicts[-1].causes[0]
+    assert final_verdict(machine, CHANCE).startswith('The run did not learn')
+
+
+def test_a_dip_of_the_classifier_is_no_divergence():
+    knns = [0.25, 0.20, 0.26, 0.32, 0.47, 0.57, 0.52, 0.58, 0.79, 0.62, 0.80, 0.45, 0.74, 0.7]
+    _, verdicts = run(*[dict(progress=2.0 * i, knn=knn) for i, knn in enumerate(knns)])
+    assert states(verdicts) == [AT_CHANCE, LEARNING]
+
+
+def test_a_run_that_has_lost_its_progress_has_not_learned():
+    machine, _ = run(*[dict(progress=8.0)] * 5, *[dict(progress=2.0)] * 5)
+    assert machine.state == LEARNING  # until all is lost
+    assert final_verdict(machine, CHANCE).startswith('The run did not learn')
+
+
+def test_a_loss_that_falls_while_knn_stays_flat_is_suspect():
+    """MoCo v2 on copies of one image: the age of a key gives it away, and top-1 stays low."""
+    machine = TrainingState(patience=200)
+    machine.knn_chance = 0.1
+    noise = (0.1, 0.04, 0.09, 0.15, 0.1, 0.08, 0.09, 0.09, 0.16, 0.11)
+    _, verdicts = run(*[dict(progress=14.0, top1=0.2, knn=knn) for knn in noise], machine=machine)
+    assert states(verdicts) == [LEARNING]  # too early to say
+    assert final_verdict(machine, CHANCE).startswith('The loss fell, but k-NN did not rise')
+    _, verdicts = run(*[dict(progress=14.0, top1=0.2, knn=knn) for knn in noise * 2], machine=machine)
+    assert states(verdicts) == [LEARNING, SHORTCUT]
+    _, verdicts = run(*[dict(progress=20.0, top1=0.3, knn=0.3)] * 5, machine=machine)
+    assert verdicts[-1].state == LEARNING
+
+
+@pytest.mark.parametrize(('chance', 'first', 'later'), [(0.1, 0.25, 0.35), (0.001, 0.01, 0.02), (0.2, 0.95, 0.96)])
+def test_a_classifier_that_gains_a_little_is_not_flat(chance, first, later):
+    machine = TrainingState(patience=200)
+    machine.knn_chance = chance
+    readings = [dict(progress=20.0, knn=first)] * 10 + [dict(progress=20.0, knn=later)] * 40
+    assert states(run(*readings, machine=machine)[1]) == [LEARNING]
 
 
 def test_saturated():
