@@ -187,7 +187,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ('data_wait', 'waiting for data', '{:.0f} %'),
     ):
         if name in run.scalars:
-            value = run.scalars[name].recent(1 if name.startswith('knn') else 3)
+            value = run.scalars[name].recent(1 if name.startswith(('knn', 'loss')) else 3)
             facts.append((title, form.format(value) if math.isfinite(value) else 'not finite'))
     facts += [(name, format_value(series.last)) for name, series in list(run.metrics.items())[:3] if len(series)]
     if run.max_epochs:
@@ -230,8 +230,8 @@ def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None
         if name in run.scalars:
             lines.append(Line(run.name, *_points(run, run.scalars[name]), **style))
         if name == 'knn_online' and 'knn_offline' in run.scalars:
-            offline = _changes(run.scalars['knn_offline'])
-            lines.append(Line(f'{run.name}, held out', *_points(run, offline), **style, dots=True))
+            offline = _points(run, run.scalars['knn_offline'])
+            lines.append(Line(f'{run.name}, held out', *offline, **style, dots=True))
             caption = 'Percent whose class their neighbours tell; line: augmented training images, dots: held-out ones.'
     levels = _loss_levels(runs) if name == 'loss' else []
     if name == 'loss' and not any('chance' in run.scalars for run in runs):  # an evaluation, or a method of one's own
@@ -262,7 +262,7 @@ def _loss_levels(runs: list[Run]) -> list[Level]:
     """Chance and floor as lines, if they are constant and the same in all runs."""
     levels = []
     for name, words in (('chance', 'chance'), ('floor', 'floor')):
-        values = {round(v, 4) for run in runs if name in run.scalars for v in run.scalars[name].values}
+        values = {float(f'{v:.5g}') for run in runs if name in run.scalars for v in run.scalars[name].values}
         if len(values) > 1:
             return []
         levels += [Level(value, f'{words} {value:.2f}') for value in values]
@@ -295,12 +295,6 @@ def _marks(run: Run) -> list[Mark]:
 
 def _points(run: Run, series: Series) -> tuple[list[float], list[float]]:
     return [place / run.epoch_length for place in series.iters], series.values
-
-
-def _changes(series: Series) -> Series:
-    """Only where the value is new: between two measurements the log repeats the last one."""
-    keep = [i for i, value in enumerate(series.values) if i == 0 or value != series.values[i - 1]]
-    return Series([series.iters[i] for i in keep], [series.values[i] for i in keep])
 
 
 def _x_label(runs: list[Run]) -> str:

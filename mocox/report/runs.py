@@ -17,6 +17,7 @@ LOG_LINE = re.compile(r'\d{4}/\d\d/\d\d (\d\d:\d\d:\d\d) - \w+ - (WARNING|ERROR)
 TIMESTAMP = re.compile(r'\d{8}_\d{6}')
 LOGGED = ('python', 'torch', 'mmengine', 'processes', 'device')
 MAX_WARNINGS = 50
+OFFLINE = 'knn_offline'
 
 
 @dataclass
@@ -128,7 +129,7 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
     for part in parts:
         new = read_json_lines(part / 'vis_data' / 'scalars.json')
         start = min((line['iter'] for line in new if 'iter' in line), default=math.inf)
-        lines = [line for line in lines if line.get('iter', 0) < start] + new  # resumed earlier than it had come
+        lines = [line for line in lines if _place(line) < start] + new  # resumed earlier than it had come
         events = [event for event in events if event.get('iter', 0) < start]
         events += read_json_lines(part / 'vis_data' / 'events.jsonl')
         warnings += _warnings_in(part / f'{part.name}.log')
@@ -170,10 +171,16 @@ def name_runs(folders: list[str | Path]) -> list[str]:
     return [f'{path.name} ({number})' for number, path in enumerate(paths, start=1)]
 
 
+def _place(line: dict[str, Any]) -> int:
+    """The iteration of a line of the log; 0 for a validation's, whose step is an epoch."""
+    return line.get('iter', line.get('step', 0) if OFFLINE in line else 0)
+
+
 def _collect(lines: list[dict[str, Any]]) -> tuple[dict[str, Series], dict[str, Series], Series]:
     scalars: dict[str, Series] = {}
     metrics: dict[str, Series] = {}
     epochs = Series()
+    measured = [line for line in lines if OFFLINE in line and 'iter' not in line]
     for line in lines:
         target, place = (scalars, line['iter']) if 'iter' in line else (metrics, line.get('step', 0))
         if 'iter' in line:
@@ -185,6 +192,8 @@ def _collect(lines: list[dict[str, Any]]) -> tuple[dict[str, Series], dict[str, 
             series = target.setdefault(key, Series())
             series.iters.append(place)
             series.values.append(float(value))
+    if measured:  # other lines repeat the last value until the next
+        scalars[OFFLINE] = Series([_place(line) for line in measured], [float(line[OFFLINE]) for line in measured])
     return scalars, {name: series for name, series in metrics.items() if name not in scalars}, epochs
 
 

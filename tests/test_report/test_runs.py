@@ -28,6 +28,20 @@ def test_what_the_monitors_logged_is_not_computed_anew(tmp_path):
     assert [event['kind'] for event in run.events] == ['state', 'state', 'spike', 'spike']
 
 
+def test_held_out_images_count_where_they_were_measured(tmp_path):
+    folder = write_work_dir(tmp_path / 'work', lines=150)
+    path = folder / STAMP / 'vis_data' / 'scalars.json'
+    measured = [dict(knn_offline=value, step=step) for step, value in ((1000, 40.0), (2000, 40.0), (3000, 45.0))]
+    path.write_text(path.read_text() + ''.join(json.dumps(line) + '\n' for line in measured))
+    offline = read_run(folder).scalars['knn_offline']
+    assert (offline.iters, offline.values) == ([1000, 2000, 3000], [40.0, 40.0, 45.0])
+    later = folder / '20261123_080000' / 'vis_data'
+    later.mkdir(parents=True)
+    lines = [dict(loss=1.0, epoch=26, iter=2500, step=2500), dict(knn_offline=44.0, step=3000)]
+    (later / 'scalars.json').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    assert read_run(folder).scalars['knn_offline'].values == [40.0, 40.0, 44.0]  # what the resumed run came to
+
+
 def test_a_resumed_run_is_one_run(tmp_path):
     folder = write_work_dir(tmp_path / 'work', lines=150)
     later = folder / '20261123_080000' / 'vis_data'

@@ -322,7 +322,7 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
     if state.state == WARMING:
         head = 'The run ended before its queue was full'
     elif state.state == SHORTCUT:
-        head = 'The run solved the contrastive task, perhaps by a shortcut'
+        head = 'The loss fell, perhaps by a shortcut, for k-NN did not rise'
     elif learned and state.knn_is_flat():
         head = 'The loss fell, but k-NN did not rise'
     parts = [f'loss {last.loss:.3f} (chance {chance:.3f}), {state._smooth_progress():.0f} % of the way to its floor']
