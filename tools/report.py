@@ -29,7 +29,7 @@ def main() -> None:
         settings = (args.num_images, args.data_root, tuple(args.maps))
         drawn = report.from_checkpoint(runs[0].config, runs[0].checkpoint, *settings)
     out = args.out or (str(Path(args.work_dirs[0], 'report.html')) if len(runs) == 1 else 'report.html')
-    size = report.write_report(runs, out, drawn, running=not all(run.finished for run in runs))
+    size = report.write_report(runs, out, drawn, running=any(run.goes_on for run in runs))
     for run in runs:
         verdict = report.judge(run)
         print(f'{run.name}: {verdict.state}. {verdict.message}')

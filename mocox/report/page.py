@@ -194,7 +194,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         facts.append(('epoch', f'{run.epoch} of {run.max_epochs}'))
     if 'time' in run.scalars:
         seconds = sum(run.scalars['time'].values) / len(run.scalars['time']) * run.num_iters
-        facts.append(('training time', str(datetime.timedelta(seconds=round(seconds)))))
+        known = math.isfinite(seconds)
+        facts.append(('training time', str(datetime.timedelta(seconds=round(seconds))) if known else 'not finite'))
     return facts
 
 

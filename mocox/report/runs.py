@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -90,6 +91,12 @@ class Run:
     def finished(self) -> bool:
         total = self.max_epochs and self.max_epochs * self.epoch_length
         return bool(total) and self.num_iters >= 0.999 * total
+
+    @property
+    def goes_on(self) -> bool:
+        """Not finished, and its log has grown in the last ten minutes."""
+        times = [path.stat().st_mtime for path in self.folder.glob('*/vis_data/scalars.json')]
+        return not self.finished and time.time() - max(times, default=0) < 600
 
     @property
     def batch_size(self) -> int | None:
@@ -247,13 +254,13 @@ def _add_levels(run: Run) -> None:
         for name, level in zip(('chance', 'floor'), levels):
             run.scalars[name] = Series(loss.iters, [level] * len(loss))
         run.scalars['progress'] = Series(loss.iters, [100 * (chance - v) / (chance - floor) for v in loss.values])
-    time = run.scalars.get('time')
-    if time and batch and 'images_per_second' not in run.scalars:
-        run.scalars['images_per_second'] = Series(time.iters, [batch / max(v, 1e-9) for v in time.values])
+    times = run.scalars.get('time')
+    if times and batch and 'images_per_second' not in run.scalars:
+        run.scalars['images_per_second'] = Series(times.iters, [batch / max(v, 1e-9) for v in times.values])
     waits = run.scalars.get('data_time')
-    if time and waits and 'data_wait' not in run.scalars and len(time) == len(waits):
-        shares = [100 * wait / max(total, 1e-9) for wait, total in zip(waits.values, time.values)]
-        run.scalars['data_wait'] = Series(time.iters, shares)
+    if times and waits and 'data_wait' not in run.scalars and len(times) == len(waits):
+        shares = [100 * wait / max(total, 1e-9) for wait, total in zip(waits.values, times.values)]
+        run.scalars['data_wait'] = Series(times.iters, shares)
 
 
 def loss_levels(config: dict[str, Any], batch_size: int) -> tuple[float, float] | None:

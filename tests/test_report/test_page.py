@@ -53,7 +53,7 @@ def test_a_log_without_monitors_is_judged_by_its_loss(tmp_path):
 
 def test_a_run_that_ended_in_nan_says_so(run, tmp_path):
     broken = read_run(write_work_dir(tmp_path / 'broken', state='diverging'))
-    for name in ('loss', 'progress', 'knn_online', 'grad_norm'):
+    for name in ('loss', 'progress', 'knn_online', 'grad_norm', 'time', 'images_per_second'):
         broken.scalars[name].values[-3:] = [float('nan')] * 3
     page = render([broken], Pictures())
     assert '<dd>not finite</dd>' in page and '>nan' not in page and 'NaN' not in page

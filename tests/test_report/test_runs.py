@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 
 import pytest
 
+from mocox.report import Pictures, render
 from mocox.report.runs import loss_levels, name_runs, read_json_lines, read_run
 from tests.test_report.work_dirs import CHANCE, FLOOR, STAMP, write_work_dir
 
@@ -40,6 +42,15 @@ def test_held_out_images_count_where_they_were_measured(tmp_path):
     lines = [dict(loss=1.0, epoch=26, iter=2500, step=2500), dict(knn_offline=44.0, step=3000)]
     (later / 'scalars.json').write_text(''.join(json.dumps(line) + '\n' for line in lines))
     assert read_run(folder).scalars['knn_offline'].values == [40.0, 40.0, 44.0]  # what the resumed run came to
+
+
+def test_a_run_that_was_stopped_does_not_go_on(tmp_path):
+    folder = write_work_dir(tmp_path / 'work', lines=50)
+    assert read_run(folder).goes_on
+    os.utime(folder / STAMP / 'vis_data' / 'scalars.json', (0, 0))
+    assert not read_run(folder).goes_on
+    assert ', not finished' in render([read_run(folder)], Pictures())
+    assert not read_run(write_work_dir(tmp_path / 'whole')).goes_on
 
 
 def test_a_resumed_run_is_one_run(tmp_path):

@@ -53,6 +53,8 @@ SOLVED_ACCURACY = 0.95  # contrastive top-1 of a task that is as good as solved
 SHORTCUT_ACCURACY = 0.9
 FLAT_KNN = 0.05  # share of the k-NN classifier's initial error that must be gone by then
 SHORTCUT_READINGS = 20  # readings at that accuracy before a flat k-NN means anything
+KNN_READINGS = 5  # whose mean is the k-NN classifier's accuracy: one reading has 128 images
+FLAT_READINGS = 20
 FLAT_SHARE = 0.25  # of its first accuracy, which k-NN must have gained when the run has been learning for long
 STALLED_PROGRESS = 1.0  # percent over the last half of the window
 ALIKE_COSINE = 0.98  # of queries with other images' keys
@@ -193,9 +195,9 @@ class TrainingState:
         recent = [r.progress for r in full if isfinite(r.progress)]
         return sum(recent) / len(recent) if recent else 0.0
 
-    def _recent_knn(self, readings: int = 5) -> float | None:
+    def _recent_knn(self, readings: int = KNN_READINGS) -> float | None:
         recent = [r.knn for r in self.window if r.knn is not None][-readings:]
-        return sum(recent) / readings if len(recent) == readings else None
+        return sum(recent) / len(recent) if len(recent) >= KNN_READINGS else None
 
     def _judge(self, r: Reading) -> Verdict:
         for find in (
@@ -207,7 +209,8 @@ class TrainingState:
                 state = {'warming': WARMING, 'shortcut': SHORTCUT, 'forgetting': DIVERGING}.get(state, state)
                 return Verdict(state, self._describe(state, r), evidence, CAUSES[state])
         progress = self._smooth_progress()
-        if progress < (BACK_AT_CHANCE if self.state == LEARNING else CHANCE_PROGRESS):
+        little = self.state == LEARNING and (self.best_progress or 0.0) < 2 * CHANCE_PROGRESS
+        if progress < (BACK_AT_CHANCE if little else CHANCE_PROGRESS):
             evidence = dict(loss=r.loss, progress=progress)
             return Verdict(AT_CHANCE, self._describe(AT_CHANCE, r), evidence, CAUSES[AT_CHANCE])
         return Verdict(LEARNING, self._describe(LEARNING, r), dict(loss=r.loss, progress=progress))
@@ -262,10 +265,11 @@ class TrainingState:
 
     def knn_is_flat(self) -> bool:
         """Whether the k-NN classifier has gained nothing, neither on its start nor on the largest class."""
-        if self.first_recent_knn is None:
+        knn = self._recent_knn(FLAT_READINGS)
+        if knn is None:
             return False
         start = max(self.first_recent_knn, self.knn_chance)
-        return self.best_recent_knn - start < min(FLAT_SHARE * start, FLAT_KNN * (1 - start))
+        return knn - start < min(FLAT_SHARE * start, FLAT_KNN * (1 - start))
 
     def _saturated(self, r: Reading) -> dict[str, float]:
         progresses = [x.progress for x in self.window if isfinite(x.progress)]
@@ -317,12 +321,14 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
     if not state.window:
         return 'The run was too short to tell whether it learned: the monitors have read nothing.'
     last = state.window[-1]
-    learned = state.state in (LEARNING, SATURATED) and state._smooth_progress() >= CHANCE_PROGRESS
+    learned = state.state in (LEARNING, SATURATED)
     head = {True: 'The run learned', False: 'The run did not learn'}[learned]
     if state.state == WARMING:
         head = 'The run ended before its queue was full'
     elif state.state == SHORTCUT:
         head = 'The loss fell, perhaps by a shortcut, for k-NN did not rise'
+    elif learned and state._smooth_progress() < CHANCE_PROGRESS:
+        head = 'The run has learned little'
     elif learned and state.knn_is_flat():
         head = 'The loss fell, but k-NN did not rise'
     parts = [f'loss {last.loss:.3f} (chance {chance:.3f}), {state._smooth_progress():.0f} % of the way to its floor']

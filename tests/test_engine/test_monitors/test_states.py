@@ -121,9 +121,12 @@ def test_a_dip_of_the_classifier_is_no_divergence():
     assert states(verdicts) == [AT_CHANCE, LEARNING]
 
 
-def test_a_run_that_has_lost_its_progress_has_not_learned():
+def test_a_run_that_has_lost_its_progress_has_learned_little():
     machine, _ = run(*[dict(progress=8.0)] * 5, *[dict(progress=2.0)] * 5)
-    assert machine.state == LEARNING  # until all is lost
+    assert machine.state == LEARNING  # until all of so little is lost
+    assert final_verdict(machine, CHANCE).startswith('The run has learned little')
+    machine, verdicts = run(*[dict(progress=14.0)] * 5, *[dict(progress=2.0)] * 5)
+    assert states(verdicts) == [LEARNING, AT_CHANCE]
     assert final_verdict(machine, CHANCE).startswith('The run did not learn')
 
 
