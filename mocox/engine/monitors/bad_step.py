@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mocox import dist
+from mocox.checkpoint.files import open_pickle
 from mocox.engine.monitors.going_back import QueueUndo
 from mocox.engine.monitors.gradients import LayerNorms
 from mocox.registry import MODELS
@@ -127,7 +128,9 @@ def replay_step(path: str | Path, device: str = 'cpu') -> Replay:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no file {path}')
-    dump = torch.load(path, map_location='cpu', weights_only=True)
+    with open(path, 'rb') as file:
+        head = file.read(64)
+    dump = open_pickle(Path(path), head, 'cpu')
     if not isinstance(dump, dict) or dump.get('format') != FORMAT:
         raise ValueError(f'{path} is no dump of a bad step: those are in WORK_DIR/bad_steps')
     model = _build(dump, path).to(device).train()

@@ -268,6 +268,8 @@ class TrainingState:
         knn = self._recent_knn(FLAT_READINGS)
         if knn is None:
             return False
+        if self.state != SHORTCUT:  # it may have begun to rise
+            knn = max(knn, self._recent_knn())
         start = max(self.first_recent_knn, self.knn_chance)
         return knn - start < min(FLAT_SHARE * start, FLAT_KNN * (1 - start))
 

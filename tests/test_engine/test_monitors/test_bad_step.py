@@ -103,6 +103,9 @@ def test_no_more_than_asked_for(tmp_path):
 def test_wrong_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'nothing\.pth'):
         replay_step(tmp_path / 'nothing.pth')
+    (tmp_path / 'notes.txt').write_text('nothing of the kind')
+    with pytest.raises(ValueError, match=r'notes\.txt is not a checkpoint but a text file'):
+        replay_step(tmp_path / 'notes.txt')
     torch.save(dict(state_dict={}), tmp_path / 'checkpoint.pth')
     with pytest.raises(ValueError, match='is no dump of a bad step'):
         replay_step(tmp_path / 'checkpoint.pth')
