@@ -49,7 +49,8 @@ def judge(run: Run) -> Verdict:
     if states:
         verdict = from_event(states[-1])
         if ends:
-            verdict.message = _sentence(ends[-1].get('message', ''))
+            text = str(ends[-1].get('message', ''))
+            verdict.message = _sentence(text.partition(' Usual causes:')[0] if verdict.causes else text)
         elif 'warming' not in verdict.state:  # the state may be long since: say how it stands now
             verdict.message = f'Since iteration {states[-1].get("iter", "?")}: {verdict.message} Now: {message}'
         return verdict

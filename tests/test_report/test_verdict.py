@@ -52,7 +52,7 @@ def test_the_monitors_have_the_last_word():
     assert verdict.message.startswith('Since iteration 40: All features are alike. Now: The loss is 2.00')
     assert verdict.evidence == {'feature std': '0.00123'}
     assert verdict.causes == ['the learning rate']
-    end = dict(kind='end', iter=50, state='collapsed', message='it was nothing')
+    end = dict(kind='end', iter=50, state='collapsed', message='it was nothing. Usual causes: the learning rate.')
     assert judge(run_with([4.0, 2.0, 2.0], [event, end])).message == 'It was nothing.'
 
 
