@@ -39,7 +39,7 @@ class StepRecorder:
         """Writes tensors and plain types only: the file loads with ``weights_only=True``.
 
         Args:
-            path: The file; its folder is made.
+            path: The file; its folder is made, not that of the run.
             runner: The run, stopped between backward pass and update.
             reason: In words.
             norms: Gradient norm of each layer.
@@ -48,7 +48,7 @@ class StepRecorder:
         model = dist.unwrap(runner.model)
         state = dict(model.state_dict())
         self.queue.apply(state)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         dtype = getattr(runner.optim_wrapper, 'dtype', None)
         content = dict(
             format=FORMAT,

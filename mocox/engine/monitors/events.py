@@ -31,7 +31,6 @@ def write_event(
     if runner.rank != 0:
         return
     path = Path(runner.log_dir, 'vis_data', 'events.jsonl')
-    path.parent.mkdir(parents=True, exist_ok=True)
     event = dict(
         iter=runner.iter + (not after_training),
         epoch=runner.epoch + (not after_training),
@@ -41,8 +40,12 @@ def write_event(
         evidence={name: _json_number(value) for name, value in (evidence or {}).items()},
         causes=causes or [],
     )
-    with path.open('a') as file:
-        file.write(json.dumps(event) + '\n')
+    try:
+        path.parent.mkdir(exist_ok=True)  # the folder of the run is not made anew: its disk may be gone
+        with path.open('a') as file:
+            file.write(json.dumps(event) + '\n')
+    except OSError as error:
+        runner.logger.error(f'{path} could not be written: {error}. Training goes on; free space, or mount it again.')
 
 
 def _json_number(value: Any) -> Any:

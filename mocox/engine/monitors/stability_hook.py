@@ -317,7 +317,11 @@ class StabilityHook(Hook):
         rank = f'_rank{self.runner.rank}' if self.runner.world_size > 1 else ''
         path = self._dump_folder() / f'iter_{self.recorder.iteration + 1}{rank}.pth'
         norms = dict(zip(self.norms.names, self.layer_norms, strict=True))
-        self.recorder.write(path, self.runner, reason, norms, exact)
+        try:
+            self.recorder.write(path, self.runner, reason, norms, exact)
+        except (OSError, RuntimeError) as error:  # torch turns an OSError of a write into a RuntimeError
+            self.runner.logger.error(f'{path} could not be written: {str(error).splitlines()[0]}. Training goes on.')
+            return
         self.runner.logger.info(f'the step is in {path}: python tools/replay_step.py {path}')
 
     def before_snapshot(self, runner: Runner) -> None:

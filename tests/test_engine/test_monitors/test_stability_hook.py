@@ -304,6 +304,22 @@ def test_resume_decides_like_the_uninterrupted_run(tmp_path):
     torch.load(tmp_path / 'straight' / 'epoch_6.pth', weights_only=True)
 
 
+class DiskGoes(Hook):
+    """As where a mount vanishes, with the folder of the run."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 4:
+            Path(runner.work_dir).rename(f'{runner.work_dir}_elsewhere')
+
+
+def test_a_bad_step_on_a_disk_that_is_gone_does_not_end_the_run_nor_makes_its_folder_anew(tmp_path):
+    backend = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    runner = train(tmp_path / 'run', extra=[DiskGoes(), Spoil({6}, NAN)], visualizer=backend)
+    assert runner.iter == 16
+    assert not (tmp_path / 'run').exists()
+    assert (tmp_path / 'run_elsewhere').exists()
+
+
 class SpoilOneRank(Hook):
     """Spoils the images of the second process alone."""
 
