@@ -9,7 +9,13 @@ def cosine(progress: float, start: float, end: float) -> float:
 
 
 def warmup_cosine(
-    step: float, base: float, warmup: float, total: float, minimum: float = 0.0, start_ratio: float = 0.0
+    step: float,
+    base: float,
+    warmup: float,
+    total: float,
+    minimum: float = 0.0,
+    start_ratio: float = 0.0,
+    warmup_prefix: bool = True,
 ) -> float:
     """Linear warm-up from ``start_ratio * base`` (zero in MoCo v3), then half a cosine down to ``minimum``.
 
@@ -22,10 +28,13 @@ def warmup_cosine(
         total: Duration of the whole schedule, warm-up included.
         minimum: Value at ``step == total``.
         start_ratio: Where the warm-up starts, as a fraction of ``base``.
+        warmup_prefix: The cosine begins when the warm-up ends. False (MoBY, timm's default): it begins at step 0, and
+            the warm-up takes the place of its first part, so that ``base`` itself is never reached.
     """
     if step < warmup:
         return base * (start_ratio + (1 - start_ratio) * step / warmup)
-    return cosine((step - warmup) / (total - warmup), base, minimum)
+    begin = warmup if warmup_prefix else 0.0
+    return cosine((step - begin) / (total - begin), base, minimum)
 
 
 def momentum_cosine(progress: float, base: float, end: float = 1.0) -> float:

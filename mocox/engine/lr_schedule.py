@@ -29,6 +29,8 @@ class WarmupCosineLR(_ParamScheduler):
         optimizer: Optimizer or wrapper; MMEngine passes it.
         warmup_epochs: Epochs of linear warm-up.
         warmup_start_ratio: Where the warm-up starts, as a fraction of the peak.
+        warmup_prefix: False starts the cosine in the first step, with the warm-up in place of its first part, as timm's
+            scheduler of the same argument does (MoBY).
         eta_min: Learning rate at the end.
         begin: First epoch of the schedule.
         end: Epoch at which it ends; MMEngine fills in ``max_epochs``.
@@ -42,6 +44,7 @@ class WarmupCosineLR(_ParamScheduler):
         optimizer,
         warmup_epochs: float = 0,
         warmup_start_ratio: float = 0.0,
+        warmup_prefix: bool = True,
         eta_min: float = 0.0,
         begin: int = 0,
         end: int = INF,
@@ -52,6 +55,7 @@ class WarmupCosineLR(_ParamScheduler):
         _check_warmup(warmup_epochs)
         self.warmup = warmup_epochs
         self.warmup_start_ratio = warmup_start_ratio
+        self.warmup_prefix = warmup_prefix
         self.eta_min = eta_min
         super().__init__(optimizer, 'lr', begin, end, last_step, by_epoch, verbose)
         if warmup_epochs and warmup_epochs >= end - begin:
@@ -88,7 +92,7 @@ class WarmupCosineLR(_ParamScheduler):
         if not self.by_epoch:
             step -= step % accumulative_counts(self.optimizer)
         total = self.end - self.begin
-        shape = (self.warmup, total, self.eta_min, self.warmup_start_ratio)
+        shape = (self.warmup, total, self.eta_min, self.warmup_start_ratio, self.warmup_prefix)
         groups = zip(self.optimizer.param_groups, self.base_values, strict=True)
         return [base if group.get('fix_lr') else warmup_cosine(step, base, *shape) for group, base in groups]
 

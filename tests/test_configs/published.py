@@ -58,9 +58,12 @@ class Linear:
     test_resize: int
 
 
-def cosine(per, warmup=0, start=0.0, end=0.0):
-    """Linear warm-up from the fraction ``start`` of the peak, then half a cosine to ``end``."""
-    return 'cosine per ' + per, warmup, start, end
+def cosine(per, warmup=0, start=0.0, end=0.0, prefix=True):
+    """Linear warm-up from the fraction ``start`` of the peak, then half a cosine to ``end``.
+
+    Without ``prefix`` the warm-up takes the place of the cosine's first part.
+    """
+    return 'cosine per ' + per, warmup, start, end, prefix
 
 
 def steps(*epochs):
@@ -155,7 +158,7 @@ def moby(backbone, width):
     """[M]: 8 GPUs x 64, AdamW 1e-3 for 512 images, wd .05, clip 5, 300 epochs, 5 of warm-up from 5e-7, down to 5e-6."""
     return Pretraining(
         algorithm='MoBY', gpus=8, images_per_gpu=64, lr=1e-3, lr_images=512, peak_lr=1e-3, optimizer='AdamW',
-        weight_decay=0.05, clip=5.0, epochs=300, schedule=cosine('iteration', 5, 5e-7 / 1e-3, 5e-6),
+        weight_decay=0.05, clip=5.0, epochs=300, schedule=cosine('iteration', 5, 5e-7 / 1e-3, 5e-6, prefix=False),
         momentum=(0.99, 1.0), temperature=0.2, queue=(2, 4096, 256), views='v3', crop_min=0.08, size=224,
         batch_norm='SyncBN', backbone=backbone, projector=moby_mlp(width), predictor=moby_mlp(256),
     )  # fmt: skip
@@ -243,7 +246,7 @@ def moby_linear(backbone):
     """[M]: 8 GPUs x 64, lr 1 for 512, 100 epochs, 5 of warm-up from 5e-7, down to 5e-6, clip 5, smoothed labels."""
     return linear(
         backbone, 1.0, 1.0, images_per_gpu=64, lr_images=512, clip=5.0, epochs=100,
-        schedule=cosine('iteration', 5, 5e-7, 5e-6), label_smoothing=0.1,
+        schedule=cosine('iteration', 5, 5e-7, 5e-6, prefix=False), label_smoothing=0.1,
     )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def describe_schedule(scheduler):
     assert scheduler.type == 'WarmupCosineLR'
     per = 'iteration' if scheduler.convert_to_iter_based else 'epoch'
     rest = scheduler.warmup_epochs, scheduler.get('warmup_start_ratio', 0.0), scheduler.get('eta_min', 0.0)
-    return 'cosine per ' + per, *rest
+    return 'cosine per ' + per, *rest, scheduler.get('warmup_prefix', True)
 
 
 def describe_momentum(cfg, model):
@@ -394,11 +394,11 @@ def test_classifier_starts_as_published():
 
 @pytest.mark.parametrize('name', LINEAR_TABLE)
 def test_linear_protocol(name):
-    """[D, Q, M, F]: momentum .9, no decay; random crop and flip, in the test a centre crop."""
+    """[D, Q, M, F]: momentum .9, that of [M] Nesterov's, no decay; random crop and flip, in the test a centre crop."""
     cfg = load(PATH(name))
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 0)
-    assert not optimizer.get('nesterov', False)
+    assert optimizer.get('nesterov', False) == name.startswith('moby')
     train, test = cfg.train_dataloader, cfg.test_dataloader
     assert (train.sampler.shuffle, train.get('drop_last', False), train.dataset.with_labels) == (True, False, True)
     assert (train.dataset.crops.type, train.dataset.crops.num_views) == ('RandomResizedCrops', 1)

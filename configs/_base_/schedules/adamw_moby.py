@@ -1,6 +1,7 @@
 """AdamW for 300 epochs, 5 of them warm-up: the official schedule of MoBY, whose learning rate is for 512 images.
 
-No weight decay on norms and biases, as in the training code of Swin. The warm-up starts at 5e-7.
+No weight decay on norms and biases, as in the training code of Swin. The warm-up starts at 5e-7 and takes the place of
+the cosine's first part.
 """
 
 optim_wrapper = dict(
@@ -14,6 +15,7 @@ param_scheduler = dict(
     type='WarmupCosineLR',
     warmup_epochs=5,
     warmup_start_ratio=5e-4,
+    warmup_prefix=False,
     eta_min=5e-6,
     by_epoch=True,
     convert_to_iter_based=True,
