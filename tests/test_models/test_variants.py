@@ -1,7 +1,8 @@
-"""MoBY and Fast-MoCo against their papers' equations."""
+"""MoBY, Fast-MoCo and symmetric v2 against their papers' equations."""
 
+from copy import deepcopy
 from itertools import combinations
-from math import exp, log
+from math import cos, exp, log, pi
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 
 from mocox.models.algorithms.fast_moco import split_grid
 from mocox.registry import MODELS
+from tests.test_engine.test_momentum_hook import Images, train
 from tests.test_models.test_moco import config as moco_config
 from tests.test_models.test_moco import contrast
 from tests.test_models.test_mocov3 import VIT, assert_same, gradients, views
@@ -121,3 +123,57 @@ def test_split_grid():
 def test_bad_combination():
     with pytest.raises(ValueError, match='num_combined=5'):
         fast_moco(num_combined=5)
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def published_run(model, steps: int, predict: bool, weight: float) -> tuple[list[float], list[torch.Tensor]]:
+    """Losses and queues of a run as the papers write it: average, queries, keys, loss, queues, step; 4 images each."""
+    momentum, images, pointer = model.momentum_encoder, Images(), 0
+    queues = [model.queue.keys.clone(), model.queue_x1.keys.clone()]
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+    losses = []
+    for step in range(steps):
+        x1, x2 = torch.stack([torch.stack(images[i % 16]['inputs']) for i in range(4 * step, 4 * step + 4)], dim=1)
+        m = 1 - (1 - 0.9) * (1 + cos(pi * step / steps)) / 2
+        for part in ('backbone', 'neck'):
+            pairs = zip(getattr(momentum, part).parameters(), getattr(model, part).parameters(), strict=True)
+            for key, query in pairs:
+                key.data = m * key.data + (1 - m) * query.data
+        z1, z2 = (model.neck(model.backbone(x))[0] for x in (x1, x2))
+        q1, q2 = (F.normalize(model.head.predictor(z)[0] if predict else z, dim=1) for z in (z1, z2))
+        with torch.no_grad():
+            k1, k2 = (F.normalize(momentum.neck(momentum.backbone(x))[0], dim=1) for x in (x1, x2))
+        loss = weight * (contrast(q1, k2, queues[0].clone()) + contrast(q2, k1, queues[1].clone()))
+        for row in range(4):
+            queues[0][:, pointer], queues[1][:, pointer] = k2[row], k1[row]
+            pointer = (pointer + 1) % 10
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, queues
+
+
+@pytest.mark.parametrize('kind', ['MoBY', 'MoCo'])
+def test_a_run_with_two_queues_is_the_published_loop(kind, tmp_path, float64):
+    """8 steps of a Runner; 32 keys go around a queue of 10."""
+    head = dict(type='ContrastiveHead', predictor=dict(MLP, in_channels=8) if kind == 'MoBY' else None, temperature=0.2)
+    config = dict(type=kind, backbone=VIT, neck=dict(MLP, in_channels=16), head=head, queue_len=10, feat_dim=8)
+    model = build(config | dict(base_momentum=0.9) | (dict(symmetric=True) if kind == 'MoCo' else {}))
+    reference = deepcopy(model)
+    losses, queues = published_run(reference, 8, kind == 'MoBY', 1.0 if kind == 'MoBY' else 0.5)
+    seen = []
+    forward = model.loss
+    model.loss = lambda *args: seen.append(forward(*args)) or seen[-1]
+    train(tmp_path, model=model)
+    assert [loss['loss'].item() for loss in seen] == pytest.approx(losses, rel=1e-9)
+    for ours, expected in zip((model.queue, model.queue_x1), queues, strict=True):
+        torch.testing.assert_close(ours.keys, expected, rtol=0, atol=1e-9)
+    for (name, ours), expected in zip(model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9, msg=name)
