@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from mocox.benchmark.contender import NUM_STEPS, Contender, quiet
 from mocox.checkpoint import names
-from mocox.models.batch_norm import SyncBatchNorm
 from mocox.models.backbones.vit import resolve_arch
+from mocox.models.batch_norm import SyncBatchNorm
 
 CONFIGS = {
     'small': 'mmpretrain::mocov3/mocov3_vit-small-p16_16xb256-amp-coslr-300e_in1k.py',
@@ -164,7 +164,7 @@ def _disabled(owner: nn.Module, method: str) -> Iterator[None]:
 def take_our_sync_batch_norm(model: nn.Module) -> None:
     """Makes torch's SyncBatchNorm ours, in place: the same tensors and settings, and it runs on a CPU."""
     for module in model.modules():
-        if type(module) is nn.SyncBatchNorm:
+        if isinstance(module, nn.SyncBatchNorm):
             module.__class__ = SyncBatchNorm
 
 

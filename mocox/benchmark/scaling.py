@@ -177,7 +177,8 @@ def _measure(rank: int, folder: str, barrier: Any, config: Config, setting: Sett
             alone = _time_steps(contender, views, setting) if rank == 0 else 0.0
             barrier.wait()
             with _joined(contender, setting.device, Path(folder, f'{round_index}, {contender.name}')):
-                contender.step(views)
+                for _ in range(2):  # in the second step DistributedDataParallel arranges its buckets anew
+                    contender.step(views)
                 with Communication() as counted[contender.name]:
                     contender.step(views)
                 torch_dist.barrier()
