@@ -1,5 +1,7 @@
 """LARS as MoCo v3 uses it."""
 
+from typing import Any
+
 import torch
 from torch.optim import Optimizer
 
@@ -20,7 +22,7 @@ class LARS(Optimizer):
 
     Parameters of one dimension (biases, normalisation) skip the first two lines. Source: arXiv 1708.03888 with the
     choices of arXiv 2104.02057 (ResNet): the decay is inside the norm, the learning rate outside the momentum. Runs on
-    whole lists of tensors and never reads a value back to the host.
+    whole lists of tensors on a GPU, and never reads a value back to the host.
 
     Args:
         params: Parameters or groups of them.
@@ -56,22 +58,31 @@ class LARS(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group['params'] if p.grad is not None]
-            matrices = [p for p in params if p.ndim > 1]
-            vectors = [p for p in params if p.ndim <= 1]
-            updates = _scaled_gradients(matrices, group['weight_decay'], group['trust_coefficient'])
-            updates += [p.grad for p in vectors]
-            if params:
-                buffers = [self._buffer(p) for p in matrices + vectors]
-                moved = torch._foreach_mul(buffers, group['momentum'])
-                torch._foreach_add_(moved, updates)
-                steps = moved
-                if self.found_inf is not None:
-                    left_out = self.found_inf > 0
-                    steps = [torch.where(left_out, 0.0, new) for new in moved]
-                    moved = [torch.where(left_out, old, new) for old, new in zip(buffers, moved, strict=True)]
-                torch._foreach_copy_(own_parts(buffers), own_parts(moved))
-                torch._foreach_add_(matrices + vectors, steps, alpha=-group['lr'])
+            on_cpu = bool(params) and params[0].device.type == 'cpu'  # there a tensor then stays in the cache
+            for together in [[p] for p in params] if on_cpu else [params]:
+                self._update(together, group)
         return loss
+
+    def _update(self, params: list[torch.Tensor], group: dict[str, Any]) -> None:
+        if not params:
+            return
+        matrices = [p for p in params if p.ndim > 1]
+        vectors = [p for p in params if p.ndim <= 1]
+        updates = _scaled_gradients(matrices, group['weight_decay'], group['trust_coefficient'])
+        updates += [p.grad for p in vectors]
+        buffers = [self._buffer(p) for p in matrices + vectors]
+        if self.found_inf is None:
+            torch._foreach_mul_(buffers, group['momentum'])
+            torch._foreach_add_(buffers, updates)
+            steps = buffers
+        else:
+            moved = torch._foreach_mul(buffers, group['momentum'])
+            torch._foreach_add_(moved, updates)
+            left_out = self.found_inf > 0
+            steps = [torch.where(left_out, 0.0, new) for new in moved]
+            moved = [torch.where(left_out, old, new) for old, new in zip(buffers, moved, strict=True)]
+            torch._foreach_copy_(own_parts(buffers), own_parts(moved))
+        torch._foreach_add_(matrices + vectors, steps, alpha=-group['lr'])
 
     def _buffer(self, p: torch.Tensor) -> torch.Tensor:
         state = self.state[p]
