@@ -65,6 +65,10 @@ MISTAKES = {
         ['--cfg-options', 'optim_wrapper.optimizer.type=Adamw'],
         "no 'Adamw' in the optimizer registry of scope mocox; did you mean AdamW",
     ),
+    'unknown argument of the checkpoints': (
+        ['--cfg-options', 'default_hooks.checkpoint.intervall=1'],
+        "'intervall'.* did you mean interval",
+    ),
     'unknown schedule': (['--cfg-options', 'param_scheduler.type=WarmupCosinLR'], 'did you mean WarmupCosineLR'),
     'unknown collation': (
         ['--cfg-options', 'train_dataloader.collate_fn.type=collate_vews'],

@@ -34,10 +34,16 @@ class CheckpointHook(hooks.CheckpointHook):
         iter_interval: With ``by_epoch=True``: also save every so many iterations; of these files (``iter_N.pth``) the
             next one of any kind takes the place. None saves at the ends of epochs only.
         asynchronous: False writes while the training waits.
+
+    Raises:
+        TypeError: An argument that neither hook has.
+        ValueError: ``iter_interval`` below 1.
     """
 
     def __init__(self, *args, iter_interval: int | None = None, asynchronous: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        if self.args:  # MMEngine's hook keeps what it does not know
+            raise TypeError(f'CheckpointHook.__init__() got an unexpected keyword argument {next(iter(self.args))!r}')
         if iter_interval is not None and iter_interval < 1:
             raise ValueError(f'iter_interval={iter_interval}: must be at least 1, or None')
         self.iter_interval = iter_interval
