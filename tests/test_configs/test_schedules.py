@@ -152,24 +152,35 @@ def test_symmetric_v2_warms_up_and_raises_the_momentum(tmp_path):
     assert model.momenta == pytest.approx(list(published_momentum(0.99, 100, ITERS, end=0.999)), rel=1e-14)
 
 
-@pytest.mark.parametrize(('name', 'peak', 'epochs'), [('swin-tiny', 1e-3, 300), ('swin-tiny_linear', 1.0, 100)])
-def test_moby(name, peak, epochs, tmp_path):
-    """One of the eight devices: an eighth of 512 images. The end of the cosine does not scale.
-
-    The official code takes timm's schedule: a cosine from the first iteration on, its beginning replaced by warm-up.
-    """
-    model = run(load(f'configs/moby/{name}.py'), tmp_path)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak / 8)
+def timms_cosine(peak, epochs, start, warmup, end):
+    """The schedule of timm: a cosine from the first iteration on, its beginning replaced by warm-up."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
     scheduler = CosineLRScheduler(
-        optimizer, epochs * ITERS, lr_min=5e-6, warmup_lr_init=5e-7 / 8, warmup_t=5 * ITERS, t_in_epochs=False
+        optimizer, epochs * ITERS, lr_min=end, warmup_lr_init=start, warmup_t=warmup * ITERS, t_in_epochs=False
     )
-    published = []
     for i in range(epochs * ITERS):
         scheduler.step_update(i)
-        published.append(optimizer.param_groups[0]['lr'])
-    assert model.lr == pytest.approx(published, rel=1e-9)
+        yield optimizer.param_groups[0]['lr']
+
+
+@pytest.mark.parametrize(('name', 'peak', 'epochs'), [('swin-tiny', 1e-3, 300), ('swin-tiny_linear', 1.0, 100)])
+def test_moby(name, peak, epochs, tmp_path):
+    """One of the eight devices: an eighth of 512 images. The end of the cosine does not scale."""
+    model = run(load(f'configs/moby/{name}.py'), tmp_path)
+    assert model.lr == pytest.approx(list(timms_cosine(peak / 8, epochs, 5e-7 / 8, 5, 5e-6)), rel=1e-9)
     if name == 'swin-tiny':
         assert model.momenta == pytest.approx(list(published_momentum(0.99, epochs, ITERS)), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ('name', 'peak', 'epochs', 'warmup'),
+    [('finetune/vit-base_imagenet', 5e-4, 150, 5), ('transfer/vit-base_cifar10', 3e-4, 100, 3)],
+)
+def test_finetuning(name, peak, epochs, warmup, tmp_path):
+    """One of the eight devices with 128 images, a quarter of 512. DeiT, whose code this is, takes timm's schedule."""
+    model = run(load(f'configs/benchmarks/{name}.py'), tmp_path)
+    published = timms_cosine(peak / 4, epochs, peak / 4e3, warmup, 1e-5)
+    assert model.lr == pytest.approx(list(published), rel=1e-9)
 
 
 def test_fast_moco(tmp_path):

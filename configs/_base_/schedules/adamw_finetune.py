@@ -1,4 +1,4 @@
-"""AdamW with DeiT's schedule: 5 epochs of warm-up from a thousandth, then half a cosine down to 1e-5.
+"""AdamW with DeiT's schedule: half a cosine down to 1e-5, whose first 5 epochs are a warm-up from a thousandth.
 
 The learning rate is for 512 images. Biases, norms, class token and positions are not decayed. A leaf adds
 ``max_epochs``. No layer decay, as published; ``--cfg-options
@@ -20,6 +20,7 @@ param_scheduler = dict(
     type='WarmupCosineLR',
     warmup_epochs=5,
     warmup_start_ratio=1e-3,
+    warmup_prefix=False,
     eta_min=1e-5,
     by_epoch=True,
     convert_to_iter_based=True,
