@@ -133,7 +133,7 @@ def prepare_config(path: str, args: argparse.Namespace) -> 'Config':
 
     Raises:
         FileNotFoundError: The config, ``--data-root``, ``--resume`` or ``--pretrained`` does not exist.
-        ValueError: An option that does not fit the config.
+        ValueError: A file that is no config, or an option that does not fit it.
     """
     from mmengine.config import Config
     from mmengine.hub import get_config
@@ -141,6 +141,8 @@ def prepare_config(path: str, args: argparse.Namespace) -> 'Config':
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if '::' not in path and not Path(path).is_file():
         raise FileNotFoundError(f'there is no config file {path}')
+    if '::' not in path and Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ValueError(f'{path} is no config (.py, .json, .yaml, .yml), such as configs/mocov3/vit-small.py')
     config = get_config(path) if '::' in path else Config.fromfile(path)
     if args.cfg_options:
         check_options(config, args.cfg_options)

@@ -297,6 +297,12 @@ def test_amp_chooses_what_the_device_can(tiny, monkeypatch, num_gpus, has_bfloat
     assert prepare(tiny, '--amp').optim_wrapper.dtype == dtype
 
 
+def test_a_file_that_is_no_config(tmp_path):
+    (tmp_path / 'epoch_1.pth').touch()
+    with pytest.raises(ValueError, match=r'epoch_1.pth is no config'):
+        prepare(tmp_path / 'epoch_1.pth')
+
+
 def test_a_tool_in_its_own_process(tmp_path):
     """The exit code and the streams as a shell sees them."""
     result = subprocess.run(
