@@ -139,11 +139,14 @@ def prepare_config(path: str, args: argparse.Namespace) -> 'Config':
     from mmengine.hub import get_config
 
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if '::' not in path and not Path(path).is_file():
+    if '::' in path:
+        config = get_config(path)
+    elif not Path(path).is_file():
         raise FileNotFoundError(f'there is no config file {path}')
-    if '::' not in path and Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+    elif Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise ValueError(f'{path} is no config (.py, .json, .yaml, .yml), such as configs/mocov3/vit-small.py')
-    config = get_config(path) if '::' in path else Config.fromfile(path)
+    else:
+        config = Config.fromfile(path)
     if args.cfg_options:
         check_options(config, args.cfg_options)
         config.merge_from_dict(args.cfg_options)
@@ -193,13 +196,10 @@ def build_runner(config: 'Config') -> 'Runner':
 
 def _require_momentum_update(runner: 'Runner') -> None:
     """Without its hook the momentum encoder would keep its first weights, and the loss would not show it."""
-    from mmengine.model import is_model_wrapper
-
     from mocox.engine import MomentumUpdateHook
     from mocox.models.algorithms.base import MomentumContrast
 
-    model = getattr(runner, 'model', None)
-    model = model.module if is_model_wrapper(model) else model
+    model = dist.unwrap(getattr(runner, 'model', None))
     if isinstance(model, MomentumContrast) and not any(isinstance(hook, MomentumUpdateHook) for hook in runner.hooks):
         raise ValueError(
             'custom_hooks has no MomentumUpdateHook, so nothing would move the momentum encoder. A list in a config '

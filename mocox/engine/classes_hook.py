@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mocox import dist
 from mocox.registry import HOOKS
 
 
@@ -45,8 +45,8 @@ class ClassesHook(Hook):
 
 
 def _check(runner: Runner, loader: str, dataset: Any, warn: bool = True) -> None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    outputs, classes = getattr(getattr(model, 'head', None), 'num_classes', None), _count_classes(dataset)
+    head = getattr(dist.unwrap(runner.model), 'head', None)
+    outputs, classes = getattr(head, 'num_classes', None), _count_classes(dataset)
     if outputs is None or classes is None or classes == outputs:
         return
     fix = f'--cfg-options model.head.num_classes={classes}'
