@@ -12,6 +12,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 MIM = ('configs', 'tools', 'model-index.yml')
+OF_DEVELOPERS = ('lab', 'benchmark.py', 'forecast.py', 'fault_injection.py')  # in tools/, not in a wheel
 
 
 class BuildWithMim(build_py):
@@ -34,7 +35,7 @@ class BuildWithMim(build_py):
             except OSError:  # Windows without the right to make links
                 self.warn(f'cannot link {target}: copied, so run the installation again after editing {source.name}')
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '.*'))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '.*', *OF_DEVELOPERS))
         else:
             shutil.copy(source, target)
 

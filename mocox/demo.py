@@ -8,7 +8,6 @@ import json
 import platform
 import shutil
 import time
-from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from mocox import cli
-from mocox.contact_sheet import augmented_views, draw_sheet
+from mocox.configs import shipped_config
 from mocox.evaluation import extract_features, knn_classify
-from mocox.shipped import shipped_config
+from mocox.run.build import build_runner, load_for_test
+from mocox.run.options import prepare_config
 from mocox.version import __version__
+from mocox.visualize.contact_sheet import augmented_views, draw_sheet
 
 PRETRAINING = 'mocov3/vit-tiny_digits.py'
 LINEAR = 'mocov3/vit-tiny_digits_linear.py'
@@ -61,9 +61,9 @@ def run(
     """
     start = time.monotonic()
     torch.set_num_threads(NUM_THREADS)
-    options = [f'randomness.seed={seed}', 'log_level=ERROR']
+    options = {'randomness.seed': seed, 'log_level': 'ERROR'}
     if epochs is not None:
-        options += [f'train_cfg.max_epochs={epochs}']
+        options['train_cfg.max_epochs'] = epochs
 
     _say('1/4  Writing the images')
     write_digits(Path(data_root))
@@ -103,22 +103,21 @@ def write_digits(root: Path) -> None:
             Image.fromarray(levels[index]).save(path)
 
 
-def evaluate(data_root: str, work_dir: str, options: list[str], pretrained: str | None = None) -> tuple[float, float]:
+def evaluate(data_root: str, work_dir: str, options: dict, pretrained: str | None = None) -> tuple[float, float]:
     """Trains and tests a linear classifier on a frozen backbone, and classifies by its nearest neighbours.
 
     Args:
         data_root: The digits.
         work_dir: Of the linear evaluation.
-        options: ``KEY=VALUE`` changes of the config.
+        options: Changes of the config, by key with dots.
         pretrained: A checkpoint; by default the backbone is random.
 
     Returns:
         Accuracy on the test images, by k nearest neighbours and by the classifier, as fractions.
     """
-    arguments = [] if pretrained is None else ['--pretrained', pretrained]
-    runner = _build_runner(LINEAR, data_root, work_dir, options, arguments)
+    runner = _build_runner(LINEAR, data_root, work_dir, options, pretrained)
     runner.train()
-    cli.load_for_test(runner, _checkpoint(runner))
+    load_for_test(runner, _checkpoint(runner))
     linear = runner.test()['accuracy/top1'] / 100
     bank, bank_labels = extract_features(runner.model, runner.train_dataloader)
     features, labels = extract_features(runner.model, runner.test_dataloader)
@@ -126,15 +125,11 @@ def evaluate(data_root: str, work_dir: str, options: list[str], pretrained: str 
     return round(knn, 4), round(linear, 4)
 
 
-def _build_runner(
-    config: str, data_root: str, work_dir: str, options: list[str], arguments: list[str] | None = None
-) -> Runner:
+def _build_runner(config: str, data_root: str, work_dir: str, options: dict, pretrained: str | None = None) -> Runner:
     """What ``tools/train.py`` builds from the same arguments."""
-    parser = cli.make_parser('')
-    cli.add_training_arguments(parser)
-    line = [str(shipped_config(config)), '--data-root', data_root, '--work-dir', work_dir, *(arguments or [])]
-    args: Namespace = parser.parse_args([*line, '--cfg-options', *options])
-    return cli.build_runner(cli.prepare_config(args.config, args))
+    path = str(shipped_config(config))
+    settings = dict(data_root=data_root, work_dir=work_dir, cfg_options=options, pretrained=pretrained)
+    return build_runner(prepare_config(path, **settings))
 
 
 def _checkpoint(runner: Runner) -> str:

@@ -9,8 +9,8 @@ from mmengine import registry as root
 from mmengine.registry import Registry
 
 
-def _child(parent: Registry, location: str = 'mocox.registry') -> Registry:
-    return Registry(parent.name, parent=parent, scope='mocox', locations=[location])
+def _child(parent: Registry, *locations: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope='mocox', locations=list(locations) or ['mocox.registry'])
 
 
 MODELS = _child(root.MODELS, 'mocox.models')
@@ -20,7 +20,7 @@ DATASETS = _child(root.DATASETS, 'mocox.datasets')
 TRANSFORMS = _child(root.TRANSFORMS, 'mocox.datasets')
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'mocox.datasets')
 FUNCTIONS = _child(root.FUNCTIONS, 'mocox.datasets')
-HOOKS = _child(root.HOOKS, 'mocox.engine')
+HOOKS = _child(root.HOOKS, 'mocox.engine', 'mocox.monitors', 'mocox.report.hook')
 LOOPS = _child(root.LOOPS, 'mocox.engine')
 LOG_PROCESSORS = _child(root.LOG_PROCESSORS)
 OPTIMIZERS = _child(root.OPTIMIZERS, 'mocox.engine')

@@ -13,6 +13,8 @@ import torch
 from mmengine.config import Config
 
 from mocox import cli
+from mocox.run.build import _complete_loader, find_resume, place_augmentation
+from mocox.run.options import prepare_config
 from tests.processes import forget_runner
 from tests.tiny_run import ROOT, run_tool, write_run
 
@@ -163,7 +165,8 @@ def test_later_ranks_say_one_line(monkeypatch, capsys):
 def prepare(path, *arguments):
     parser = cli.make_parser('')
     cli.add_training_arguments(parser)
-    return cli.prepare_config(str(path), parser.parse_args([str(path), *map(str, arguments)]))
+    args = vars(parser.parse_args([str(path), *map(str, arguments)]))
+    return prepare_config(args.pop('config'), **args)
 
 
 def test_options_change_the_config(tiny, tmp_path):
@@ -251,7 +254,7 @@ def write_checkpoint(path: Path, epoch: int) -> None:
 
 def resumed(config: str, *arguments: str) -> tuple:
     config = prepare(config, *arguments)
-    cli.find_resume(config)
+    find_resume(config)
     return config.resume, config.load_from
 
 
@@ -341,29 +344,29 @@ def test_a_killed_loader_worker_ends_training_with_the_cure(tmp_path):
 
 def test_the_seed_of_the_run_is_that_of_our_data_sets():
     loader = dict(pin_memory=True, dataset=dict(type='ImageFiles', data_root='x'))
-    cli._complete_loader(loader, 7)
+    _complete_loader(loader, 7)
     assert loader['dataset']['seed'] == 7
     loader = dict(dataset=dict(type='ImageFiles', data_root='x', seed=3))
-    cli._complete_loader(loader, 7)
+    _complete_loader(loader, 7)
     assert loader['dataset']['seed'] == 3  # given, so kept
     loader = dict(dataset=dict(type='mmpretrain.ImageNet'))
-    cli._complete_loader(loader, 7)
+    _complete_loader(loader, 7)
     assert 'seed' not in loader['dataset']
 
 
 def test_what_needs_workers_is_dropped_without_them():
     loader = dict(num_workers=0, persistent_workers=True, prefetch_factor=2, dataset=dict(type='mmpretrain.ImageNet'))
-    cli._complete_loader(loader, None)
+    _complete_loader(loader, None)
     assert loader.keys() == {'num_workers', 'dataset'}
     loader = dict(num_workers=1, persistent_workers=True, dataset=dict(type='mmpretrain.ImageNet'))
-    cli._complete_loader(loader, None)
+    _complete_loader(loader, None)
     assert loader['persistent_workers']
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU to pin memory for')
 def test_no_memory_is_pinned_without_a_gpu():
     loader = dict(pin_memory=True, dataset=dict(type='ImageFiles', data_root='x'))
-    cli._complete_loader(loader, None)
+    _complete_loader(loader, None)
     assert 'pin_memory' not in loader and 'seed' not in loader['dataset']
 
 
@@ -373,7 +376,7 @@ def completed(**changes: dict) -> dict | None:
     config = dict(train_dataloader=loader, data_preprocessor=dict(type='ViewsPreprocessor', views=[dict(flip_prob=1)]))
     for key, change in changes.items():
         config[key] = {**config.get(key, {}), **change}
-    cli.place_augmentation(config)
+    place_augmentation(config)
     return config['train_dataloader']['collate_fn'].get('views')
 
 

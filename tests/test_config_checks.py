@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mocox.config_checks import check_options, check_run
+from mocox.run.checks import check_options, check_run
 
 CONFIG = dict(
     model=dict(backbone=dict(arch=dict(depth=2), patch=8)),

@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mocox.contact_sheet import augmented_views, draw_sheet
+from mocox.visualize.contact_sheet import augmented_views, draw_sheet
 
 VIEW = dict(solarize_prob=1.0)
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from mocox import dist
+from mocox.processes import group
+from mocox.processes.launch import describe_death
 from tests.processes import run_processes
 
 
@@ -58,7 +60,7 @@ def test_one_process_needs_no_group():
     assert torch.equal(dist.exchange_rows(x, torch.tensor([2, 0, 1])), x[[2, 0, 1]])
     assert dist.all_reduce_sum(x) is x
     assert (dist.world_size(), dist.rank(), dist.rank_offset(3)) == (1, 0, 0)
-    dist.start('none')
+    group.start('none')
     assert not torch.distributed.is_initialized()
 
 
@@ -76,12 +78,12 @@ def environment(monkeypatch):
 )
 def test_not_started_by_the_launcher(environment, launcher, missing):
     with pytest.raises(ValueError, match=f'{missing} is not set.*dist_train.sh'):
-        dist.start(launcher)
+        group.start(launcher)
 
 
 def test_unknown_launcher():
     with pytest.raises(ValueError, match="'torchrun'.*none, pytorch, slurm, mpi"):
-        dist.start('torchrun')
+        group.start('torchrun')
 
 
 STARTED_BY = {
@@ -105,7 +107,7 @@ def test_more_processes_than_gpus(environment, monkeypatch, launcher):
     environment(**STARTED_BY[launcher])
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     with pytest.raises(ValueError, match=r'4 processes .* 2 GPU\(s\).*dist_train.sh CONFIG 2'):
-        dist.start(launcher)
+        group.start(launcher)
 
 
 @pytest.mark.parametrize('launcher', STARTED_BY)
@@ -116,7 +118,7 @@ def test_backend_and_device(environment, monkeypatch, launcher, num_gpus, backen
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: num_gpus)
     monkeypatch.setattr(torch.cuda, 'set_device', lambda device: calls.append(device))
     monkeypatch.setattr(dist, '_join', lambda backend, timeout_s: calls.append(backend))
-    dist.start(launcher)
+    group.start(launcher)
     assert calls == ([3, 'nccl'] if num_gpus else ['gloo'])
     assert (os.environ['RANK'], os.environ['LOCAL_RANK'], os.environ['MASTER_PORT']) == ('3', '3', '29500')
     assert os.environ['WORLD_SIZE'] == ('8' if launcher == 'slurm' else '4')
@@ -127,13 +129,13 @@ def test_jobs_of_slurm_on_one_machine_have_ports_of_their_own(environment, monke
     environment(**STARTED_BY['slurm'], SLURM_JOB_ID=7671234, **given)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
     monkeypatch.setattr(dist, '_join', lambda backend, timeout_s: None)
-    dist.start('slurm')
+    group.start('slurm')
     assert os.environ['MASTER_PORT'] == port
 
 
 def test_a_timeout_must_be_a_time(environment):
     with pytest.raises(ValueError, match='timeout=0.* above 0'):
-        dist.start('pytorch', timeout_s=0)
+        group.start('pytorch', timeout_s=0)
 
 
 def test_no_meeting_point(environment, monkeypatch):
@@ -142,18 +144,18 @@ def test_no_meeting_point(environment, monkeypatch):
     with pytest.raises(
         ConnectionError, match=r'rank 1 found no meeting point at 127.0.0.1:9 within 1 s: was the first'
     ):
-        dist.start('pytorch', timeout_s=1)
+        group.start('pytorch', timeout_s=1)
 
 
 def test_only_errors_of_collectives_await_a_verdict():
     wait = '[third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:7'
-    assert dist._is_collective_error(RuntimeError(wait))
-    assert dist._is_collective_error(torch.distributed.DistBackendError('NCCL error in: ...'))
-    assert not dist._is_collective_error(RuntimeError('mat1 and mat2 shapes cannot be multiplied'))
-    assert not dist._is_collective_error(ValueError('gloo'))
+    assert group._is_collective_error(RuntimeError(wait))
+    assert group._is_collective_error(torch.distributed.DistBackendError('NCCL error in: ...'))
+    assert not group._is_collective_error(RuntimeError('mat1 and mat2 shapes cannot be multiplied'))
+    assert not group._is_collective_error(ValueError('gloo'))
     dist.await_verdict(RuntimeError(wait))  # returns at once where there is no run of several processes
 
 
 @pytest.mark.parametrize(('number', 'cause'), [(9, 'SIGKILL: .*out of memory'), (7, 'SIGBUS: .*shm'), (11, 'SIGSEGV$')])
 def test_a_death_by_signal_is_described(number, cause):
-    assert re.search(rf'^rank 3 \(host .*, process 77\) was ended by {cause}', dist.describe_death(3, 77, number))
+    assert re.search(rf'^rank 3 \(host .*, process 77\) was ended by {cause}', describe_death(3, 77, number))

@@ -7,8 +7,8 @@ import torch
 from mmengine.registry import build_from_cfg
 from torch.utils.data import DataLoader, Dataset
 
-from mocox.errors import explain, is_refusal, is_worker_failure
 from mocox.registry import METRICS, MODELS
+from mocox.run.errors import explain, is_refusal, is_worker_failure
 
 
 class Base:

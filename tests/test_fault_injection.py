@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from mocox import fault_injection
-from mocox.fault_injection import CASES, FAULTS, compare, faults_for, format_report
+from lab import fault_injection
+from lab.fault_injection import CASES, FAULTS, compare, faults_for, format_report
 
 
 @pytest.mark.slow

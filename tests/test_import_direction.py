@@ -6,20 +6,19 @@ from pathlib import Path
 import mocox
 
 LAYERS = [
-    'watchdog',
-    'registry version schedules dist compat errors config_checks randomness shipped views',
-    'shards',
-    'models.losses models.gpu_augment models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
+    'registry version schedules compat randomness configs',
+    'dist processes augment',
+    'dtensor',
+    'models.losses models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
     'models.compilation models.fully_shard',
-    'models.chunks models.backbones models.necks models.heads models.fused_augment datasets',
+    'models.chunks models.backbones models.necks models.heads datasets',
     'models.data_preprocessor models.algorithms models',
-    'checkpoint contact_sheet',
-    'evaluation',
-    'visualize',
-    'report',
-    'engine',
-    'cli reference',
-    'demo doctor benchmark fault_injection',
+    'checkpoint',
+    'evaluation engine',
+    'visualize monitors',
+    'report run',
+    'cli doctor reference',
+    'demo',
 ]
 LEVEL = {f'mocox.{name}': level for level, layer in enumerate(LAYERS) for name in layer.split()}
 

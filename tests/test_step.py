@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mocox.engine  # noqa: F401
-from mocox import cli
 from mocox.registry import MODELS
+from mocox.run.build import build_runner
 from tests.processes import run_processes
 from tests.test_engine.test_momentum_hook import Images
 from tests.test_models.test_chunks import resnet_model
@@ -81,7 +81,7 @@ def test_the_counter_counts():
 def test_a_step_of_the_shipped_recipe_reads_the_loss_and_nothing_else(tmp_path):
     cfg = Config.fromfile(write_run(tmp_path))
     cfg.work_dir, cfg.launcher, cfg.log_level = str(tmp_path / 'run'), 'none', 'ERROR'
-    reads = count(cli.build_runner(cfg))
+    reads = count(build_runner(cfg))
     assert len(reads) == 12
     assert all(step == ['aten._local_scalar_dense.default'] for step in reads), reads
 

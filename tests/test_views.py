@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mocox.views import View, blur_radius, check_num_views, sample_parameters
+from mocox.augment.recipe import View, blur_radius, check_num_views, sample_parameters
 
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
 DISTORTING = View(

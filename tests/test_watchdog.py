@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from mocox.watchdog import BETWEEN, EXIT_CODE, STEP, Judge, Report
+from mocox.processes import EXIT_PREEMPTED
+from mocox.processes.watchdog import BETWEEN, STEP, Judge, Report
 from tests.tiny_run import ROOT
 
 TIMEOUT_S = 3.0
@@ -68,24 +69,25 @@ def test_a_failure_is_told_with_its_reason():
 SCENARIOS = """
 import json, os, signal, sys, time
 import torch
-from mocox import cli, dist
+from mocox import cli
+    from mocox.processes import group
 
 def work(scenario, rank, timeout_s):
     if scenario == 'absent':
-        dist.MEETING_S = 2 * timeout_s
+        group.MEETING_S = 2 * timeout_s
         if rank == 1:
             os._exit(0)
-    dist.start('pytorch', timeout_s)
+    group.start('pytorch', timeout_s)
     for i in range(10 if scenario == 'end' else 10**6):
         if i == 10 and rank == 1 and scenario == 'hang':
             time.sleep(1000)
         if i == 10 and rank == 1 and scenario == 'raise':
             raise ValueError('this is why')
-        dist.note_progress(i, in_step=True)
+        group.note_progress(i, in_step=True)
         if i == 10 and rank == 1 and scenario == 'skip':
             time.sleep(1000)
         torch.distributed.all_reduce(torch.ones(1))
-        dist.note_progress(i + 1, in_step=False)
+        group.note_progress(i + 1, in_step=False)
         if i == 10 and scenario in ('kill', 'stop', 'stop0') and rank == (scenario != 'stop0'):
             time.sleep(1.5)  # for a beat
             os.kill(os.getpid(), signal.SIGKILL if scenario == 'kill' else signal.SIGSTOP)
@@ -163,7 +165,7 @@ def outcomes(tmp_path_factory) -> dict:
 )
 def test_the_survivor_ends_in_time_and_names_the_culprit(outcomes, scenario, survivor, message):
     code, seconds, text = outcomes[scenario, survivor]
-    assert code == (1 if scenario == 'raise' else EXIT_CODE)
+    assert code == (1 if scenario == 'raise' else EXIT_PREEMPTED)
     assert seconds < 5 * TIMEOUT_S
     assert re.search(rf'^error: \(rank {survivor}\) .*{message}', text, re.MULTILINE), text
     assert 'Traceback' not in text
@@ -173,7 +175,7 @@ def test_the_survivor_ends_in_time_and_names_the_culprit(outcomes, scenario, sur
 def test_the_culprit_ends_as_well_and_says_why(outcomes):
     for scenario in ('hang', 'skip'):
         code, _, text = outcomes[scenario, 1]
-        assert code == EXIT_CODE
+        assert code == EXIT_PREEMPTED
         assert text.startswith('error: (rank 1) ')
     assert outcomes['raise', 1][0] == 1
     assert outcomes['raise', 1][2] == 'error: (rank 1) this is why\n'

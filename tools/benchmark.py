@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument('--json', metavar='OUT', help='write the result to this file')
     args = vars(parser.parse_args())
 
-    from mocox.benchmark.run import run  # imports torch, which takes a few seconds
+    from lab.benchmark.run import run  # imports torch, which takes a few seconds
 
     run(**args)
 

@@ -11,7 +11,7 @@ fi
 TOOLS=$(dirname "$0")
 CONFIG=$1
 PROCESSES=$2
-PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}" exec python -m mocox.dist \
+PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}" exec python -m mocox.processes \
     --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" --nproc_per_node="$PROCESSES" \
     --max-restarts="${MAX_RESTARTS:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \

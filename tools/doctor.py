@@ -6,6 +6,7 @@ The exit code is 0 if nothing stands in the way (warnings may remain) and 1 with
 import sys
 
 from mocox import cli
+from mocox.run.options import prepare_config
 
 
 def main() -> None:
@@ -15,20 +16,22 @@ def main() -> None:
     parser.add_argument('--num-images', type=int, default=300, help='images to read (default: 300)')
     parser.add_argument('--seconds', type=float, default=5.0, help='to measure for, 0 for not at all (default: 5)')
     parser.add_argument('--json', metavar='OUT', help='write everything here for scripts')
-    args = parser.parse_args()
+    args = vars(parser.parse_args())
+    settings = {name: args.pop(name) for name in ('gpus', 'num_images', 'seconds')}
+    out = args.pop('json')
 
     from mocox.doctor import examine, write_failure  # imports torch, which takes a few seconds
 
     try:
-        diagnosis = examine(cli.prepare_config(args.config, args), args.gpus, args.num_images, args.seconds)
+        diagnosis = examine(prepare_config(args.pop('config'), **args), **settings)
     except cli.USER_ERRORS as error:
-        if args.json:
-            write_failure(args.json, error)
+        if out:
+            write_failure(out, error)
         raise
     print(diagnosis)
-    if args.json:
-        diagnosis.write_json(args.json)
-        print(f'written: {args.json}')
+    if out:
+        diagnosis.write_json(out)
+        print(f'written: {out}')
     sys.exit(diagnosis.exit_code)
 
 

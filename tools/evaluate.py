@@ -6,7 +6,8 @@ val or test with a folder per class, class folders alone (k-NN only), VOC 2007, 
 
 import argparse
 
-from mocox import cli, dist
+from mocox import cli
+from mocox.processes import LAUNCHERS
 
 
 def main() -> None:
@@ -28,12 +29,13 @@ def main() -> None:
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument('--options', nargs='+', action=cli.options_action(), metavar='PROTOCOL.SETTING=VALUE',
                         help='knn.ks=[1,5] linear.epochs=30 fewshot.num_draws=20 svm.num_jobs=8 ...')  # fmt: skip
-    parser.add_argument('--launcher', choices=dist.LAUNCHERS, default='none', help='who started the processes')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who started the processes')
     args = vars(parser.parse_args())
 
     from mocox.evaluation.evaluate import evaluate  # imports torch, which takes a few seconds
+    from mocox.processes import group
 
-    dist.start(args.pop('launcher'))
+    group.start(args.pop('launcher'))
     evaluate(**args)
 
 

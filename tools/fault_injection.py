@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument('--work-dir', default='work_dirs/fault_injection', help='emptied; gets fault_injection.json')
     args = parser.parse_args()
 
-    from mocox import fault_injection  # imports torch, which takes a few seconds
+    from lab import fault_injection  # imports torch, which takes a few seconds
 
     fault_injection.main(args.kills, args.seed, args.work_dir)
 

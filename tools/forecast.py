@@ -20,7 +20,7 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    from mocox.benchmark.forecast import Assumptions, report  # imports torch, which takes a few seconds
+    from lab.benchmark.forecast import Assumptions, report  # imports torch, which takes a few seconds
 
     changed = dict(item.partition('=')[::2] for item in args.assume)
     unknown = set(changed) - set(vars(Assumptions()))

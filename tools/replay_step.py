@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument('--device', default='cpu', help='where to compute (default: cpu)')
     args = parser.parse_args()
 
-    from mocox.engine.monitors import replay_step  # imports torch, which takes a few seconds
+    from mocox.monitors import replay_step  # imports torch, which takes a few seconds
 
     print(replay_step(args.dump, args.device))
 

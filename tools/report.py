@@ -20,18 +20,16 @@ def main() -> None:
     if args.names and len(args.names) != len(args.work_dirs):
         parser.error(f'--names: {len(args.names)} names for {len(args.work_dirs)} work dirs')
 
-    from mocox import report  # imports torch, which takes a few seconds
-
-    names = args.names or report.name_runs(args.work_dirs)
-    runs = [report.read_run(folder, name) for folder, name in zip(args.work_dirs, names)]
-    drawn = report.Pictures()
+    names = args.names or name_runs(args.work_dirs)
+    runs = [read_run(folder, name) for folder, name in zip(args.work_dirs, names)]
+    drawn = Pictures()
     if not args.no_pictures:
         settings = (args.num_images, args.data_root, tuple(args.maps))
-        drawn = report.from_checkpoint(runs[0].config, runs[0].checkpoint, *settings)
+        drawn = from_checkpoint(runs[0].config, runs[0].checkpoint, *settings)
     out = args.out or (str(Path(args.work_dirs[0], 'report.html')) if len(runs) == 1 else 'report.html')
-    size = report.write_report(runs, out, drawn, running=any(run.goes_on for run in runs))
+    size = write_report(runs, out, drawn, running=any(run.goes_on for run in runs))
     for run in runs:
-        verdict = report.judge(run)
+        verdict = judge(run)
         print(f'{run.name}: {verdict.state}. {verdict.message}')
     for note in drawn.notes:
         print(f'note: {note}')

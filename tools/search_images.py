@@ -25,12 +25,16 @@ def main() -> None:
     args = vars(parser.parse_args())
 
     from mocox.evaluation.search import search_images  # imports torch, which takes a few seconds
+    from mocox.visualize.sheets import draw_grid, save_picture
 
-    for query, pairs in zip(args['queries'], search_images(**args)):
+    out, queries = args.pop('out'), args['queries']
+    found = search_images(**args)
+    save_picture(draw_grid(queries, found), out)
+    for query, pairs in zip(queries, found):
         print(query)
         for path, similarity in pairs:
             print(f'  {similarity:.3f}  {path}')
-    print(f'written: {args["out"]}')
+    print(f'written: {out}')
 
 
 if __name__ == '__main__':

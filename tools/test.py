@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 from mocox import cli, dist
+from mocox.run.build import build_runner, load_for_test, require_test_data
+from mocox.run.options import prepare_config
 
 
 def main() -> None:
@@ -11,16 +13,17 @@ def main() -> None:
     parser = cli.make_parser(__doc__)
     parser.add_argument('checkpoint', help='a checkpoint written by tools/train.py')
     parser.add_argument('--out', metavar='FILE', help='also write the metrics to this JSON file')
-    args = parser.parse_args()
+    args = vars(parser.parse_args())
+    path, checkpoint, out = (args.pop(name) for name in ('config', 'checkpoint', 'out'))
 
-    config = cli.prepare_config(args.config, args)
-    cli.require_test_data(config, args.config)
-    runner = cli.build_runner(config)
-    cli.load_for_test(runner, args.checkpoint)
+    config = prepare_config(path, **args)
+    require_test_data(config, path)
+    runner = build_runner(config)
+    load_for_test(runner, checkpoint)
     metrics = runner.test()
-    if args.out and dist.rank() == 0:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.out).write_text(json.dumps(metrics, indent=2) + '\n')
+    if out and dist.rank() == 0:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(metrics, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import argparse
 
 from mocox import cli
+from mocox.run.options import prepare_config
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def _draw(command: str, args: dict) -> str:
 
     if command == 'views':
         settings = {name: args.pop(name) for name in ('out', 'num', 'epoch')}
-        config = cli.prepare_config(args['config'], argparse.Namespace(**args))
+        config = prepare_config(args.pop('config'), **args)
         return f'{visualize.views_sheet(config, **settings)} images and their views'
     if command == 'attention':
         return '{} images, {} heads'.format(*visualize.attention_sheet(**args))

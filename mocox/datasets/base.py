@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from mocox.augment.opencv import augment_image, read_parameters
+from mocox.augment.recipe import View, check_num_views
 from mocox.datasets.decode import decode
-from mocox.datasets.photometric import augment_image, read_parameters
 from mocox.registry import FUNCTIONS, TRANSFORMS
-from mocox.views import View, check_num_views
 
 # Uniform numbers shipped per view. More than today's operations read, so that a new one leaves the crops as they are.
 NUM_DRAWS = 16
@@ -93,8 +93,8 @@ def collate_views(
 
     Args:
         samples: What a dataset gave.
-        views: Recipes of the photometric augmentation, see :class:`mocox.views.View`, if it is to happen here, on the
-            CPU. ``mocox.cli.build_runner`` hands over those of the preprocessor where that is faster.
+        views: Recipes of the photometric augmentation, see :class:`mocox.augment.recipe.View`, if it is to happen here,
+            on the CPU. ``mocox.run.build.build_runner`` hands over those of the preprocessor where that is faster.
         _scope_: Ignored: MMEngine hands over all of a config that was inherited from another package.
 
     Returns:

@@ -40,3 +40,8 @@ def stratified_subset(
         order = np.random.default_rng(np.random.SeedSequence([seed, int(label)])).permutation(len(members))
         chosen.append(members[order[:count]])
     return np.sort(np.concatenate(chosen))
+
+
+def spread(total: int, num: int) -> list[int]:
+    """At most ``num`` indices below ``total``, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, total - 1, min(num, total)).astype(int)).tolist()

@@ -16,8 +16,8 @@ from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, Plan,
 from mocox.doctor.images import Sample, check_images, look_at
 from mocox.doctor.recipe_checks import check_recipe, loss_levels
 from mocox.doctor.speed import Speed, check_speed, free_memory_mb, measure
-from mocox.errors import explain
 from mocox.registry import DATASETS
+from mocox.run.errors import explain
 
 __all__ = ['Diagnosis', 'Finding', 'Plan', 'examine', 'write_failure']
 MARKS = {PROBLEM: '✕', WARNING: '!', NOTE: '·'}

@@ -11,8 +11,8 @@ from PIL import Image
 
 from mocox.datasets import ViewsDataset
 from mocox.datasets.decode import decode
+from mocox.datasets.subset import spread
 from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
-from mocox.visualize.sheets import spread
 
 MANY_UNREADABLE = 0.05
 

@@ -5,11 +5,9 @@ from mocox.engine.classes_hook import ClassesHook
 from mocox.engine.lars import LARS
 from mocox.engine.lr_schedule import WarmupCosineLR
 from mocox.engine.momentum_hook import MomentumUpdateHook
-from mocox.engine.monitors import MonitorHook, StabilityHook
 from mocox.engine.optim_wrapper import AmpOptimWrapper
 from mocox.engine.preemption_hook import PreemptionHook
 from mocox.engine.progress_hook import ProgressHook
-from mocox.engine.report_hook import ReportHook
 from mocox.engine.seed_hook import EpochSeedHook
 from mocox.engine.sharding_hook import ShardingHook
 from mocox.engine.train_loop import EpochBasedTrainLoop
@@ -26,12 +24,9 @@ __all__ = [
     'EpochSeedHook',
     'LocalVisBackend',
     'MomentumUpdateHook',
-    'MonitorHook',
     'PreemptionHook',
     'ProgressHook',
-    'ReportHook',
     'ShardingHook',
-    'StabilityHook',
     'UnreadableImagesHook',
     'WarmupCosineLR',
     'WatchdogHook',

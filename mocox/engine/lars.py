@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from mocox.dtensor import own_parts
 from mocox.registry import OPTIMIZERS
-from mocox.shards import own_parts
 
 
 @OPTIMIZERS.register_module()

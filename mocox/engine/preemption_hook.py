@@ -15,9 +15,9 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mocox import dist
-from mocox.dist import EXIT_PREEMPTED
 from mocox.engine.batches import accumulative_counts
 from mocox.engine.checkpoint_hook import CheckpointHook
+from mocox.processes import EXIT_PREEMPTED, group
 from mocox.registry import HOOKS
 
 SIGNALS = ('SIGTERM', 'SIGUSR1')
@@ -118,7 +118,7 @@ class PreemptionHook(Hook):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
-        dist.note_signal()
+        group.note_signal()
 
     def _is_asked(self, done: int) -> bool:
         """Whether any process has received a signal, as far as all know."""

@@ -3,9 +3,9 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mocox.dtensor import shard_optimizer_state
 from mocox.models import FullyShard
 from mocox.registry import HOOKS
-from mocox.shards import shard_optimizer_state
 
 
 @HOOKS.register_module()

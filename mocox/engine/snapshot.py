@@ -12,9 +12,9 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mocox import dist
+from mocox.dtensor import gather_shards
 from mocox.engine.batches import describe_batches, describe_images
 from mocox.randomness import generator_states
-from mocox.shards import gather_shards
 from mocox.version import __version__
 
 RUN_KEY = 'run'  # in the message hub, which a continued run takes over

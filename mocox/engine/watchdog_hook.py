@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mocox import dist
+from mocox.processes import group
 from mocox.registry import HOOKS
 
 
@@ -20,10 +20,10 @@ class WatchdogHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """The batch is there."""
-        dist.note_progress(runner.iter, in_step=True)
+        group.note_progress(runner.iter, in_step=True)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """The step has been computed and logged."""
-        dist.note_progress(runner.iter + 1, in_step=False)
+        group.note_progress(runner.iter + 1, in_step=False)

@@ -3,25 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
-from mocox.contact_sheet import draw_sheet
 from mocox.datasets import ImageFiles
 from mocox.evaluation.encoder import load_encoder
 from mocox.evaluation.evaluate import FeatureStore
-from mocox.evaluation.inference import FeatureExtractor, to_pixels
+from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
-
-MAX_TILE_PX = 128
 
 
 def search_images(
     queries: Sequence[str | Path],
     folder: str,
     checkpoint: str | Path,
-    out: str | Path | None = None,
     num_results: int = 8,
     cache_dir: str | Path = 'work_dirs/features',
     batch_size: int = 128,
@@ -35,7 +29,6 @@ def search_images(
         queries: Image files.
         folder: Searched with all its subfolders.
         checkpoint: Any file that :func:`mocox.checkpoint.read` recognises.
-        out: Where to write a picture with a row for each query.
         num_results: Images per query.
         cache_dir: Where the features of the folder are kept.
         batch_size: Images per forward pass.
@@ -68,20 +61,4 @@ def search_images(
         own = Path(query).resolve()
         pairs = [(dataset.path(row), value) for row, value in zip(places, values)]
         found.append([pair for pair in pairs if Path(pair[0]).resolve() != own][:num_results])
-    if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        draw_grid(queries, found).save(out)
     return found
-
-
-def draw_grid(queries: Sequence[str | Path], found: Sequence[Sequence[tuple[str, float]]]) -> Image.Image:
-    """One row per query: the query, then what was found; a single row has the similarities as titles."""
-    rows = [[_tile(query), *(_tile(path) for path, _ in pairs)] for query, pairs in zip(queries, found)]
-    titles = [f'{value:.3f}' if len(found) == 1 else str(rank) for rank, (_, value) in enumerate(found[0], start=1)]
-    return draw_sheet(rows, ['query', *titles])
-
-
-def _tile(path: str | Path) -> np.ndarray:
-    image = Image.fromarray(to_pixels(path))
-    image.thumbnail((MAX_TILE_PX, MAX_TILE_PX))
-    return np.asarray(image)

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch.nn.functional import one_hot
 
-from mocox.models.fused_augment import fuse
-from mocox.models.gpu_augment import augment
+from mocox.augment.batched import augment
+from mocox.augment.fused import fuse
+from mocox.augment.recipe import View, check_num_views, sample_parameters
 from mocox.randomness import global_seed
 from mocox.registry import MODELS
-from mocox.views import View, check_num_views, sample_parameters
 
 
 @MODELS.register_module()
@@ -30,11 +30,11 @@ class ViewsPreprocessor(BaseDataPreprocessor):
     Args:
         mean: Per channel (RGB), 0 to 255.
         std: Per channel (RGB), 0 to 255.
-        views: One dictionary per view, see :class:`mocox.views.View`.
+        views: One dictionary per view, see :class:`mocox.augment.recipe.View`.
         non_blocking: Whether the copy to a GPU may overlap with its work.
         photometric: Where the views are augmented: ``'workers'`` (image by image, by the processes that load the data),
             ``'device'`` (here, in batches) or ``'auto'``: by the workers if the model is on the CPU and there are any.
-            Carried out by ``mocox.cli.build_runner``; with MMEngine's ``Runner`` alone it happens here.
+            Carried out by ``mocox.run.build.build_runner``; with MMEngine's ``Runner`` alone it happens here.
         fused: Whether the batched operations are compiled to few kernels, which takes tens of seconds at the start.
             ``'auto'``: on a GPU, for views with colour jitter or blur, and if compiling fails there, a warning.
     """
@@ -115,7 +115,7 @@ class LabelledPreprocessor(ViewsPreprocessor):
     Args:
         mean: Per channel (RGB), 0 to 255.
         std: Per channel (RGB), 0 to 255.
-        views: One dictionary, see :class:`mocox.views.View`.
+        views: One dictionary, see :class:`mocox.augment.recipe.View`.
         non_blocking: Whether the copy to a GPU may overlap with its work.
         num_classes: Needed by ``batch_augments`` only.
         batch_augments: Arguments of mmpretrain's ``RandomBatchAugment`` (mixup, cutmix). Its ``ImageClassifier`` passes

@@ -8,8 +8,8 @@ import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
 
+from mocox.dtensor import local_part
 from mocox.registry import MODEL_WRAPPERS
-from mocox.shards import local_part
 
 DTYPES = {None: None, 'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 

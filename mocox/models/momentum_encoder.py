@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from mocox.shards import own_parts
+from mocox.dtensor import own_parts
 
 
 class MomentumEncoder(nn.Module):

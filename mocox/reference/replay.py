@@ -16,6 +16,7 @@ from torch import Tensor, multiprocessing
 import mocox.engine  # noqa: F401  registers what the config names
 from mocox import dist
 from mocox.engine.batches import accumulative_counts
+from mocox.processes import group
 from mocox.reference.case import DTYPES, Case
 from mocox.reference.methods import METHODS, Pretraining, build_config
 from mocox.registry import MODELS
@@ -106,7 +107,7 @@ def _train_rank(rank: int, world_size: int, port: int, config: Config, case: Cas
         MASTER_ADDR='127.0.0.1',
         MASTER_PORT=str(port),
     )
-    dist.start('pytorch')
+    group.start('pytorch')
     result = _train(config, case)
     if rank == 0:
         torch.save(vars(result), out)

@@ -16,14 +16,15 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import nn
 
-from mocox.contact_sheet import augmented_views, views_of
 from mocox.datasets import ViewsDataset
+from mocox.datasets.subset import spread
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
 from mocox.registry import DATASETS
 from mocox.visualize.attention import overlay
+from mocox.visualize.contact_sheet import augmented_views, views_of
 from mocox.visualize.embedding import embed
-from mocox.visualize.sheets import attention_of, classes_of, spread
+from mocox.visualize.sheets import attention_of, classes_of
 
 TILE_PX = 112
 MAP_PX = 400  # side of a map's viewBox

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-from mocox.shipped import config_folder
+from mocox.configs import config_folder
 
 
 @dataclass

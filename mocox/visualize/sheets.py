@@ -6,28 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from mocox.checkpoint.files import write_atomically
-from mocox.contact_sheet import augmented_views, draw_sheet
 from mocox.datasets import ImageFiles, collate_views
+from mocox.datasets.subset import spread
 from mocox.evaluation.inference import FeatureExtractor, to_pixels
-from mocox.evaluation.search import draw_grid, search_images
+from mocox.evaluation.search import search_images
 from mocox.registry import TRANSFORMS
 from mocox.visualize.attention import attention_maps, overlay
+from mocox.visualize.contact_sheet import augmented_views, draw_sheet
 from mocox.visualize.embedding import embed
 
 # Okabe and Ito's colours, which colour-blind people tell apart; after eight of them the shape changes.
 COLORS = ('#0072B2', '#E69F00', '#009E73', '#D55E00', '#CC79A7', '#56B4E9', '#999999', '#000000')
 SHAPES = ('o', '^', 's', 'D')
 MAX_CLASSES = len(COLORS) * len(SHAPES)
+MAX_TILE_PX = 128
 MIN_SIDE_PX = 160  # small images are magnified before attention is laid over them
 
 
 def views_sheet(config: dict[str, Any], out: str | Path, num: int = 12, epoch: int = 0) -> int:
     """Writes images beside their augmented views; returns how many."""
     rows = augmented_views(config, num, epoch)
-    _save(draw_sheet(rows), out)
+    save_picture(draw_sheet(rows), out)
     return len(rows)
 
 
@@ -55,7 +58,7 @@ def attention_sheet(
     crops, maps = attention_of(extractor, pixels)
     rows = [attention_row(crop, heads) for crop, heads in zip(crops, maps, strict=True)]
     titles = ['image', 'mean', *(f'head {i}' for i in range(1, maps.shape[1] + 1))]
-    _save(draw_sheet(rows, titles), out)
+    save_picture(draw_sheet(rows, titles), out)
     return len(rows), maps.shape[1]
 
 
@@ -96,9 +99,22 @@ def neighbours_sheet(
         settings: Those of :func:`search_images`.
     """
     queries = queries or pick_images([folder], num)
-    found = search_images(queries, folder, checkpoint, None, num_results, **settings)
-    _save(draw_grid(queries, found), out)
+    found = search_images(queries, folder, checkpoint, num_results, **settings)
+    save_picture(draw_grid(queries, found), out)
     return found
+
+
+def draw_grid(queries: Sequence[str | Path], found: Sequence[Sequence[tuple[str, float]]]) -> Image.Image:
+    """One row per query: the query, then what was found; a single row has the similarities as titles."""
+    rows = [[_tile(query), *(_tile(path) for path, _ in pairs)] for query, pairs in zip(queries, found)]
+    titles = [f'{value:.3f}' if len(found) == 1 else str(rank) for rank, (_, value) in enumerate(found[0], start=1)]
+    return draw_sheet(rows, ['query', *titles])
+
+
+def _tile(path: str | Path) -> np.ndarray:
+    image = Image.fromarray(to_pixels(path))
+    image.thumbnail((MAX_TILE_PX, MAX_TILE_PX))
+    return np.asarray(image)
 
 
 def embedding_map(
@@ -146,11 +162,6 @@ def pick_images(places: Sequence[str | Path], num: int) -> list[str]:
     return found
 
 
-def spread(total: int, num: int) -> list[int]:
-    """At most ``num`` indices below ``total``, evenly spread, the first and the last among them."""
-    return np.unique(np.linspace(0, total - 1, min(num, total)).astype(int)).tolist()
-
-
 def classes_of(paths: Sequence[str], folder: str | Path) -> list[str] | None:
     """The class of each image, which is the first folder on its path; None where that tells nothing.
 
@@ -180,5 +191,6 @@ def _draw_map(points: np.ndarray, classes: list[str] | None, method: str) -> Any
     return figure
 
 
-def _save(image: Any, out: str | Path) -> None:
+def save_picture(image: Image.Image, out: str | Path) -> None:
+    """Writes a PNG file, all of it or nothing."""
     write_atomically(out, lambda path: image.save(path, format='PNG'))

@@ -1,6 +1,6 @@
 import pytest
 
-from mocox.benchmark import limits
+from lab.benchmark import limits
 
 
 @pytest.fixture(autouse=True)

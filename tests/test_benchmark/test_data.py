@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mocox.benchmark import data, photos, pipelines
-from mocox.benchmark.mmpretrain_peer import adjust_hue
-from mocox.benchmark.ours import read_config
-from mocox.benchmark.run import run
+from lab.benchmark import data, photos, pipelines
+from lab.benchmark.mmpretrain_peer import adjust_hue
+from lab.benchmark.mocox_contender import read_config
+from lab.benchmark.run import run
 from tests.test_benchmark.tiny import VIT
 
 

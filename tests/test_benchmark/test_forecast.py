@@ -2,7 +2,7 @@
 
 import pytest
 
-from mocox.benchmark.forecast import Assumptions, Size, count, forecast
+from lab.benchmark.forecast import Assumptions, Size, count, forecast
 from tests.test_configs.shipped import ROOT
 
 EASY = Assumptions(

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mocox.benchmark import limits
-from mocox.benchmark.ours import Ours, read_config
+from lab.benchmark import limits
+from lab.benchmark.mocox_contender import Ours, read_config
 from tests.test_benchmark.tiny import RESNET, TINY_VIT, VIT
 
 

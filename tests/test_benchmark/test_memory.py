@@ -3,12 +3,12 @@ import json
 import pytest
 import torch
 
-from mocox.benchmark import memory, memory_model
-from mocox.benchmark.contender import random_views
-from mocox.benchmark.live_memory import LiveMemory, peak_bytes
-from mocox.benchmark.ours import Ours, read_config
-from mocox.benchmark.run import run
-from mocox.benchmark.step import Setting
+from lab.benchmark import memory, memory_model
+from lab.benchmark.contender import random_views
+from lab.benchmark.live_memory import LiveMemory, peak_bytes
+from lab.benchmark.mocox_contender import Ours, read_config
+from lab.benchmark.run import run
+from lab.benchmark.step import Setting
 from mocox.registry import MODELS
 from tests.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
 

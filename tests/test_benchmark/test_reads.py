@@ -1,6 +1,6 @@
 import torch
 
-from mocox.benchmark.reads import scalar_reads
+from lab.benchmark.host_syncs import scalar_reads
 
 
 def test_every_way_to_read_a_number_counts():

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from mocox.benchmark.rounds import Timings, interleave
+from lab.benchmark.timing import Timings, interleave
 
 
 def test_rounds_are_interleaved_and_the_first_is_dropped():

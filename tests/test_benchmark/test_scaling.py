@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from mocox.benchmark import scaling
-from mocox.benchmark.run import run
+from lab.benchmark import scaling
+from lab.benchmark.run import run
 from tests.test_benchmark.tiny import TINY_VIT, VIT
 
 

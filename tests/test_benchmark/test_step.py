@@ -4,10 +4,10 @@ import math
 import pytest
 import torch
 
-from mocox.benchmark import mmpretrain_peer, step
-from mocox.benchmark.contender import random_views
-from mocox.benchmark.ours import read_config
-from mocox.benchmark.run import run
+from lab.benchmark import mmpretrain_peer, step
+from lab.benchmark.contender import random_views
+from lab.benchmark.mocox_contender import read_config
+from lab.benchmark.run import run
 from tests.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
 from tests.tiny_run import run_tool
 

@@ -10,9 +10,9 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from mocox.augment.batched import augment
+from mocox.augment.recipe import View, sample_parameters
 from mocox.datasets import EpochSampler, ImageFiles, collate_views
-from mocox.models.gpu_augment import augment
-from mocox.views import View, sample_parameters
 
 CROPS = dict(type='RandomResizedCrops', size=8)
 

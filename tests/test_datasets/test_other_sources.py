@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mocox.cli import build_runner
 from mocox.datasets import write_lmdb
+from mocox.run.build import build_runner
 from tests.processes import forget_runner
 from tests.tiny_run import write_run
 

@@ -9,9 +9,9 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 from torchvision.transforms import functional as tvf
 
-from mocox.datasets.photometric import augment_image, blur, jitter_colors, read_parameters
-from mocox.models.gpu_augment import augment
-from mocox.views import JITTERS, OPERATIONS, View, sample_parameters
+from mocox.augment.batched import augment
+from mocox.augment.opencv import augment_image, blur, jitter_colors, read_parameters
+from mocox.augment.recipe import JITTERS, OPERATIONS, View, sample_parameters
 from tests.photographs import crops, draws
 
 NUM, SIZE = 48, 96

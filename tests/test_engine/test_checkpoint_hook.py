@@ -9,11 +9,11 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mocox import cli
+from lab.fault_injection import CASES, build_config, write_images
 from mocox.checkpoint import durable
 from mocox.engine import CheckpointHook
 from mocox.engine.snapshot import HostCopy
-from mocox.fault_injection import CASES, build_config, write_images
+from mocox.run.build import build_runner
 from tests.processes import forget_runner
 
 _, RESNET, _ = CASES.values()
@@ -31,7 +31,7 @@ def train(images: Path, work_dir: Path, *hooks: Hook, **checkpoint) -> None:
     options = {'default_hooks.checkpoint': dict(type='CheckpointHook', **checkpoint), 'train_cfg.max_epochs': 2}
     config = build_config(RESNET, images, work_dir, **options)
     config.default_hooks.checkpoint = options['default_hooks.checkpoint']
-    runner = cli.build_runner(config)
+    runner = build_runner(config)
     for hook in hooks:
         runner.register_hook(hook)
     try:

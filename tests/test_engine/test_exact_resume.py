@@ -10,12 +10,12 @@ import torch
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader, IterableDataset
 
-from mocox import cli
+from lab.fault_injection import CASES, Case, build_config, compare, write_images
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.samplers import skip_batches
 from mocox.engine.batches import describe_images
 from mocox.engine.checkpoint_hook import changes, refuse_other_batches
-from mocox.fault_injection import CASES, Case, build_config, compare, write_images
+from mocox.run.build import build_runner
 from tests.processes import forget_runner, run_processes
 
 VIT, RESNET, TWO_PROCESSES = CASES.values()
@@ -37,7 +37,7 @@ def train(case: Case, images: Path, work_dir: Path, start: Path | None = None, *
     config = build_config(case, images, work_dir, **options)
     if start:
         config.resume, config.load_from = True, str(start)
-    cli.build_runner(config).train()
+    build_runner(config).train()
     forget_runner()
     return read(max(checkpoints(work_dir), key=lambda path: int(path.stem.rpartition('_')[2])))
 
@@ -128,7 +128,7 @@ class Seen(Hook):
 def test_hooks_see_the_numbers_of_whole_epochs(images, straight, tmp_path, place, rest):
     config = build_config(RESNET, images, tmp_path, **every(2))
     config.resume, config.load_from = True, str(straight / f'iter_{place}.pth')
-    runner, seen = cli.build_runner(config), Seen()
+    runner, seen = build_runner(config), Seen()
     runner.register_hook(seen)
     runner.train()
     forget_runner()
@@ -209,7 +209,7 @@ def test_other_images_and_settings_are_told(images, straight, tmp_path, capfd):
 
 def test_the_same_images_are_known_by_their_names(images, straight, tmp_path):
     config = build_config(RESNET, images, tmp_path)
-    runner = cli.build_runner(config)
+    runner = build_runner(config)
     runner.train_loop  # noqa: B018  MMEngine builds it when it is asked for
     saved = read(straight / 'iter_10.pth')['exact_resume']['images']
     assert describe_images(runner) == saved and saved['count'] == 56

@@ -11,10 +11,10 @@ import torch
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
-from mocox import cli
-from mocox.dist import EXIT_PREEMPTED
+from lab.fault_injection import CASES, build_config, compare, write_images
 from mocox.engine.preemption_hook import PreemptionHook, workers_shielded
-from mocox.fault_injection import CASES, build_config, compare, write_images
+from mocox.processes import EXIT_PREEMPTED
+from mocox.run.build import build_runner
 from tests.processes import forget_runner
 
 VIT, RESNET, _ = CASES.values()
@@ -39,7 +39,7 @@ class SendSignal(Hook):
 
 def train(images: Path, work_dir: Path, hook: Hook | None = None, **options) -> None:
     """As ``tools/train.py --resume auto`` does."""
-    runner = cli.build_runner(build_config(VIT, images, work_dir, **ALONE, **options))
+    runner = build_runner(build_config(VIT, images, work_dir, **ALONE, **options))
     if hook:
         runner.register_hook(hook)
     try:

@@ -7,9 +7,9 @@ import time
 import pytest
 import torch
 
-from mocox.engine import ReportHook
-from mocox.report import from_model
 from mocox.report import page as report_page
+from mocox.report.hook import ReportHook
+from mocox.report.pictures import from_model
 from tests.processes import forget_runner
 from tests.tiny_run import run_tool, write_run
 
@@ -48,9 +48,9 @@ def test_a_run_ends_with_a_page_that_shows_everything(folder):
 def test_a_page_is_written_while_training_goes_on(folder, monkeypatch):
     written = []
     real = report_page.write_report
-    monkeypatch.setattr('mocox.report.write_report', lambda *a, **k: (written.append(a[3]), real(*a, **k)))
+    monkeypatch.setattr('mocox.report.page.write_report', lambda *a, **k: (written.append(a[3]), real(*a, **k)))
     clock = iter(range(0, 10**6, 30))  # every look at the clock is 30 s later
-    monkeypatch.setattr('mocox.engine.report_hook.time', type('Clock', (), dict(monotonic=lambda: next(clock))))
+    monkeypatch.setattr('mocox.report.hook.time', type('Clock', (), dict(monotonic=lambda: next(clock))))
     work_dir = train(folder, 'often', f'{PART}.minutes=2', f'{PART}.num_images=0')
     # 12 steps, 30 s each, one more after a page: at 30 s, then when 2 minutes have passed, and after the last step.
     assert written[:-1] and set(written[:-1]) == {True} and written[-1] is False
@@ -63,7 +63,7 @@ def test_a_page_that_cannot_be_written_does_not_end_the_run(folder, monkeypatch)
     def fail(*arguments, **settings):
         raise RuntimeError('no space left')
 
-    monkeypatch.setattr('mocox.report.write_report', fail)
+    monkeypatch.setattr('mocox.report.page.write_report', fail)
     work_dir = train(folder, 'failing', f'{PART}.minutes=1e-9', f'{PART}.num_images=0')
     assert (work_dir / 'epoch_4.pth').is_file()
     log = next(work_dir.glob('*/*.log')).read_text()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mocox.cli import build_runner
 from mocox.engine import UnreadableImagesHook
+from mocox.run.build import build_runner
 from tests.processes import forget_runner, run_processes
 from tests.tiny_run import write_run
 

@@ -11,6 +11,7 @@ from torch import nn
 
 import mocox
 from mocox.evaluation.search import search_images
+from mocox.visualize.sheets import draw_grid, save_picture
 from tests.test_checkpoint.conftest import VIT, official_file, pretraining_model
 from tests.test_evaluation.images import write_images
 from tests.tiny_run import run_tool
@@ -130,7 +131,8 @@ def test_search_finds_the_nearest_by_cosine_but_not_the_query(folder, paths):
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     settings = dict(heads=4, cache_dir=folder / 'cache', num_results=3)
     images, file = str(folder / 'images'), folder / 'official.pth.tar'
-    found = search_images(paths[:2], images, file, folder / 'grid.png', **settings)
+    found = search_images(paths[:2], images, file, **settings)
+    save_picture(draw_grid(paths[:2], found), folder / 'grid.png')
     for query, pairs in enumerate(found):
         similarities = unit @ unit[query]
         expected = [i for i in np.argsort(-similarities) if i != query][:3]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 
 from mocox import cli
+from mocox.run.options import prepare_config
 from tests.test_fuzz.cases import fuzz
 from tests.tiny_run import write_run
 
@@ -33,8 +34,8 @@ def test_any_text(path, options):
     """A config, one of the errors that ``run_tool`` explains, or argparse's refusal."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            args = cli.make_parser('').parse_args([path, '--cfg-options', *options])
-        config = cli.prepare_config(path, args)
+            args = vars(cli.make_parser('').parse_args([path, '--cfg-options', *options]))
+        config = prepare_config(args.pop('config'), **args)
     except (SystemExit, *cli.USER_ERRORS):
         return
     assert isinstance(config, Config)

@@ -5,12 +5,12 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mocox.augment.batched import augment
+from mocox.augment.recipe import NUM_DRAWS_USED, View, sample_parameters
 from mocox.datasets import NUM_DRAWS
 from mocox.models import fused_augment
 from mocox.models.data_preprocessor import LabelledPreprocessor, ViewsPreprocessor
-from mocox.models.gpu_augment import augment
 from mocox.registry import MODELS
-from mocox.views import NUM_DRAWS_USED, View, sample_parameters
 
 MEAN, STD = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]
 VIEWS = [dict(flip_prob=0.5, grayscale_prob=0.5), dict(solarize_prob=1.0)]

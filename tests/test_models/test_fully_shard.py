@@ -10,10 +10,10 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from mocox import dist
+from mocox.dtensor import gather_shards, own_parts, shard_optimizer_state
 from mocox.engine import LARS, AmpOptimWrapper
 from mocox.models.fully_shard import FullyShard, blocks
 from mocox.registry import MODEL_WRAPPERS, MODELS
-from mocox.shards import gather_shards, own_parts, shard_optimizer_state
 from tests.processes import run_processes
 
 VIT = dict(

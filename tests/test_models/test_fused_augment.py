@@ -8,9 +8,9 @@ from mmengine.config import Config
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mocox.models.fused_augment import augment_fused, fuse, pack_parameters, plan_of
-from mocox.models.gpu_augment import augment
-from mocox.views import JITTERS, OPERATIONS, View, sample_parameters
+from mocox.augment.batched import augment
+from mocox.augment.fused import augment_fused, fuse, pack_parameters, plan_of
+from mocox.augment.recipe import JITTERS, OPERATIONS, View, sample_parameters
 from tests.photographs import crops, draws
 
 NUM, SIZE = 48, 40

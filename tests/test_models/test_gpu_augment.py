@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms import functional as tvf
 
+from mocox.augment.batched import augment, color_jitter
+from mocox.augment.recipe import JITTERS, OPERATIONS, View, sample_parameters
 from mocox.models import gpu_augment
-from mocox.models.gpu_augment import augment, color_jitter
-from mocox.views import JITTERS, OPERATIONS, View, sample_parameters
 
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
 # torchvision's luma weights are rounded to four digits (0.2989), ours are Pillow's (0.299): up to 0.026 levels apart.

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mocox.report import Pictures, read_run, render, write_report
-from mocox.report.pictures import tile
+from mocox.report.page import render, write_report
+from mocox.report.pictures import Pictures, tile
+from mocox.report.runs import read_run
 from tests.browser import CHROMIUM, open_browser
 from tests.test_report.work_dirs import LAYERS, STAMP, write_work_dir
 

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from mocox.report import Pictures, render
+from mocox.report.page import render
+from mocox.report.pictures import Pictures
 from mocox.report.runs import loss_levels, name_runs, read_json_lines, read_run
 from tests.test_report.work_dirs import CHANCE, FLOOR, STAMP, write_work_dir
 

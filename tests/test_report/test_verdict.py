@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from mocox.report import Pictures, render
+from mocox.report.page import render
+from mocox.report.pictures import Pictures
 from mocox.report.runs import Run, Series
 from mocox.report.verdict import format_value, judge, tone_of
 

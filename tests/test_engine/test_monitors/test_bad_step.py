@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mocox.engine.monitors.bad_step import replay_step
+from mocox.monitors.bad_step import replay_step
 from mocox.registry import MODELS
 from tests.test_engine.test_monitors.tiny import PREPROCESSOR, Spoil, events, train
 from tests.test_models.test_mocov3 import VIT, config

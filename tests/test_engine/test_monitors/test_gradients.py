@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from mocox.engine.monitors.gradients import LayerNorms, SpikeDetector, layer_name
+from mocox.monitors.gradients import LayerNorms, SpikeDetector, layer_name
 from mocox.registry import MODELS
 from tests.test_models.test_mocov3 import VIT, config
 

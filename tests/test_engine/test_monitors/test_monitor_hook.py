@@ -12,9 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from mocox.datasets import ImageFiles, collate_views
-from mocox.engine import MonitorHook
-from mocox.engine.monitors.events import write_event
 from mocox.evaluation import extract_features, knn_classify
+from mocox.monitors import MonitorHook
+from mocox.monitors.events import write_event
 from mocox.schedules import in_batch_chance_level, in_batch_floor
 from tests.test_engine.test_monitors.tiny import PREPROCESSOR, Patterns, events, model, scalars, train
 from tests.test_engine.test_progress_hook import Model, run

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mocox.engine.monitors.signals import (
+from mocox.monitors.signals import (
     FeatureBank,
     contrast_signals,
     effective_rank,

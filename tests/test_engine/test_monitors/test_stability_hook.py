@@ -8,10 +8,10 @@ import torch
 from mmengine.hooks import Hook
 
 from mocox import dist
+from mocox.dtensor import own_parts
 from mocox.engine import CheckpointHook
 from mocox.engine.lars import LARS
-from mocox.engine.monitors.stability_hook import StabilityHook, takes_flag
-from mocox.shards import own_parts
+from mocox.monitors.stability_hook import StabilityHook, takes_flag
 from tests.processes import run_processes
 from tests.test_engine.test_monitors.tiny import (
     PREPROCESSOR,

@@ -5,7 +5,7 @@ from math import inf, nan
 
 import pytest
 
-from mocox.engine.monitors.states import (
+from mocox.monitors.states import (
     AT_CHANCE,
     COLLAPSED,
     DIVERGING,

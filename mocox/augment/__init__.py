@@ -1,0 +1,1 @@
+"""Photometric augmentation: one recipe, and its executors (tensor batches, one fused function, OpenCV)."""

@@ -1,0 +1,172 @@
+"""The photometric half of MoCo's augmentations, in batches, with parameters of its own for every sample.
+
+Images are float tensors (B, 3, H, W) in RGB from 0 to 255. Nothing here draws a random number: :func:`augment` applies
+the parameters that :func:`mocox.augment.recipe.sample_parameters` read from a sample's uniform numbers, on the CPU.
+Since it is known there which samples need which operation, each runs on those only, and the device never has to report
+back.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor
+
+from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, Parameters, View, blur_radius
+
+
+def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
+    """Applies the operations of a view in its order.
+
+    Args:
+        images: (B, 3, H, W) float, 0 to 255; may be overwritten.
+
+    Returns:
+        (B, 3, H, W), 0 to 255.
+    """
+    p = parameters
+    blur = partial(gaussian_blur, radius=blur_radius(view))
+    invert = partial(solarize, threshold=view.solarize_threshold)
+    operations = dict(
+        color_jitter=lambda x: color_jitter(x, p.jitter, p.factors, p.jitter_order),
+        grayscale=lambda x: _apply(to_grayscale, x, p.grayscale),
+        blur=lambda x: _apply(blur, x, p.blur, p.sigma),
+        solarize=lambda x: _apply(invert, x, p.solarize),
+        flip=lambda x: _apply(horizontal_flip, x, p.flip),
+    )
+    for name in view.order:
+        images = operations[name](images)
+    return images
+
+
+def color_jitter(images: Tensor, chosen: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    """Brightness, contrast, saturation and hue in an order of its own for every sample, clamped after each.
+
+    The first three are blends of the image with something gray, so one pass does them for the whole batch; the samples
+    whose turn is hue are taken out.
+
+    Args:
+        chosen: (B,) bool, CPU: which samples take part.
+        factors: (B, 4), CPU: factors of brightness, contrast, saturation; shift of hue in turns.
+        order: (B, 4) long, CPU: the operation (0 to 3) at each position.
+    """
+    if not chosen.any():
+        return images
+    for position in range(len(JITTERS)):
+        operation = order[:, position]
+        factor = factors.gather(1, operation[:, None])[:, 0]
+        images = _blend_with_gray(images, torch.where(chosen, operation, 3), factor)
+        images = _apply(adjust_hue, images, chosen & (operation == 3) & (factor != 0), factor)
+    return images
+
+
+def _blend_with_gray(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
+    """Brightness (0: with black), contrast (1: with the mean luma), saturation (2: with the luma), or nothing (3).
+
+    Both arguments (B,), CPU.
+    """
+    factor = torch.where(operation < 3, factor, 1)
+    if (factor == 1).all():
+        return images
+    weights = torch.stack([factor, (operation == 1).to(factor), (operation == 2).to(factor)]).to(images.dtype)
+    factor, is_contrast, is_saturation = to_device(weights, images)[..., None, None, None]
+    gray = luma(images)  # (B, 1, H, W)
+    target = gray * is_saturation + gray.mean(dim=(1, 2, 3), keepdim=True) * is_contrast
+    return torch.lerp(target, images, factor).clamp_(0, MAX_LEVEL)  # exactly the image where the factor is 1
+
+
+def luma(images: Tensor) -> Tensor:
+    """Brightness as the eye sees it, (B, 1, H, W)."""
+    red, green, blue = images.split(1, dim=1)
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+
+
+def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Turns the hue in HSV, which keeps the largest channel (value) and the smallest (value minus chroma).
+
+    Args:
+        shift: (B,) in turns of the colour circle, 0 keeps the image.
+    """
+    value, chroma, hue = _to_hue(images)
+    sector = 6 * shift[:, None] + torch.tensor([5, 3, 1])  # (B, 3): what each channel adds to the hue
+    sector = to_device(sector.to(images.dtype), images)[..., None, None]
+    distance = (hue + sector).remainder_(6)  # (B, 3, H, W), in sixths of the circle
+    distance = torch.minimum(distance, 4 - distance).clamp_(0, 1)
+    return torch.addcmul(value, chroma, distance, value=-1).clamp_(0, MAX_LEVEL)
+
+
+def _to_hue(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Value, chroma (both in levels) and hue (in sixths of the circle), each (B, 1, H, W)."""
+    red, green, blue = images.split(1, dim=1)
+    value = images.amax(dim=1, keepdim=True)
+    chroma = value - images.amin(dim=1, keepdim=True)
+    scale = torch.where(chroma > 0, chroma, 1)  # gray pixels have no hue, and need none
+    hue = torch.where(
+        value == red,
+        (green - blue) / scale,
+        torch.where(value == green, (blue - red) / scale + 2, (red - green) / scale + 4),
+    )
+    return value, chroma, hue
+
+
+def to_grayscale(images: Tensor) -> Tensor:
+    """Replaces the three channels by their luma."""
+    return luma(images).expand_as(images)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """A true Gaussian with a width of its own for every sample, cut at ``radius`` pixels.
+
+    The border is replicated, as in Pillow. Written as one matrix product per axis, which both a CPU and a GPU do at
+    full speed; convolutions with a kernel per sample run at a fraction of it.
+
+    Args:
+        sigma: (B,) in pixels.
+    """
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
+    weights = torch.softmax(-0.5 * (offsets / sigma.to(images.dtype)[:, None]) ** 2, dim=1)  # (B, 2 radius + 1)
+    weights = to_device(weights, images)
+    batch, _, height, width = images.shape
+    matrices = {
+        side: (weights @ _shifts(side, radius, images.dtype, images.device)).view(batch, side, side)
+        for side in {height, width}
+    }
+    blurred = images.flatten(1, 2) @ matrices[width].mT  # (B, 3 H, W), along the lines
+    return matrices[height][:, None] @ blurred.view_as(images)
+
+
+@lru_cache(maxsize=8)
+def _shifts(side: int, radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """For each offset the matrix that shifts a line of pixels by it, border replicated, (2 radius + 1, side * side)."""
+    position = torch.arange(side)
+    source = (position + torch.arange(-radius, radius + 1)[:, None]).clamp(0, side - 1)  # (2 radius + 1, side)
+    return torch.nn.functional.one_hot(source, side).to(device=device, dtype=dtype).flatten(1)
+
+
+def solarize(images: Tensor, threshold: float = 128.0) -> Tensor:
+    """Inverts the levels from ``threshold`` on."""
+    return torch.where(images < threshold, images, MAX_LEVEL - images)
+
+
+def horizontal_flip(images: Tensor) -> Tensor:
+    """Mirrors left and right."""
+    return images.flip(-1)
+
+
+def _apply(operation: Callable[..., Tensor], images: Tensor, chosen: Tensor, *parameters: Tensor) -> Tensor:
+    """Runs an operation on the chosen samples only, writing into ``images``; the masks and parameters (B,) are CPU."""
+    if chosen.all():
+        return operation(images, *parameters)
+    index = chosen.nonzero()[:, 0]
+    if not len(index):
+        return images
+    part = [parameter[index] for parameter in parameters]
+    index = to_device(index, images)
+    return images.index_copy_(0, index, operation(images.index_select(0, index), *part))
+
+
+def to_device(values: Tensor, images: Tensor) -> Tensor:
+    """Copies a few numbers to where the images are, without making the CPU wait for the device."""
+    if images.device.type == 'cuda' and values.device.type == 'cpu':
+        values = values.pin_memory()
+    return values.to(images.device, non_blocking=True)

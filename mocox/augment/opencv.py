@@ -1,0 +1,133 @@
+"""The photometric half of the augmentations, image by image with OpenCV, in the workers that load the data.
+
+For machines without a GPU, where this is faster than any batched form. The picture is that of
+:func:`mocox.augment.batched.augment` on the same parameters, rounded to whole levels: colours are computed in
+float32, only blur and solarisation start from rounded levels.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from mocox.augment.recipe import LUMA, MAX_LEVEL, View, blur_radius, sample_parameters
+
+# The part of a channel that saturation and grayscale replace: each becomes the luma. (3, 3)
+TO_LUMA = np.tile(np.array(LUMA, np.float32), (3, 1))
+CUT = 4.0  # standard deviations; what a Gaussian has beyond is less than 1e-4 of it
+
+
+class SampleParameters(NamedTuple):
+    """What happens to one sample: the row of :class:`mocox.augment.recipe.Parameters`, in Python's numbers."""
+
+    jitter: bool
+    factors: list[float]
+    jitter_order: list[int]
+    grayscale: bool
+    blur: bool
+    sigma: float
+    solarize: bool
+    flip: bool
+
+
+def read_parameters(draws: Tensor, view: View) -> Iterator[SampleParameters]:
+    """The parameters of B samples, one by one.
+
+    Args:
+        draws: (B, P) from [0, 1), see :func:`mocox.augment.recipe.sample_parameters`.
+        view: The recipe.
+    """
+    columns = vars(sample_parameters(draws, view))
+    rows = zip(*(columns[name].tolist() for name in SampleParameters._fields), strict=True)
+    return (SampleParameters(*row) for row in rows)
+
+
+def augment_image(image: np.ndarray, parameters: SampleParameters, view: View) -> np.ndarray:
+    """Applies the operations of a view in its order.
+
+    Args:
+        image: (H, W, 3) uint8, RGB; not written to.
+        parameters: Of this sample.
+        view: The recipe.
+
+    Returns:
+        (H, W, 3) uint8, the image itself if nothing happens to it.
+    """
+    p = parameters
+    for name in view.order:
+        if name == 'color_jitter' and p.jitter:
+            image = jitter_colors(image, p.factors, p.jitter_order)
+        elif name == 'grayscale' and p.grayscale:
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        elif name == 'blur' and p.blur:
+            image = blur(image, p.sigma, blur_radius(view))
+        elif name == 'solarize' and p.solarize:
+            image = cv2.LUT(image, _solarize_table(view.solarize_threshold))
+        elif name == 'flip' and p.flip:
+            image = cv2.flip(image, 1)
+    return image
+
+
+def jitter_colors(image: np.ndarray, factors: list[float], order: list[int]) -> np.ndarray:
+    """Brightness (0), contrast (1), saturation (2) and hue (3) in the given order, clamped after each.
+
+    Args:
+        image: (H, W, 3) uint8.
+        factors: Of brightness, contrast, saturation; shift of hue in turns.
+        order: The four operations.
+    """
+    levels = image.astype(np.float32, order='C')
+    for operation in order:
+        factor = factors[operation]
+        if operation == 3:
+            levels = turn_hue(levels, factor) if factor else levels
+        elif factor != 1:
+            levels = _blend_with_gray(levels, operation, factor)
+    return cv2.convertScaleAbs(levels)  # rounds; nothing is negative
+
+
+def turn_hue(levels: np.ndarray, shift: float) -> np.ndarray:
+    """Turns the hue in HSV, without rounding.
+
+    Args:
+        levels: (H, W, 3) float32, 0 to 255.
+        shift: In turns of the colour circle.
+    """
+    hsv = cv2.cvtColor(levels, cv2.COLOR_RGB2HSV)  # degrees, 0 to 1, levels
+    return cv2.cvtColor(cv2.add(hsv, (360 * (shift % 1), 0, 0, 0), dst=hsv), cv2.COLOR_HSV2RGB, dst=hsv)
+
+
+def blur(image: np.ndarray, sigma: float, max_radius: int) -> np.ndarray:
+    """A true Gaussian, the border replicated.
+
+    Args:
+        image: (H, W, 3) uint8.
+        sigma: Standard deviation in pixels.
+        max_radius: Pixels at which the Gaussian is cut off at the latest.
+    """
+    radius = min(max_radius, int(CUT * sigma) + 1)
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel /= kernel.sum()
+    # GaussianBlur takes twice as long: its result is the same bits on every machine.
+    return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
+
+
+def _blend_with_gray(levels: np.ndarray, operation: int, factor: float) -> np.ndarray:
+    """Brightness (0: with black), contrast (1: with the mean luma) or saturation (2: with the luma)."""
+    if operation == 2:
+        blended = cv2.transform(levels, factor * np.eye(3, dtype=np.float32) + (1 - factor) * TO_LUMA, dst=levels)
+    elif operation == 1:
+        mean = np.dot(LUMA, cv2.mean(levels)[:3])  # of the luma: it is linear
+        blended = cv2.addWeighted(levels, factor, levels, 0, (1 - factor) * mean, dst=levels)
+    else:
+        blended = np.multiply(levels, np.float32(factor), out=levels)
+    # Below 1, a blend lies between two levels.
+    return np.clip(blended, 0, MAX_LEVEL, out=blended) if factor > 1 else blended
+
+
+def _solarize_table(threshold: float) -> np.ndarray:
+    table = np.arange(256, dtype=np.uint8)
+    return np.where(table < threshold, table, 255 - table)

@@ -1,0 +1,134 @@
+"""How a view is augmented: the recipe as it stands in a config, and what one sample draws from it.
+
+Written once and carried out in three ways, which give the same picture up to rounding: in batches on any device
+(:mod:`mocox.augment.batched`), in batches by few fused kernels (:mod:`mocox.augment.fused`), and image by
+image in the workers that load the data (:mod:`mocox.augment.opencv`).
+"""
+
+import itertools
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+MAX_LEVEL = 255.0
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow's convert('L')
+JITTERS = ('brightness', 'contrast', 'saturation', 'hue')
+# On the CPU even if this module is first imported while a model is built on the meta device. (24, 4)
+JITTER_ORDERS = torch.tensor(list(itertools.permutations(range(len(JITTERS)))), device='cpu')
+OPERATIONS = ('color_jitter', 'grayscale', 'blur', 'solarize', 'flip')
+NUM_DRAWS_USED = 11
+
+
+@dataclass(frozen=True)
+class View:
+    """How one view is augmented; the defaults leave it as it is.
+
+    Source: BYOL (arXiv 2006.07733), appendix B, which MoCo v3 (arXiv 2104.02057) follows; MoCo v1 differs in ``order``.
+
+    Args:
+        color_jitter: Strengths x of ``brightness``, ``contrast``, ``saturation`` (factors from [max(0, 1 - x), 1 + x])
+            and ``hue`` (shift from [-x, x] of the colour circle); those left out are 0. They run in random order.
+        blur_sigma: Smallest and largest standard deviation in pixels.
+        solarize_threshold: Levels from here on are inverted.
+        order: The operations in the order of their application.
+    """
+
+    color_jitter: dict[str, float] | None = None
+    color_jitter_prob: float = 1.0
+    grayscale_prob: float = 0.0
+    blur_prob: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize_prob: float = 0.0
+    solarize_threshold: float = 128.0
+    flip_prob: float = 0.0
+    order: tuple[str, ...] = OPERATIONS
+
+    @classmethod
+    def from_config(cls, config: dict) -> 'View':
+        """Builds a view from the dictionary in a config.
+
+        Raises:
+            TypeError: A key is unknown.
+        """
+        _refuse_unknown('a view', config, [field.name for field in fields(cls)])
+        return cls(**config)
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self) if field.name.endswith('_prob')):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f'{name} must be a probability between 0 and 1, got {getattr(self, name)!r}')
+        strengths = self.color_jitter or {}
+        _refuse_unknown('color_jitter', strengths, JITTERS)
+        for name, strength in strengths.items():
+            largest = 0.5 if name == 'hue' else math.inf
+            if not 0 <= strength <= largest:
+                raise ValueError(f'color_jitter.{name} must lie between 0 and {largest}, got {strength!r}')
+        low, high = self.blur_sigma
+        if not 0 < low <= high:
+            raise ValueError(f'blur_sigma must be (low, high) with 0 < low <= high, got {self.blur_sigma!r}')
+        if sorted(self.order) != sorted(OPERATIONS):
+            raise ValueError(f'order must name each of {list(OPERATIONS)} once, got {list(self.order)}')
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What happens to each of B samples; CPU tensors.
+
+    ``jitter``, ``grayscale``, ``blur``, ``solarize``, ``flip`` (B,) bool: whether; ``factors`` (B, 4): of
+    :data:`JITTERS`; ``jitter_order`` (B, 4): the operation at each position; ``sigma`` (B,) pixels.
+    """
+
+    jitter: Tensor
+    factors: Tensor
+    jitter_order: Tensor
+    grayscale: Tensor
+    blur: Tensor
+    sigma: Tensor
+    solarize: Tensor
+    flip: Tensor
+
+
+def sample_parameters(draws: Tensor, view: View) -> Parameters:
+    """Maps uniform numbers to parameters, each column to the same one always.
+
+    Args:
+        draws: (B, P) from [0, 1), P >= 11.
+    """
+    if draws.ndim != 2 or draws.shape[1] < NUM_DRAWS_USED:
+        raise ValueError(f'draws must be (B, P) with P >= {NUM_DRAWS_USED}, got {tuple(draws.shape)}')
+    strength = torch.tensor([(view.color_jitter or {}).get(name, 0.0) for name in JITTERS])
+    centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    low = torch.where(centre > 0, (centre - strength).clamp(min=0), -strength)
+    min_sigma, max_sigma = view.blur_sigma
+    return Parameters(
+        jitter=(draws[:, 0] < view.color_jitter_prob) & bool(strength.any()),
+        factors=low + draws[:, 1:5] * (centre + strength - low),
+        jitter_order=JITTER_ORDERS[(draws[:, 5] * len(JITTER_ORDERS)).long()],
+        grayscale=draws[:, 6] < view.grayscale_prob,
+        blur=draws[:, 7] < view.blur_prob,
+        sigma=min_sigma + draws[:, 8] * (max_sigma - min_sigma),
+        solarize=draws[:, 9] < view.solarize_prob,
+        flip=draws[:, 10] < view.flip_prob,
+    )
+
+
+def blur_radius(view: View) -> int:
+    """Pixels at which the Gaussian is cut off: three times the largest standard deviation."""
+    return math.ceil(3 * view.blur_sigma[1])
+
+
+def check_num_views(num_crops: int, num_views: int) -> None:
+    """Raises ValueError unless the dataset cuts as many views as the recipe augments."""
+    if num_crops != num_views:
+        raise ValueError(
+            f'the dataset cuts {num_crops} views per image and the preprocessor augments {num_views}: '
+            'make num_views of the crops and the length of views agree'
+        )
+
+
+def _refuse_unknown(what: str, config: dict, known: list[str] | tuple[str, ...]) -> None:
+    unknown = sorted(set(config) - set(known))
+    if unknown:
+        raise TypeError(f'{what} has no key {", ".join(map(repr, unknown))}; it knows {", ".join(known)}')

@@ -1,0 +1,177 @@
+"""A step that went wrong, written to a file that repeats it."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mocox import dist
+from mocox.checkpoint.files import open_pickle
+from mocox.monitors.gradients import LayerNorms
+from mocox.monitors.rollback import QueueUndo
+from mocox.registry import MODELS
+
+FORMAT = 'mocox bad step 1'
+
+
+class StepRecorder:
+    """Holds what is needed to repeat the current optimizer step: its batches, random state, the queue before it."""
+
+    def begin(self, runner: Runner, num_keys: int) -> None:
+        """Called before the first micro-batch of an optimizer step that will write ``num_keys`` keys to a queue."""
+        self.batches: list[dict] = []
+        self.iteration = runner.iter
+        self.rng = torch.get_rng_state()
+        self.cuda_rng = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+        self.queue = QueueUndo(dist.unwrap(runner.model), num_keys)
+
+    def add(self, batch: dict) -> None:
+        """Notes a micro-batch."""
+        self.batches.append(batch)
+
+    def write(self, path: Path, runner: Runner, reason: str, norms: dict[str, float], exact: bool) -> None:
+        """Writes tensors and plain types only: the file loads with ``weights_only=True``.
+
+        Args:
+            path: The file; its folder is made, not that of the run.
+            runner: The run, stopped between backward pass and update.
+            reason: In words.
+            norms: Gradient norm of each layer.
+            exact: Whether the weights are still those of the step.
+        """
+        model = dist.unwrap(runner.model)
+        state = dict(model.state_dict())
+        self.queue.apply(state)
+        path.parent.mkdir(exist_ok=True)
+        dtype = getattr(runner.optim_wrapper, 'dtype', None)
+        content = dict(
+            format=FORMAT,
+            reason=reason,
+            exact=exact,
+            iteration=self.iteration,
+            epoch=runner.epoch,
+            rank=runner.rank,
+            world_size=runner.world_size,
+            norms=norms,
+            config=runner.cfg.pretty_text,
+            autocast=str(dtype).removeprefix('torch.') if dtype else None,
+            batches=self.batches,
+            state_dict=state,
+            optimizer=runner.optim_wrapper.state_dict(),
+            momentum=float(model.momentum) if hasattr(model, 'momentum') else None,
+            rng=self.rng,
+            cuda_rng=self.cuda_rng,
+        )
+        torch.save(content, path)
+
+
+@dataclass
+class Replay:
+    """What a repeated step gave.
+
+    Args:
+        dump: The file's content.
+        losses: Of each micro-batch.
+        norms: Gradient norm of each layer.
+        first_bad: The first module, in the order of execution, with an output that is not finite, and what it is.
+        bad_inputs: Images per micro-batch that are not finite after augmentation.
+    """
+
+    dump: dict[str, Any]
+    losses: list[float]
+    norms: dict[str, float]
+    first_bad: tuple[str, str] | None
+    bad_inputs: list[int] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        dump = self.dump
+        lines = [f'iteration {dump["iteration"]}, epoch {dump["epoch"] + 1}: {dump["reason"]}']
+        if dump['world_size'] > 1:
+            lines.append(
+                f'process {dump["rank"]} of {dump["world_size"]}; repeated alone, so it has fewer keys than it had'
+            )
+        if not dump['exact']:
+            lines.append('the run noticed one step later: the momentum encoder has moved on by that step')
+        for number, loss in enumerate(self.losses):
+            bad = f', {self.bad_inputs[number]} images are not finite' if self.bad_inputs[number] else ''
+            lines.append(f'micro-batch {number}: loss {loss:.6g}{bad}')
+        name, kind = self.first_bad or (None, None)
+        lines.append(
+            f'first output that is not finite: {name} ({kind})'
+            if name
+            else 'all outputs of the forward pass are finite'
+        )
+        lines += ['', f'{"gradient norm of layer":<28}{"recorded":>14}{"repeated":>14}']
+        lines += [
+            f'{layer:<28}{dump["norms"].get(layer, float("nan")):>14.6g}{norm:>14.6g}'
+            for layer, norm in self.norms.items()
+        ]
+        return '\n'.join(lines)
+
+
+def replay_step(path: str | Path, device: str = 'cpu') -> Replay:
+    """Repeats the forward and backward pass of a dumped step.
+
+    Args:
+        path: A file of :class:`StepRecorder`.
+        device: Where to compute.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not such a file, or a run whose model was not built from its config.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'there is no file {path}')
+    with open(path, 'rb') as file:
+        head = file.read(64)
+    dump = open_pickle(Path(path), head, 'cpu')
+    if not isinstance(dump, dict) or dump.get('format') != FORMAT:
+        raise ValueError(f'{path} is no dump of a bad step: those are in WORK_DIR/bad_steps')
+    model = _build(dump, path).to(device).train()
+    first_bad: list[tuple[str, str]] = []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda m, _, output, name=name: _note(first_bad, name, m, output))
+    torch.set_rng_state(dump['rng'])
+    if device != 'cpu' and dump['cuda_rng'] is not None:
+        torch.cuda.set_rng_state(dump['cuda_rng'])
+    dtype = dump['autocast'] and getattr(torch, dump['autocast'])
+    losses, bad_inputs = [], []
+    for batch in dump['batches']:
+        with torch.autocast(device.split(':')[0], dtype=dtype) if dtype else nullcontext():
+            data = model.data_preprocessor(batch, True)
+            bad_inputs.append(sum(int((~view.isfinite()).flatten(1).any(dim=1).sum()) for view in data['inputs']))
+            loss, _ = model.parse_losses(model(**data, mode='loss'))
+        (loss / len(dump['batches'])).backward()
+        losses.append(float(loss.detach()))
+    norms = LayerNorms(model)
+    return Replay(
+        dump, losses, dict(zip(norms.names, norms().tolist())), first_bad[0] if first_bad else None, bad_inputs
+    )
+
+
+def _build(dump: dict[str, Any], path: str | Path) -> nn.Module:
+    config = Config.fromstring(dump['config'], '.py')
+    if not isinstance(config.get('model'), dict):
+        raise ValueError(f'{path}: the model of that run was not built from its config, so it cannot be built again')
+    config.model.setdefault('data_preprocessor', config.get('data_preprocessor'))
+    with DefaultScope.overwrite_default_scope('mocox'):
+        model = MODELS.build(config.model)
+    model.load_state_dict(dump['state_dict'])
+    model.iteration = dump['iteration']
+    if dump['momentum'] is not None:
+        model.momentum = dump['momentum']
+    return model
+
+
+def _note(found: list[tuple[str, str]], name: str, module: nn.Module, output: Any) -> None:
+    if found:
+        return
+    outputs = output if isinstance(output, (tuple, list)) else [output]
+    if any(isinstance(x, Tensor) and x.is_floating_point() and not x.isfinite().all() for x in outputs):
+        found.append((name or 'the model', type(module).__name__))

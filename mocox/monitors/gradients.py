@@ -1,0 +1,126 @@
+"""Gradient norms layer by layer, and what is a spike among them."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mocox import dist
+from mocox.dtensor import is_sharded, own_parts
+
+FIRST_LAYERS = ('patch_embed', 'conv1', 'stem')  # where the paper's spikes begin
+
+
+def layer_name(parameter: str, wrapper: str = '') -> str:
+    """The layer of a parameter: ``patch_embed``, ``blocks.0``, ``layer1.0``, ..., ``neck``, ``head``.
+
+    Args:
+        parameter: Its name in the algorithm.
+        wrapper: A part that all names in the backbone begin with and that says nothing.
+    """
+    part, _, rest = parameter.partition('.')
+    if part != 'backbone':
+        return part
+    first, _, rest = rest.removeprefix(wrapper).partition('.')
+    second = rest.partition('.')[0]
+    return f'{first}.{second}' if second.isdigit() else first
+
+
+class LayerNorms:
+    """The L2 norm of each layer's gradient, in a few fused kernels.
+
+    Args:
+        model: The algorithm; its trainable parameters count.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        wrapper = _wrapper([name for name, _ in named])
+        layers = [layer_name(name, wrapper) for name, _ in named]
+        self.names = sorted(dict.fromkeys(layers), key=_rank)  # stable: otherwise in the order of the model
+        self.params = [p for _, p in named]
+        self.sharded = any(map(is_sharded, self.params))  # each process then has a part of all
+        self.layer_of = [self.names.index(layer) for layer in layers]
+
+    def __call__(self) -> Tensor:
+        """Norms (L,) in float32; 0 for a layer without gradients. Half of a float32's range of norms is left."""
+        pairs = [(p.grad, layer) for p, layer in zip(self.params, self.layer_of, strict=True) if p.grad is not None]
+        if not pairs:
+            return torch.zeros(len(self.names))
+        grads, layers = zip(*pairs, strict=True)
+        squares = torch.stack(torch._foreach_norm(own_parts(grads))).float().square()
+        index = _cached_index(layers, squares.device)
+        squares = squares.new_zeros(len(self.names)).index_add_(0, index, squares)
+        return (dist.all_reduce_sum(squares) if self.sharded else squares).sqrt()
+
+    def of_layer(self, layer: str) -> list[nn.Parameter]:
+        """The trainable parameters of one layer."""
+        index = self.names.index(layer)
+        return [p for p, i in zip(self.params, self.layer_of, strict=True) if i == index]
+
+    def scale(self, factors: Tensor) -> None:
+        """Multiplies each layer's gradient by its factor (L,)."""
+        each = factors.unbind()
+        pairs = [(p.grad, each[i]) for p, i in zip(self.params, self.layer_of, strict=True) if p.grad is not None]
+        torch._foreach_mul_(own_parts(grad for grad, _ in pairs), [factor.to(grad.dtype) for grad, factor in pairs])
+
+
+_indices: dict[tuple, Tensor] = {}
+
+
+def _cached_index(layers: tuple[int, ...], device: torch.device) -> Tensor:
+    """The layers as a tensor; made once, because copying it to a GPU in every step would cost more than its use."""
+    key = (layers, device)
+    if key not in _indices:
+        _indices[key] = torch.tensor(layers, device=device)
+    return _indices[key]
+
+
+def _wrapper(names: list[str]) -> str:
+    parts = {name.split('.')[1] for name in names if name.startswith('backbone.')}
+    deep = all(name.count('.') > 2 for name in names if name.startswith('backbone.'))
+    return f'{parts.pop()}.' if len(parts) == 1 and deep else ''
+
+
+def _rank(layer: str) -> int:
+    order = [*FIRST_LAYERS, None, 'neck', 'head']
+    return order.index(layer) if layer in order else order.index(None)
+
+
+class SpikeDetector:
+    """Finds norms far above what their layer had lately; plain numbers.
+
+    Source: the gradient spikes of arXiv 2104.02057, figure 4.
+
+    Args:
+        num_layers: L.
+        factor: A spike exceeds the running median this many times.
+        window: Steps that the median is taken over.
+        warmup: Steps before the first decision.
+    """
+
+    def __init__(self, num_layers: int, factor: float, window: int, warmup: int) -> None:
+        self.factor = factor
+        self.warmup = warmup
+        self.history = np.zeros((window, num_layers), dtype=np.float32)
+        self.count = 0  # steps seen
+
+    def medians(self) -> np.ndarray:
+        """Running median of each layer (L,); infinite while nothing is decided."""
+        if self.count < self.warmup:
+            return np.full(self.history.shape[1], np.inf, dtype=np.float32)
+        medians = np.median(self.history[: min(self.count, len(self.history))], axis=0)
+        return np.where(medians > 0, medians, np.inf).astype(np.float32)
+
+    def append(self, norms: np.ndarray) -> None:
+        """Takes a step's norms (L,) in; a spike too, for a lasting change is none for long. All must be finite."""
+        self.history[self.count % len(self.history)] = norms
+        self.count += 1
+
+    def state_dict(self) -> dict:
+        """Plain types, for a checkpoint."""
+        return dict(count=self.count, history=torch.from_numpy(self.history.copy()))
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continues where :meth:`state_dict` was taken; a model with other layers starts anew."""
+        if tuple(state['history'].shape) == self.history.shape:
+            self.count, self.history = state['count'], state['history'].cpu().numpy().copy()

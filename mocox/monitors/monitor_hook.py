@@ -1,0 +1,256 @@
+"""Says while a run goes on whether it learns."""
+
+import logging
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mocox import dist
+from mocox.engine.batches import images_per_process, iteration_seconds
+from mocox.models.losses import InfoNCELoss
+from mocox.monitors.events import write_event
+from mocox.monitors.offline_knn import offline_knn
+from mocox.monitors.signals import FeatureBank, measure
+from mocox.monitors.stability_hook import StabilityHook
+from mocox.monitors.states import AT_CHANCE, CAUSES, Reading, TrainingState, final_verdict
+from mocox.registry import HOOKS
+from mocox.schedules import info_nce_floor, progress_percent
+
+CHECKPOINT_KEY = 'mocox_monitor'
+
+
+@HOOKS.register_module()
+class MonitorHook(Hook):
+    """Measures what a contrastive run does, writes it as scalars, and says in words what state the run is in.
+
+    Every ``interval`` iterations: loss with chance level and floor, progress between them, contrastive top-1, cosines,
+    spread and rank of the features, accuracy of an online k-NN classifier. See docs/monitoring.md. It changes nothing
+    in the training: weights are equal to the bit with and without it. Of models that are not contrastive only the speed
+    is measured.
+
+    Args:
+        interval: Iterations between two readings.
+        knn: Whether to classify recent training features by their neighbours. Labels are class folders or those of the
+            data set; they are read for this alone. Without labels there is no such curve.
+        bank_size: Features that each process keeps for it.
+        num_neighbours: Voters.
+        knn_temperature: Of their weights.
+        knn_data_root: Folder with labelled held-out images (the layouts of tools/evaluate.py); None: no offline k-NN.
+        knn_epochs: Epochs between two offline evaluations.
+        knn_batch_size: Images per forward pass of it.
+
+    Raises:
+        ValueError: A count below 1.
+    """
+
+    priority = 'NORMAL'  # after MMEngine's timer, before its logger
+
+    def __init__(
+        self,
+        interval: int = 10,
+        knn: bool = True,
+        bank_size: int = 4096,
+        num_neighbours: int = 20,
+        knn_temperature: float = 0.07,
+        knn_data_root: str | None = None,
+        knn_epochs: int = 10,
+        knn_batch_size: int = 128,
+    ) -> None:
+        counts = dict(interval=interval, bank_size=bank_size, num_neighbours=num_neighbours, knn_epochs=knn_epochs)
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(f'MonitorHook: {name}={value} must be at least 1')
+        self.interval = interval
+        self.knn = knn
+        self.bank_size = bank_size
+        self.num_neighbours = num_neighbours
+        self.knn_temperature = knn_temperature
+        self.knn_data_root = knn_data_root
+        self.knn_epochs = knn_epochs
+        self.knn_batch_size = knn_batch_size
+        self.machine = TrainingState()
+        self.warned_of_chance = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Finds out what there is to measure."""
+        self.model = dist.unwrap(runner.model)
+        self.contrastive = hasattr(self.model, 'observe')
+        self.stability = next((hook for hook in runner.hooks if isinstance(hook, StabilityHook)), None)
+        self.machine.patience = int(min(max(100, runner.max_iters / 20), 2000))
+        self.batch_size = images_per_process(runner)
+        self.chance = self.floor = float('nan')
+        self.loss_sum: Tensor | None = None
+        self.loss_steps = 0
+        self.skipped_before = self.stability.skipped if self.stability else 0
+        self.last_iter = runner.iter
+        self.fill_before = self.model.queue_fill() if self.contrastive else 1.0
+        self._prepare_knn(runner)
+
+    def _prepare_knn(self, runner: Runner) -> None:
+        self.labels, self.bank, self.knn_chance = None, None, None
+        find = getattr(runner.train_dataloader.dataset, 'monitoring_labels', None)
+        labels = find() if self.knn and self.contrastive and find else None
+        if labels is None:
+            return
+        self.labels = torch.as_tensor(labels)
+        self.knn_chance = float(np.bincount(labels).max() / len(labels))
+        self.machine.knn_chance = self.knn_chance
+        self.bank = FeatureBank(min(self.bank_size, len(labels)))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Asks the model to leave what it compares."""
+        if self.contrastive:
+            self.model.observe = self._is_due(runner) or self.bank is not None
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Keeps features, and every ``interval`` iterations reads and judges."""
+        if self.contrastive:
+            self._collect(data_batch, outputs)
+        if self._is_due(runner):
+            self._write_speed(runner)
+            if self.contrastive:
+                self._read(runner)
+            self.last_iter = runner.iter + 1
+        if self.contrastive:
+            self.model.observe, self.model.observed, self.model.head.observed = False, None, None
+
+    def _collect(self, data_batch: Any, outputs: dict | None) -> None:
+        loss = outputs['loss'].detach() if outputs and isinstance(outputs.get('loss'), Tensor) else None
+        if loss is not None:
+            self.loss_sum = loss.clone() if self.loss_sum is None else self.loss_sum + loss
+            self.loss_steps += 1
+        self.image_size = data_batch['inputs'][0].shape[-1]
+        features = (self.model.observed or {}).get('features')
+        if self.bank is not None and features is not None and 'index' in data_batch:
+            index = data_batch['index'].cpu()
+            labels, index = (x.to(features.device, non_blocking=True) for x in (self.labels[index], index))
+            self.bank.append(features, labels, index)
+
+    def _is_due(self, runner: Runner) -> bool:
+        done = runner.iter + 1
+        return done % self.interval == 0 or done == runner.max_iters or runner.iter == 0
+
+    def _read(self, runner: Runner) -> None:
+        signals = self._signals()
+        loss, cross_entropy = signals.pop('loss', float('nan')), signals.pop('info_nce', float('nan'))
+        chance, floor = self.model.chance_level(self.batch_size), self.model.floor_level(self.batch_size)
+        scalars = dict(num_keys=float(self.model.num_keys(self.batch_size)))
+        if isinstance(getattr(self.model.head, 'loss_module', None), InfoNCELoss):
+            self.chance, self.floor = scalars['chance'], scalars['floor'] = chance, floor
+            progress = progress_percent(loss, chance, floor)
+        else:  # chance and floor of a loss of the user's own are unknown: what InfoNCE would be is judged
+            unit = floor / info_nce_floor(self.model.num_keys(self.batch_size), self.model.head.temperature)
+            progress = progress_percent(unit * cross_entropy, chance, floor)
+        if self.fill_before < 1:  # the losses since then belong to other levels, and chance hardly differed from floor
+            progress = float('nan')
+        self.fill_before = self.model.queue_fill()
+        if isfinite(progress):
+            scalars['progress'] = progress
+        for name, value in signals.items():
+            scalars[name] = 100 * value if name in ('contrastive_top1', 'knn_online') else value
+        for name, value in scalars.items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
+        self._judge(runner, self._reading(runner, loss, progress, signals))
+
+    def _signals(self) -> dict[str, float]:
+        """Everything measured, averaged over the processes; one read of the device."""
+        signals = measure(self.model.observed or {}, self.model.head.temperature)
+        if self.bank is not None:
+            accuracy = self.bank.accuracy(self.num_neighbours, self.knn_temperature)
+            if accuracy is not None:
+                signals['knn_online'] = accuracy
+        if self.loss_sum is not None:
+            signals['loss'] = self.loss_sum / self.loss_steps
+            self.loss_sum, self.loss_steps = None, 0
+        if not signals:
+            return {}
+        values = dist.all_reduce_sum(torch.stack([value.float() for value in signals.values()])) / dist.world_size()
+        return dict(zip(signals, values.tolist(), strict=True))
+
+    def _reading(self, runner: Runner, loss: float, progress: float, signals: dict[str, float]) -> Reading:
+        skipped = self.stability.skipped if self.stability else 0
+        knn = signals.get('knn_online')
+        if knn is None and 'train/knn_offline' in runner.message_hub.log_scalars:
+            knn = runner.message_hub.get_scalar('train/knn_offline').current() / 100
+        reading = Reading(
+            iteration=runner.iter + 1,
+            loss=loss,
+            progress=progress,
+            fill=self.fill_before,
+            top1=signals.get('contrastive_top1'),
+            negative_cosine=signals.get('negative_cosine'),
+            feature_std=signals.get('feature_std'),
+            effective_rank=signals.get('effective_rank'),
+            knn=knn,
+            grad_norm=self.stability.total_norm if self.stability else None,
+            skipped=skipped - self.skipped_before,
+        )
+        self.skipped_before = skipped
+        return reading
+
+    def _judge(self, runner: Runner, reading: Reading) -> None:
+        before = self.machine.state
+        verdict = self.machine.update(reading)
+        needs_help = self.machine.needs_help(reading.iteration)
+        status = dict(state=verdict.state, message=verdict.message, chance=self.chance, floor=self.floor)
+        status.update(progress=reading.progress, knn=reading.knn)
+        runner.message_hub.update_info('monitor', status, resumed=False)
+        long_at_chance = verdict.state == AT_CHANCE and needs_help and not self.warned_of_chance
+        if verdict.state == before and not long_at_chance:
+            return
+        self.warned_of_chance = long_at_chance
+        write_event(runner, 'state', verdict.state, verdict.message, verdict.evidence, verdict.causes)
+        message = f'iteration {reading.iteration}: {verdict.message}'
+        if needs_help:
+            message += f'. Usual causes: {"; ".join(CAUSES[verdict.state])}'
+        runner.logger.log(logging.WARNING if needs_help else logging.INFO, message)
+
+    def _write_speed(self, runner: Runner) -> None:
+        times = iteration_seconds(runner, max(runner.iter + 1 - self.last_iter, 1))
+        if times is None:
+            return
+        seconds, waited = times
+        images = self.batch_size * runner.world_size
+        runner.message_hub.update_scalar('train/images_per_second', images / seconds)
+        runner.message_hub.update_scalar('train/data_wait', 100 * waited / seconds)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Classifies the held-out images every ``knn_epochs`` epochs, and after the last one."""
+        epoch = runner.epoch + 1
+        if not self.knn_data_root or (epoch % self.knn_epochs and epoch != runner.max_epochs):
+            return
+        accuracy = offline_knn(
+            self.model,
+            self.knn_data_root,
+            self.image_size,
+            self.num_neighbours,
+            self.knn_temperature,
+            self.knn_batch_size,
+        )
+        runner.message_hub.update_scalar('train/knn_offline', 100 * accuracy)
+        runner.visualizer.add_scalars(dict(knn_offline=100 * accuracy), step=runner.iter)
+        runner.logger.info(f'epoch {epoch}: offline k-NN {100 * accuracy:.1f} % on {self.knn_data_root}')
+
+    def after_train(self, runner: Runner) -> None:
+        """Sums the run up in one paragraph."""
+        if not self.contrastive:
+            return
+        text = final_verdict(self.machine, self.chance, self.knn_chance)
+        write_event(runner, 'end', self.machine.state, text, after_training=True)
+        runner.logger.info(text)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keeps what the verdict rests on, in plain types."""
+        checkpoint[CHECKPOINT_KEY] = self.machine.state_dict()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Continues the verdict of a resumed run; a warm start begins a new one."""
+        if runner._resume and CHECKPOINT_KEY in checkpoint:
+            self.machine.load_state_dict(checkpoint[CHECKPOINT_KEY])

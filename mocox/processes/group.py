@@ -1,0 +1,190 @@
+"""Joins the processes of a run, and tells the watchdog where this one is."""
+
+import atexit
+import datetime
+import os
+import signal
+import subprocess
+import time
+
+import torch
+import torch.distributed as torch_dist
+
+from mocox.processes import LAUNCHERS
+from mocox.processes.watchdog import BETWEEN, STEP, Watchdog
+
+MEETING_S = 30.0  # at least, to start and to meet: torch asks a name server for every peer's name, which may be slow
+MARGIN_S = 30.0  # by which torch's own timeout comes after ours
+
+_watchdog: Watchdog | None = None
+
+
+def start(launcher: str, timeout_s: float = 600.0) -> None:
+    """Joins the processes that a launcher started: NCCL with one GPU each, gloo where there is no GPU.
+
+    Call it before building a ``Runner``: MMEngine then skips its own start-up, which needs a GPU. From here on a
+    :class:`~mocox.processes.watchdog.Watchdog` ends this process, with a message that names the culprit, when another
+    one has died or hangs.
+
+    Args:
+        launcher: ``'none'`` for a single process, ``'pytorch'`` (torchrun), ``'slurm'`` or ``'mpi'``.
+        timeout_s: How long the processes may wait for one another in each training step; and here, where it is at
+            least half a minute.
+
+    Raises:
+        ValueError: Unknown launcher, not started by that launcher, or more processes than GPUs on this machine.
+        ConnectionError: The other processes did not arrive in time; the message names those.
+    """
+    global _watchdog
+    if launcher not in LAUNCHERS:
+        raise ValueError(f'launcher is {launcher!r}, but must be one of {", ".join(LAUNCHERS)}')
+    if launcher == 'none' or (torch_dist.is_available() and torch_dist.is_initialized()):
+        return
+    if not timeout_s > 0:
+        raise ValueError(f'env_cfg.dist_cfg.timeout={timeout_s}: must be above 0 seconds')
+    local_rank, local_size = _read_environment(launcher)
+    num_gpus = torch.cuda.device_count()
+    if num_gpus:
+        # A slurm step that binds GPUs to tasks shows each task only its own.
+        bound = 'SLURM_GPUS_PER_TASK' in os.environ
+        if not bound and local_size > num_gpus:
+            raise ValueError(
+                f'{local_size} processes were started on this machine, but it has {num_gpus} GPU(s): start at most '
+                f'{num_gpus} (tools/dist_train.sh CONFIG {num_gpus}), or set CUDA_VISIBLE_DEVICES="" to use the CPU'
+            )
+        torch.cuda.set_device(local_rank % num_gpus)
+    _watchdog = _join('nccl' if num_gpus else 'gloo', timeout_s)
+
+
+def _join(backend: str, timeout_s: float) -> Watchdog:
+    rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+    address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
+    meeting_s = max(timeout_s, MEETING_S)
+    store, store_of_watchdog = (_open_store(rank, meeting_s) for _ in range(2))
+    watchdog = Watchdog(_branch(store_of_watchdog, 'watchdog'), rank, world_size, timeout_s, address)
+    watchdog.announce()
+    _wait_for_all(_branch(store, 'arrival'), rank, world_size, meeting_s)
+    # The watchdog speaks first; what it does not watch (an evaluation, a checkpoint) ends by the timeout of torch.
+    timeout = datetime.timedelta(seconds=timeout_s + MARGIN_S)
+    store = _branch(store, 'group')
+    torch_dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    watchdog.start()
+    atexit.register(finish)  # before the interpreter takes the threads down
+    return watchdog
+
+
+def _branch(store: torch_dist.Store, name: str) -> torch_dist.Store:
+    """A part of the store for one purpose and one start: ``torchrun --max-restarts`` may keep the store."""
+    return torch_dist.PrefixStore(f'mocox/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}/{name}', store)
+
+
+def _open_store(rank: int, timeout_s: float) -> torch_dist.TCPStore:
+    """Connects to the store, which torchrun serves; without it rank 0 does."""
+    address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+    serve = rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True'
+    timeout = datetime.timedelta(seconds=timeout_s)
+    try:
+        return torch_dist.TCPStore(
+            address, port, is_master=serve, timeout=timeout, wait_for_workers=False, multi_tenant=True
+        )
+    except RuntimeError as error:
+        hint = 'is the port taken (set PORT)' if serve else 'was the first machine started, is MASTER_ADDR its address'
+        raise ConnectionError(
+            f'rank {rank} found no meeting point at {address}:{port} within {timeout_s:g} s: {hint}, '
+            f'does a firewall stand between, does the name server answer at once? ({str(error).splitlines()[0][:200]})'
+        ) from error
+
+
+def _wait_for_all(store: torch_dist.Store, rank: int, world_size: int, timeout_s: float) -> None:
+    """Waits until all ranks are here: rank 0 looks for each of them, the others for its answer."""
+    store.set(str(rank), '')
+    awaited = {str(other) for other in range(world_size)} if rank == 0 else {'complete'}
+    deadline = time.monotonic() + timeout_s + (0 if rank == 0 else MARGIN_S / 2)  # rank 0 knows who is missing
+    while True:
+        awaited = {key for key in awaited if not store.check([key])}
+        if not awaited or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    missing = ''
+    if rank == 0:
+        missing = ', '.join(sorted(awaited, key=int))
+        store.set('complete', missing)
+        time.sleep(1.0 if missing else 0.0)  # the others read it before the store ends with this process
+    elif not awaited:
+        missing = store.get('complete').decode()
+    if awaited or missing:
+        raise ConnectionError(
+            f'waited {timeout_s:g} s for {world_size} processes; missing: rank {missing or 0}. Was every machine '
+            'started, with its own NODE_RANK and the same NNODES and MASTER_ADDR?'
+        )
+
+
+def note_progress(iteration: int, in_step: bool) -> None:
+    """Tells the watchdog of a run of several processes where the training loop is; costs nothing without one."""
+    if _watchdog:
+        _watchdog.note(iteration, STEP if in_step else BETWEEN)
+
+
+def note_signal() -> None:
+    """Tells the watchdog that this process was asked to end, and has not done so."""
+    if _watchdog:
+        _watchdog.asked_to_end = True
+
+
+def await_verdict(error: Exception) -> None:
+    """After a failed collective: lets the watchdog say who broke it and end this process; else returns at once.
+
+    It does not wait in a process that was asked to end: torchrun asks when it has seen another one die.
+    """
+    if _watchdog is None or _watchdog.ended or _watchdog.asked_to_end or not _is_collective_error(error):
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to be saved when torchrun ends its processes
+    _watchdog.await_verdict()
+
+
+def _is_collective_error(error: Exception) -> bool:
+    if isinstance(error, torch_dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in ('gloo', 'nccl'))
+
+
+def finish(failure: str = '') -> None:
+    """Ends the watch over this process; call it at the end of a run, with the reason if it failed."""
+    if _watchdog:
+        _watchdog.finish(failure)
+
+
+def _read_environment(launcher: str) -> tuple[int, int]:
+    """Fills in what ``init_process_group`` reads from the environment; returns the local rank and the local size."""
+    env = os.environ
+    try:
+        if launcher == 'slurm':
+            nodes = env['SLURM_NODELIST']
+            env.update(RANK=env['SLURM_PROCID'], WORLD_SIZE=env['SLURM_NTASKS'], LOCAL_RANK=env['SLURM_LOCALID'])
+            if 'MASTER_ADDR' not in env:
+                answer = subprocess.run(
+                    ['scontrol', 'show', 'hostnames', nodes], stdout=subprocess.PIPE, text=True, check=True
+                )
+                env['MASTER_ADDR'] = answer.stdout.split()[0]
+            # "4(x2),1" means 4 tasks on each of two nodes and 1 on the third.
+            tasks = env.get('SLURM_STEP_TASKS_PER_NODE') or env['SLURM_TASKS_PER_NODE']
+            local_size = max(int(part.split('(')[0]) for part in tasks.split(','))
+            if 'SLURM_JOB_ID' in env:  # jobs on one machine must not share a port
+                env.setdefault('MASTER_PORT', env.get('PORT') or str(20000 + int(env['SLURM_JOB_ID']) % 10000))
+        elif launcher == 'mpi':
+            env.update(
+                RANK=env['OMPI_COMM_WORLD_RANK'],
+                WORLD_SIZE=env['OMPI_COMM_WORLD_SIZE'],
+                LOCAL_RANK=env['OMPI_COMM_WORLD_LOCAL_RANK'],
+            )
+            env.setdefault('MASTER_ADDR', 'localhost')
+            local_size = int(env['OMPI_COMM_WORLD_LOCAL_SIZE'])
+        else:
+            local_size = int(env.get('LOCAL_WORLD_SIZE', env['WORLD_SIZE']))
+        env.setdefault('MASTER_PORT', '29500')
+        return int(env['LOCAL_RANK']), local_size
+    except KeyError as error:
+        raise ValueError(
+            f'launcher is {launcher!r}, but the environment variable {error.args[0]} is not set: start the processes '
+            'with tools/dist_train.sh or tools/slurm_train.sh, or use --launcher none'
+        ) from None

@@ -1,0 +1,90 @@
+"""Keeps report.html up to date while a model trains."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mocox import dist
+from mocox.dtensor import is_sharded
+from mocox.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ReportHook(Hook):
+    """Writes ``report.html`` into the work dir, now and then and after the last step; see :mod:`mocox.report`.
+
+    Only the first process does so. The page is read from the log, so it survives a run that does not; images are added
+    after the last step. Drawing never ends a run: what fails is named in the log.
+
+    Args:
+        minutes: Between two pages; the first is written after a quarter of it. 0 writes none at all.
+        num_images: Images of the training set that neighbours and maps are computed from; 0 leaves them out.
+        maps: Of ``pca``, ``tsne``, ``umap`` (which needs umap-learn).
+
+    Raises:
+        ValueError: ``minutes`` or ``num_images`` negative.
+    """
+
+    priority = 'LOWEST'  # after the loggers
+
+    def __init__(self, minutes: float = 5.0, num_images: int = 256, maps: tuple[str, ...] = ('pca', 'tsne')) -> None:
+        if not minutes >= 0 or num_images < 0:
+            raise ValueError(f'minutes={minutes}, num_images={num_images}: must not be below 0')
+        self.seconds, self.num_images, self.maps = 60 * minutes, num_images, tuple(maps)
+        self.pictures: Any = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Notes what the run runs on, beside its log."""
+        self.next_time = time.monotonic() + self.seconds / 4
+        self._guard(runner, self._note_environment)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Writes the page when it is time."""
+        if time.monotonic() >= self.next_time:
+            self._guard(runner, self._write, running=True)
+            self.next_time = time.monotonic() + self.seconds
+
+    def after_train(self, runner: Runner) -> None:
+        """Writes the last page, with images."""
+        # The first process alone can compute nothing with weights that are spread over all.
+        whole = not any(is_sharded(parameter) for parameter in runner.model.parameters())
+        if self.num_images and whole and hasattr(dist.unwrap(runner.model), 'backbone'):
+            self._guard(runner, self._draw_pictures)
+        self._guard(runner, self._write, running=False)
+
+    def _guard(self, runner: Runner, act: Any, **arguments: Any) -> None:
+        if runner.rank != 0 or not self.seconds:
+            return
+        try:
+            act(runner, **arguments)
+        except Exception as error:  # a page is not worth a run: say so (MMEngine's logger says it once), and go on
+            runner.logger.warning(f'report.html: {type(error).__name__}: {error}. Training goes on without it')
+
+    def _note_environment(self, runner: Runner) -> None:
+        from mocox.report.page import describe_environment  # slow to import
+
+        device = next(runner.model.parameters()).device
+        folder = Path(runner._log_dir, 'vis_data')
+        folder.mkdir(parents=True, exist_ok=True)
+        noted = describe_environment(runner.world_size, device)
+        (folder / 'environment.json').write_text(json.dumps(noted, indent=2) + '\n')
+
+    def _write(self, runner: Runner, running: bool) -> None:
+        from mocox.report import page, pictures, runs
+
+        if self.pictures is None and hasattr(dist.unwrap(runner.model), 'data_preprocessor'):
+            self.pictures = pictures.pairs_of(dist.unwrap(runner.model), runner.train_dataloader.dataset)
+        run = runs.read_run(runner.work_dir)
+        page.write_report([run], Path(runner.work_dir, 'report.html'), self.pictures, running)
+
+    def _draw_pictures(self, runner: Runner) -> None:
+        from mocox.report import pictures
+
+        model, dataset = dist.unwrap(runner.model), runner.train_dataloader.dataset
+        self.pictures = pictures.from_model(model, dataset, runner.cfg.to_dict(), self.num_images, self.maps)

@@ -1,0 +1,1 @@
+"""From a config to a ``Runner``: options, checks, and errors a person can act on."""

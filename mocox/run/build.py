@@ -1,0 +1,158 @@
+"""A config becomes a ``Runner``."""
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mocox import dist
+from mocox.processes import group
+from mocox.run.checks import check_run, require_file
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+
+def build_runner(config: 'Config') -> 'Runner':
+    """Joins the processes of the run and builds its ``Runner``.
+
+    Raises:
+        ValueError: The config cannot be run.
+    """
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    group.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 600))
+    find_resume(config)
+    check_run(config)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if config.get(name):
+            _complete_loader(config[name], config.get('randomness', {}).get('seed'))
+    if config.get('train_dataloader'):
+        place_augmentation(config)
+    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    if config.get('train_dataloader'):
+        _require_momentum_update(runner)
+    return runner
+
+
+def _require_momentum_update(runner: 'Runner') -> None:
+    """Without its hook the momentum encoder would keep its first weights, and the loss would not show it."""
+    from mocox.engine import MomentumUpdateHook
+    from mocox.models.algorithms.base import MomentumContrast
+
+    model = dist.unwrap(getattr(runner, 'model', None))
+    if isinstance(model, MomentumContrast) and not any(isinstance(hook, MomentumUpdateHook) for hook in runner.hooks):
+        raise ValueError(
+            'custom_hooks has no MomentumUpdateHook, so nothing would move the momentum encoder. A list in a config '
+            "replaces the inherited one: add dict(type='MomentumUpdateHook') to yours"
+        )
+
+
+def _complete_loader(loader: dict, seed: int | None) -> None:
+    """Gives the run's seed to our data sets (MMEngine gives it to samplers only); drops what torch would refuse."""
+    import torch
+
+    from mocox.datasets import ViewsDataset
+    from mocox.registry import DATASETS
+
+    if not torch.cuda.is_available():
+        loader.pop('pin_memory', None)  # torch would warn
+    if loader.get('num_workers') == 0:
+        loader.pop('persistent_workers', None)
+        loader.pop('prefetch_factor', None)
+    dataset = loader['dataset']
+    kind = DATASETS.get(dataset['type']) if isinstance(dataset, dict) and 'type' in dataset else None
+    if inspect.isclass(kind) and issubclass(kind, ViewsDataset) and seed is not None:
+        dataset.setdefault('seed', seed)
+
+
+def place_augmentation(config: 'Config') -> None:
+    """Decides where the photometric augmentation of the training images runs; see ``photometric`` of the preprocessor.
+
+    Workers that are to do it get the preprocessor's ``views`` through their ``collate_fn``. A loader with another
+    ``collate_fn`` is left alone; then, as without this function, the preprocessor augments.
+    """
+    from mmengine.device import get_device
+
+    from mocox.models.data_preprocessor import augments_in_workers
+
+    loader = config['train_dataloader']
+    collate = loader.get('collate_fn')
+    if not isinstance(collate, dict) or str(collate.get('type')).rpartition('.')[2] != 'collate_views':
+        return
+    collate.pop('views', None)  # of a config that another machine completed
+    preprocessor = config.get('model', {}).get('data_preprocessor') or config.get('data_preprocessor') or {}
+    if augments_in_workers(preprocessor, get_device(), loader.get('num_workers', 0)):
+        collate['views'] = preprocessor['views']
+
+
+def require_test_data(config: 'Config', path: str) -> None:
+    """Refuses a config without test data, such as one for pre-training, before anything is built."""
+    if config.get('test_dataloader') is None:
+        raise ValueError(
+            f'{path} has no test_dataloader: it is a recipe for training. Test with the config of the linear '
+            'evaluation, such as configs/mocov3/vit-small_linear.py'
+        )
+
+
+def load_for_test(runner: 'Runner', path: str) -> None:
+    """Loads a checkpoint into the runner's model, all of it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The checkpoint and the model do not hold the same tensors, or it has learned other classes.
+    """
+    require_file(path, 'CHECKPOINT')
+    try:
+        checkpoint = runner.load_checkpoint(path, strict=True)
+    except RuntimeError as error:
+        if 'do not match exactly' not in str(error):
+            raise ValueError(f'{path} is not a checkpoint: {str(error).splitlines()[0]}') from error
+        lines = [line if len(line) < 300 else f'{line[:300]}...' for line in str(error).splitlines() if line.strip()]
+        raise ValueError('\n  '.join([f'{path} does not fit the model of this config:', *lines[:6]])) from error
+    _compare_classes(checkpoint, runner.test_dataloader.dataset, path)
+
+
+def _compare_classes(checkpoint: dict, dataset: object, path: str) -> None:
+    """A label is a position among the sorted class folders: with other folders it means another class."""
+    from mocox.datasets import ViewsDataset
+
+    learned = (checkpoint.get('meta') or {}).get('dataset_meta', {}).get('classes')
+    tested = dataset.metainfo.get('classes') if isinstance(dataset, ViewsDataset) else None
+    if not learned or not tested or list(learned) == list(tested):
+        return
+    differing = sorted({*learned} ^ {*tested})[:5] or 'another order'
+    raise ValueError(
+        f'{path} has learned {len(learned)} classes and the test images have {len(tested)}, which are not the same '
+        f'({differing}): give the test the same class folders as the training'
+    )
+
+
+def find_resume(config: 'Config') -> None:
+    """Puts the checkpoint to continue from into the config: the same for all processes, and one that is whole.
+
+    In a process that torchrun has started in place of a failed one it is the newest of the work dir, whatever the
+    command line says: that was for the first start.
+
+    Raises:
+        ValueError: The checkpoint named by ``--resume`` is damaged.
+    """
+    from mocox.checkpoint.durable import verify
+    from mocox.engine.checkpoint_hook import newest_for_all
+    from mocox.engine.preemption_hook import was_restarted
+
+    asked, named = config.get('resume'), config.get('load_from')
+    if asked is True and not named:
+        asked = 'auto'  # as MMEngine understands it
+    if asked == 'auto' or was_restarted():
+        found = newest_for_all(config.work_dir, lambda level, text: print(f'--resume: {text}', flush=True))
+        if found:
+            config.resume, config.load_from = True, found
+            return
+        config.resume = asked is True
+        if dist.rank() == 0:
+            where = f'{config.work_dir} holds no checkpoint yet'
+            print(f'--resume: {where}, so training starts from the beginning', flush=True)
+    elif asked and named and Path(named).is_file():
+        verify(named)

@@ -1,0 +1,129 @@
+"""What the options of the command line change in a config."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mocox.run.checks import check_options, require_file
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def prepare_config(
+    path: str,
+    *,
+    work_dir: str | None = None,
+    data_root: str | None = None,
+    cfg_options: dict[str, Any] | None = None,
+    pretrained: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    resume: str | None = None,
+    launcher: str = 'none',
+    local_rank: int = 0,
+) -> 'Config':
+    """Reads a config and applies the options of the command line to it.
+
+    Args:
+        path: A file, or ``mocox::FOLDER/NAME.py``.
+        work_dir: Where logs and checkpoints go; by default ``work_dirs/CONFIG_NAME``.
+        data_root: The folder with the images, instead of the one in the config.
+        cfg_options: Values by key, with dots.
+        pretrained: A checkpoint for the backbone.
+        amp: Mixed precision.
+        auto_scale_lr: Scale the learning rate by batch size / ``base_batch_size``.
+        resume: A checkpoint to continue from, or ``'auto'`` for the newest whole one in the work dir.
+        launcher: Of :data:`mocox.processes.LAUNCHERS`.
+        local_rank: Of this process, where the launcher passes it as an argument.
+
+    Raises:
+        FileNotFoundError: The config, ``data_root``, ``resume`` or ``pretrained`` does not exist.
+        ValueError: A file that is no config, or an option that does not fit it.
+    """
+    from mmengine.config import Config
+    from mmengine.hub import get_config
+
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    if '::' in path:
+        config = get_config(path)
+    elif not Path(path).is_file():
+        raise FileNotFoundError(f'there is no config file {path}')
+    elif Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ValueError(f'{path} is no config (.py, .json, .yaml, .yml), such as configs/mocov3/vit-small.py')
+    else:
+        config = Config.fromfile(path)
+    if cfg_options:
+        check_options(config, cfg_options)
+        config.merge_from_dict(cfg_options)
+    config.launcher = launcher
+    config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs', Path(path).stem))
+    if data_root:
+        _set_data_root(config, data_root)
+    if pretrained:
+        require_file(pretrained, '--pretrained')
+        _set_pretrained(config, pretrained)
+    if amp:
+        _use_mixed_precision(config)
+    if auto_scale_lr:
+        if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+            raise ValueError(
+                '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the batch '
+                'size that its learning rate is for'
+            )
+        config.auto_scale_lr.enable = True
+    if resume:
+        _set_resume(config, resume)
+    return config
+
+
+def _set_pretrained(config: 'Config', path: str) -> None:
+    config.model.backbone.init_cfg = dict(type='mocox.Pretrained', checkpoint=path)
+    shared_head = config.model.get('roi_head', {}).get('shared_head')
+    if shared_head:  # a C4 detector of mmdetection: the last stage of its ResNet works on regions
+        part = f'layer{shared_head.stage + 1}.'
+        shared_head.init_cfg = dict(type='mocox.Pretrained', checkpoint=path, part=part)
+
+
+def _set_data_root(config: 'Config', data_root: str) -> None:
+    if '://' not in data_root and not Path(data_root).is_dir():  # shards may lie in an object store
+        raise FileNotFoundError(f'--data-root: there is no folder {data_root}')
+    holders = list(_dicts_with(config._cfg_dict, 'data_root'))
+    if not holders:
+        raise ValueError('--data-root: no dataset of this config has a data_root')
+    evaluators = [config.get(name) for name in ('val_evaluator', 'test_evaluator')]
+    for evaluator in _dicts_with(evaluators, 'ann_file'):  # mmdetection's: a path of its own
+        for old in {holder['data_root'] for holder in holders}:
+            if evaluator['ann_file'].startswith(old):
+                evaluator['ann_file'] = str(Path(data_root, evaluator['ann_file'].removeprefix(old).lstrip('/')))
+                break
+    for holder in holders:
+        holder['data_root'] = data_root
+
+
+def _dicts_with(node: object, key: str) -> Iterator[dict]:
+    if isinstance(node, dict):
+        if key in node:
+            yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from _dicts_with(item, key)
+
+
+def _use_mixed_precision(config: 'Config') -> None:
+    import torch
+
+    kind = config.optim_wrapper.get('type', 'OptimWrapper')
+    if kind.rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(f'--amp replaces an OptimWrapper, but the config has optim_wrapper.type={kind!r}')
+    lacks_bfloat16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
+    config.optim_wrapper.update(type='mocox.AmpOptimWrapper', dtype='float16' if lacks_bfloat16 else 'bfloat16')
+
+
+def _set_resume(config: 'Config', resume: str) -> None:
+    if resume != 'auto':
+        require_file(resume, '--resume')
+        config.load_from = resume
+    config.resume = True if resume != 'auto' else 'auto'

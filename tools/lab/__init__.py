@@ -1,0 +1,1 @@
+"""The instruments of the developers: benchmarks, forecasts, fault injection. Not part of an installation."""
