@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from tests.processes import forget_runner
+from tests.support.processes import forget_runner
 
 # torch asks the name server for the name of every peer, 127.0.0.1 included. One that answers late must not use up the
 # few seconds in which the tests' processes wait for one another.

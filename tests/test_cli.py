@@ -15,8 +15,8 @@ from mmengine.config import Config
 from mocox import cli
 from mocox.run.build import _complete_loader, find_resume, place_augmentation
 from mocox.run.options import prepare_config
-from tests.processes import forget_runner
-from tests.tiny_run import ROOT, run_tool, write_run
+from tests.support.processes import forget_runner
+from tests.support.tiny_run import ROOT, run_tool, write_run
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mocox.demo import TARGETS, write_digits
-from tests.tiny_run import ROOT, run_tool
+from tests.support.tiny_run import ROOT, run_tool
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,7 @@ import torch
 from mocox import dist
 from mocox.processes import group
 from mocox.processes.launch import describe_death
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 
 def use_collectives(num_rows: int) -> dict:

@@ -11,9 +11,9 @@ from mmengine.runner import Runner
 from mocox.demo import write_digits
 from mocox.evaluation import extract_features, knn_classify
 from mocox.registry import MODELS
-from tests.processes import forget_runner
+from tests.support.processes import forget_runner
+from tests.support.tiny_run import ROOT, run_tool
 from tests.test_configs.shipped import load, model_config
-from tests.tiny_run import ROOT, run_tool
 
 CONFIG = 'configs/mocov2/resnet18_digits.py'
 TARGET = 0.95  # of the full recipe; a random backbone has 0.93

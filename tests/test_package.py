@@ -80,7 +80,14 @@ def test_wheel_metadata(installed):
 def test_source_distribution_can_build_the_same(built):
     with tarfile.open(next(built.glob('dist/*.tar.gz'))) as archive:
         names = {name.partition('/')[2] for name in archive.getnames()}
-    assert {'setup.py', 'model-index.yml', 'LICENSE', 'README.md', 'tools/train.py', 'tests/processes.py'} <= names
+    assert {
+        'setup.py',
+        'model-index.yml',
+        'LICENSE',
+        'README.md',
+        'tools/train.py',
+        'tests/support/processes.py',
+    } <= names
     assert {name for name in names if name.startswith('configs/') and '.' in name} == {
         f'configs/{name}' for name in files_below(ROOT / 'configs')
     }

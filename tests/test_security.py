@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import mocox
-from tests.tiny_run import ROOT
+from tests.support.tiny_run import ROOT
 
-SOURCES = sorted([*Path(mocox.__file__).parent.glob('**/*.py'), *ROOT.glob('tools/*.py')])
+SOURCES = sorted([*Path(mocox.__file__).parent.glob('**/*.py'), *ROOT.glob('tools/**/*.py')])
 # Calls that are safe only with this argument.
 NEEDED = {'torch.load': ('weights_only', True), 'numpy.load': ('allow_pickle', False)}
 # Whatever reads or runs something, by module; None: every function of it.

@@ -20,6 +20,12 @@ def main() -> None:
     if args.names and len(args.names) != len(args.work_dirs):
         parser.error(f'--names: {len(args.names)} names for {len(args.work_dirs)} work dirs')
 
+    # These import torch, which takes a few seconds.
+    from mocox.report.page import write_report
+    from mocox.report.pictures import Pictures, from_checkpoint
+    from mocox.report.runs import name_runs, read_run
+    from mocox.report.verdict import judge
+
     names = args.names or name_runs(args.work_dirs)
     runs = [read_run(folder, name) for folder, name in zip(args.work_dirs, names)]
     drawn = Pictures()

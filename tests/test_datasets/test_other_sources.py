@@ -9,8 +9,8 @@ from mmengine.config import Config
 
 from mocox.datasets import write_lmdb
 from mocox.run.build import build_runner
-from tests.processes import forget_runner
-from tests.tiny_run import write_run
+from tests.support.processes import forget_runner
+from tests.support.tiny_run import write_run
 
 pytest.importorskip('fsspec')
 pytest.importorskip('lmdb')

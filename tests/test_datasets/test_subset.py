@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mocox.datasets import ImageFiles, stratified_subset
-from tests.test_benchmarks.miniature import write_image
-from tests.tiny_run import run_tool
+from tests.support.tiny_run import run_tool
+from tests.test_downstream_configs.miniature import write_image
 
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [200, 100, 7]))
 

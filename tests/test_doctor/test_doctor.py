@@ -11,7 +11,7 @@ from mocox.datasets import ImageFiles
 from mocox.doctor.findings import count
 from mocox.doctor.images import check_images, look_at
 from mocox.doctor.speed import Speed, _extrapolate, _saved_bytes, check_speed
-from tests.tiny_run import run_tool, write_run
+from tests.support.tiny_run import run_tool, write_run
 
 
 @pytest.fixture

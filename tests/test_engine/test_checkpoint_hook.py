@@ -14,7 +14,7 @@ from mocox.checkpoint import durable
 from mocox.engine import CheckpointHook
 from mocox.engine.snapshot import HostCopy
 from mocox.run.build import build_runner
-from tests.processes import forget_runner
+from tests.support.processes import forget_runner
 
 _, RESNET, _ = CASES.values()
 

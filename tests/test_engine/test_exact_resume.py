@@ -16,7 +16,7 @@ from mocox.datasets.samplers import skip_batches
 from mocox.engine.batches import describe_images
 from mocox.engine.checkpoint_hook import changes, refuse_other_batches
 from mocox.run.build import build_runner
-from tests.processes import forget_runner, run_processes
+from tests.support.processes import forget_runner, run_processes
 
 VIT, RESNET, TWO_PROCESSES = CASES.values()
 BATCHED = {'data_preprocessor.photometric': 'device'}  # in workers the augmentation rounds otherwise

@@ -15,7 +15,7 @@ from lab.fault_injection import CASES, build_config, compare, write_images
 from mocox.engine.preemption_hook import PreemptionHook, workers_shielded
 from mocox.processes import EXIT_PREEMPTED
 from mocox.run.build import build_runner
-from tests.processes import forget_runner
+from tests.support.processes import forget_runner
 
 VIT, RESNET, _ = CASES.values()
 ALONE = {'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}

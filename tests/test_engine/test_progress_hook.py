@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mocox.engine.progress_hook import CLEAR_LINE, ProgressHook
-from tests.test_engine.test_monitors.tiny import model, train
+from tests.test_monitors.tiny import model, train
 
 
 class Model(BaseModel):

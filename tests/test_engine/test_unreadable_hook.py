@@ -10,8 +10,8 @@ from mmengine.config import Config
 
 from mocox.engine import UnreadableImagesHook
 from mocox.run.build import build_runner
-from tests.processes import forget_runner, run_processes
-from tests.tiny_run import write_run
+from tests.support.processes import forget_runner, run_processes
+from tests.support.tiny_run import write_run
 
 BAD = ('03.png', '1\n1.png', b'2\xff2.png'.decode(errors='surrogateescape'))
 

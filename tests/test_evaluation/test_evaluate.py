@@ -15,11 +15,11 @@ from mocox.evaluation import evaluate as package_evaluate
 from mocox.evaluation.data import open_data
 from mocox.evaluation.evaluate import evaluate
 from mocox.evaluation.features import cache_key, cached_features, dataset_hash
-from tests.processes import forget_runner, run_processes
+from tests.support.processes import forget_runner, run_processes
+from tests.support.tiny_run import ROOT, run_tool
 from tests.test_checkpoint.conftest import VIT, official_file, pretraining_model
 from tests.test_datasets.test_voc07 import write_voc
 from tests.test_evaluation.images import write_images
-from tests.tiny_run import ROOT, run_tool
 
 CROPS = dict(type='CenterCrop', size=32, resize=32)
 FAST = {'linear.epochs': 8, 'linear.batch_size': 8, 'fewshot.num_draws': 2, 'knn.ks': [1, 5]}

@@ -12,9 +12,9 @@ from torch import nn
 import mocox
 from mocox.evaluation.search import search_images
 from mocox.visualize.sheets import draw_grid, save_picture
+from tests.support.tiny_run import run_tool
 from tests.test_checkpoint.conftest import VIT, official_file, pretraining_model
 from tests.test_evaluation.images import write_images
-from tests.tiny_run import run_tool
 
 MEAN, STD = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
 

@@ -10,8 +10,8 @@ from mmengine.config import Config
 
 from mocox import cli
 from mocox.run.options import prepare_config
+from tests.support.tiny_run import write_run
 from tests.test_fuzz.cases import fuzz
-from tests.tiny_run import write_run
 
 NAMES = ['model', 'backbone', 'type', 'train_dataloader', 'default_hooks', '0', '_delete_', '_base_', '']
 KEYS = st.lists(st.sampled_from(NAMES) | st.text(max_size=4), min_size=1, max_size=4).map('.'.join)

@@ -7,7 +7,7 @@ from torch import nn
 from mocox import dist
 from mocox.models.batch_norm import SyncBatchNorm
 from mocox.registry import MODELS
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 SHAPES = [(6, 3), (6, 3, 4, 5)]
 

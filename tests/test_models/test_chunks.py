@@ -14,7 +14,7 @@ from mocox.models.algorithms import MomentumContrast
 from mocox.models.chunks import encode_in_chunks
 from mocox.models.shuffle_bn import draw_permutation
 from mocox.registry import MODELS
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 from tests.test_models.test_moco import config as moco_config
 from tests.test_models.test_moco import contrast, encode
 from tests.test_models.test_mocov3 import VIT, assert_same, build, config, gradients, views

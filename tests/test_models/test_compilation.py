@@ -11,7 +11,7 @@ from torch import nn
 from mocox.models.compilation import allow_recompiling, compile_blocks, repeated_blocks
 from mocox.registry import MODELS
 from mocox.visualize.attention import attention_maps
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 from tests.test_engine.test_momentum_hook import train
 from tests.test_models.test_moco import config as moco_config
 from tests.test_models.test_mocov3 import VIT, assert_same, build, config, gradients, views

@@ -14,7 +14,7 @@ from mocox.dtensor import gather_shards, own_parts, shard_optimizer_state
 from mocox.engine import LARS, AmpOptimWrapper
 from mocox.models.fully_shard import FullyShard, blocks
 from mocox.registry import MODEL_WRAPPERS, MODELS
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 VIT = dict(
     type='MoCoViT',

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mocox.models.heads import ContrastiveHead, l2_normalize
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 
 def naive_loss(z: torch.Tensor, k: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from mocox import dist
 from mocox.models import LinearProbe
 from mocox.registry import MODELS
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 from tests.test_models.test_mocov3 import VIT
 
 

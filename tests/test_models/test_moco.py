@@ -13,7 +13,7 @@ from mocox import dist
 from mocox.models import MoCo
 from mocox.models.shuffle_bn import draw_permutation, shuffle_rows, unshuffle_rows
 from mocox.registry import MODELS
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 from tests.test_engine.test_momentum_hook import train
 from tests.test_models.test_mocov3 import VIT, assert_same, gradients, views
 

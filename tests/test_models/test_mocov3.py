@@ -8,7 +8,7 @@ from torch import nn
 from mocox.checkpoint import convert, load_backbone
 from mocox.models import MoCoV3
 from mocox.registry import MODELS
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 VIT = dict(
     type='MoCoViT',

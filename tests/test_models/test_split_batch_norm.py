@@ -7,7 +7,7 @@ from mmcv.cnn import build_norm_layer
 from torch import nn
 
 from mocox.models.batch_norm import SplitBatchNorm
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 
 def images(n: int = 12) -> torch.Tensor:

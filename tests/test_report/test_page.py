@@ -10,7 +10,7 @@ from PIL import Image
 from mocox.report.page import render, write_report
 from mocox.report.pictures import Pictures, tile
 from mocox.report.runs import read_run
-from tests.browser import CHROMIUM, open_browser
+from tests.support.browser import CHROMIUM, open_browser
 from tests.test_report.work_dirs import LAYERS, STAMP, write_work_dir
 
 EVIL = '<img src=x onerror=alert(1)>'

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny_run import ROOT, write_run
+from tests.support.tiny_run import ROOT, write_run
 
 SLURM_SCRIPT = ROOT / 'tools' / 'slurm_train.sh'
 

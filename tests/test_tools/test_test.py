@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.processes import forget_runner
-from tests.tiny_run import ROOT, run_script, run_tool
+from tests.support.processes import forget_runner
+from tests.support.tiny_run import ROOT, run_script, run_tool
 
 CONFIG = """
 _base_ = ['{root}/_base_/models/linear_vit.py', '{root}/_base_/datasets/imagenet_linear.py',

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.processes import forget_runner
-from tests.tiny_run import ROOT, run_script, run_tool, write_run
+from tests.support.processes import forget_runner
+from tests.support.tiny_run import ROOT, run_script, run_tool, write_run
 
 
 @pytest.fixture(scope='module')

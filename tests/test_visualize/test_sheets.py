@@ -8,7 +8,7 @@ from PIL import Image
 
 from mocox.registry import MODELS
 from mocox.visualize.sheets import classes_of, pick_images, spread
-from tests.tiny_run import run_tool, write_run
+from tests.support.tiny_run import run_tool, write_run
 
 
 @pytest.fixture(scope='module')

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from lab.benchmark import limits, reads
+from lab.benchmark import host_syncs, roofline
 from lab.benchmark.contender import Contender, random_views
 from lab.benchmark.mocox_contender import Ours
 from lab.benchmark.report import Result, device_name, table
@@ -62,9 +62,9 @@ def benchmark_step(config: Config, setting: Setting, with_peer: bool) -> Result:
     views = random_views(setting.batch_size, setting.image_size, setting.device)
     counts = {c.name: count_reads(c, views, setting.device) for c in contenders}
     parts = time_parts(contenders, views, setting)
-    rate = limits.matrix_rate(setting.device, getattr(torch, setting.autocast or 'float32'))
+    rate = roofline.matrix_rate(setting.device, getattr(torch, setting.autocast or 'float32'))
     updated = sum(p.numel() for p in contenders[0].model.momentum_encoder.parameters())
-    flops = limits.step_flops(contenders[0].model, views[0].shape[1:])
+    flops = roofline.step_flops(contenders[0].model, views[0].shape[1:])
     rates = {c.name: setting.batch_size * setting.steps / parts['step'].median(c.name) for c in contenders}
     theirs = contenders[1].name if with_peer else None
     print(_report(parts, contenders, setting))
@@ -80,7 +80,7 @@ def benchmark_step(config: Config, setting: Setting, with_peer: bool) -> Result:
             precision={c.name: _precision(c) for c in contenders},
             flops_per_image=flops,
             matrix_rate=rate,
-            momentum_update_limit_ms=12e3 * updated / limits.memory_rate(setting.device),
+            momentum_update_limit_ms=12e3 * updated / roofline.memory_rate(setting.device),
             scalar_reads_per_step=counts,
             loss_differences=differences,
             milliseconds={name: _milliseconds(times, contenders) for name, times in parts.items()},
@@ -192,7 +192,7 @@ def check_equal(losses: list[list[float]], names: list[str], tolerance: float) -
 def count_reads(contender: Contender, views: list[torch.Tensor], device: str) -> int:
     """Numbers read back to the host in one step, after one step to warm up."""
     contender.step(views)
-    count = reads.device_reads if device == 'cuda' else reads.scalar_reads
+    count = host_syncs.device_reads if device == 'cuda' else host_syncs.scalar_reads
     return count(lambda: contender.step(views))
 
 

@@ -16,9 +16,9 @@ from mocox.evaluation import extract_features, knn_classify
 from mocox.monitors import MonitorHook
 from mocox.monitors.events import write_event
 from mocox.schedules import in_batch_chance_level, in_batch_floor
-from tests.test_engine.test_monitors.tiny import PREPROCESSOR, Patterns, events, model, scalars, train
 from tests.test_engine.test_progress_hook import Model, run
 from tests.test_models.test_mocov3 import VIT, config
+from tests.test_monitors.tiny import PREPROCESSOR, Patterns, events, model, scalars, train
 
 SIGNALS = {
     *('chance', 'floor', 'progress', 'num_keys', 'contrastive_top1', 'positive_cosine', 'negative_cosine'),

@@ -9,7 +9,7 @@ from lab.benchmark import data, photos, pipelines
 from lab.benchmark.mmpretrain_peer import adjust_hue
 from lab.benchmark.mocox_contender import read_config
 from lab.benchmark.run import run
-from tests.test_benchmark.tiny import VIT
+from tests.test_lab.test_benchmark.tiny import VIT
 
 
 @pytest.fixture(scope='module')

@@ -12,8 +12,9 @@ from mocox.dtensor import own_parts
 from mocox.engine import CheckpointHook
 from mocox.engine.lars import LARS
 from mocox.monitors.stability_hook import StabilityHook, takes_flag
-from tests.processes import run_processes
-from tests.test_engine.test_monitors.tiny import (
+from tests.support.processes import run_processes
+from tests.test_models.test_mocov3 import VIT, config
+from tests.test_monitors.tiny import (
     PREPROCESSOR,
     Spoil,
     SpoilImages,
@@ -21,7 +22,6 @@ from tests.test_engine.test_monitors.tiny import (
     scalars,
     train,
 )
-from tests.test_models.test_mocov3 import VIT, config
 
 NAN = float('nan')
 

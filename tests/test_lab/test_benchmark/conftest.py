@@ -1,10 +1,10 @@
 import pytest
 
-from lab.benchmark import limits
+from lab.benchmark import roofline
 
 
 @pytest.fixture(autouse=True)
 def _small_limits(monkeypatch):
     """What measures the machine itself takes seconds at full size."""
-    monkeypatch.setitem(limits.SIDES, 'cpu', 64)
-    monkeypatch.setattr(limits, 'NUM_VALUES', 2**12)
+    monkeypatch.setitem(roofline.SIDES, 'cpu', 64)
+    monkeypatch.setattr(roofline, 'NUM_VALUES', 2**12)

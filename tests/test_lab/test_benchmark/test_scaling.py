@@ -4,7 +4,7 @@ import pytest
 
 from lab.benchmark import scaling
 from lab.benchmark.run import run
-from tests.test_benchmark.tiny import TINY_VIT, VIT
+from tests.test_lab.test_benchmark.tiny import TINY_VIT, VIT
 
 
 @pytest.mark.dist

@@ -13,7 +13,7 @@ import pytest
 
 from mocox.processes import EXIT_PREEMPTED
 from mocox.processes.watchdog import BETWEEN, STEP, Judge, Report
-from tests.tiny_run import ROOT
+from tests.support.tiny_run import ROOT
 
 TIMEOUT_S = 3.0
 

@@ -10,9 +10,9 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mocox.checkpoint import load_backbone
 from mocox.models import MoCoViT, SimpleFeaturePyramid
-from tests.test_benchmarks import miniature
+from tests.support.tiny_run import run_tool
 from tests.test_configs.shipped import ROOT, LinspaceOnCPU
-from tests.tiny_run import run_tool
+from tests.test_downstream_configs import miniature
 
 DETECTION = [
     'detection/faster-rcnn_resnet50-c4_voc0712',

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY_VIT = {
     'model.backbone.arch': dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64, _delete_=True),
     'model.backbone.patch_size': 8,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 CONFIG = """
 _base_ = ['{root}/_base_/models/mocov3_vit.py', '{root}/_base_/datasets/custom.py', '{root}/_base_/views/mocov3.py',

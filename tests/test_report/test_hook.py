@@ -10,8 +10,8 @@ import torch
 from mocox.report import page as report_page
 from mocox.report.hook import ReportHook
 from mocox.report.pictures import from_model
-from tests.processes import forget_runner
-from tests.tiny_run import run_tool, write_run
+from tests.support.processes import forget_runner
+from tests.support.tiny_run import run_tool, write_run
 
 PART = 'default_hooks.report'
 

@@ -8,8 +8,8 @@ from lab.benchmark import mmpretrain_peer, step
 from lab.benchmark.contender import random_views
 from lab.benchmark.mocox_contender import read_config
 from lab.benchmark.run import run
-from tests.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
-from tests.tiny_run import run_tool
+from tests.support.tiny_run import run_tool
+from tests.test_lab.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
 
 KEYS = {
     'mode', 'ours', 'theirs', 'ratio', 'ratio_min', 'ratio_max', 'share_of_limit', 'max_loss_difference', 'versions',

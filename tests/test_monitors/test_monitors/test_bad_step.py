@@ -6,9 +6,9 @@ from torch import nn
 
 from mocox.monitors.bad_step import replay_step
 from mocox.registry import MODELS
-from tests.test_engine.test_monitors.tiny import PREPROCESSOR, Spoil, events, train
+from tests.support.tiny_run import run_tool
 from tests.test_models.test_mocov3 import VIT, config
-from tests.tiny_run import run_tool
+from tests.test_monitors.tiny import PREPROCESSOR, Spoil, events, train
 
 
 @MODELS.register_module(force=True)

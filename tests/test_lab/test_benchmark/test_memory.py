@@ -10,7 +10,7 @@ from lab.benchmark.mocox_contender import Ours, read_config
 from lab.benchmark.run import run
 from lab.benchmark.step import Setting
 from mocox.registry import MODELS
-from tests.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
+from tests.test_lab.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
 
 NARROW_HEADS = {'model.neck.hid_channels': 64, 'model.head.predictor.hid_channels': 64}
 MEDIUM_VIT = {

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.processes import run_processes
-from tests.tiny_run import ROOT, run_tool, write_run
+from tests.support.processes import run_processes
+from tests.support.tiny_run import ROOT, run_tool, write_run
 
 ENDLESS = [
     '--cfg-options',

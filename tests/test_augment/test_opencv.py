@@ -12,7 +12,7 @@ from torchvision.transforms import functional as tvf
 from mocox.augment.batched import augment
 from mocox.augment.opencv import augment_image, blur, jitter_colors, read_parameters
 from mocox.augment.recipe import JITTERS, OPERATIONS, View, sample_parameters
-from tests.photographs import crops, draws
+from tests.support.photographs import crops, draws
 
 NUM, SIZE = 48, 96
 

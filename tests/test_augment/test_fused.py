@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mocox.augment.batched import augment
 from mocox.augment.fused import augment_fused, fuse, pack_parameters, plan_of
 from mocox.augment.recipe import JITTERS, OPERATIONS, View, sample_parameters
-from tests.photographs import crops, draws
+from tests.support.photographs import crops, draws
 
 NUM, SIZE = 48, 40
 MEAN, STD = torch.tensor([120.0, 110.0, 100.0]).view(3, 1, 1), torch.tensor([60.0, 50.0, 40.0]).view(3, 1, 1)

@@ -18,10 +18,10 @@ from torch import nn
 from mocox.models.backbones.vit import sincos_position_embedding
 from mocox.models.batch_norm import SyncBatchNorm
 from mocox.registry import DATASETS, FUNCTIONS, MODELS
-from tests.test_benchmarks import miniature
+from tests.support.tiny_run import run_tool
 from tests.test_configs import test_layout as layout
 from tests.test_configs.shipped import ROOT, build_on_meta, model_config
-from tests.tiny_run import run_tool
+from tests.test_downstream_configs import miniature
 
 FOLDER = ROOT / 'configs' / 'benchmarks'
 EVERY = sorted(p.relative_to(ROOT).as_posix() for p in FOLDER.rglob('*.py'))

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from tests.processes import run_processes
+from tests.support.processes import run_processes
 
 pytestmark = pytest.mark.dist
 
