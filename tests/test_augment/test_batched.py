@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms import functional as tvf
 
+from mocox.augment import batched
 from mocox.augment.batched import augment, color_jitter
 from mocox.augment.recipe import JITTERS, OPERATIONS, View, sample_parameters
-from mocox.models import gpu_augment
 
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
 # torchvision's luma weights are rounded to four digits (0.2989), ours are Pillow's (0.299): up to 0.026 levels apart.
@@ -67,10 +67,10 @@ def test_hue_of_pure_colours():
     """A third of a turn takes red to green to blue; half a turn takes red to cyan; gray has no hue."""
     red = torch.tensor([255.0, 0, 0]).view(1, 3, 1, 1).double()
     for shift, colour in ((1 / 3, [0, 255, 0]), (-1 / 3, [0, 0, 255]), (0.5, [0, 255, 255]), (1 / 6, [255, 255, 0])):
-        turned = gpu_augment.adjust_hue(red, torch.tensor([shift], dtype=torch.float64))
+        turned = batched.adjust_hue(red, torch.tensor([shift], dtype=torch.float64))
         close(turned.flatten(), torch.tensor(colour), 1e-9)
     gray = torch.full((1, 3, 2, 2), 77.0)
-    assert torch.equal(gpu_augment.adjust_hue(gray, torch.tensor([0.3])), gray)
+    assert torch.equal(batched.adjust_hue(gray, torch.tensor([0.3])), gray)
 
 
 def test_jitters_in_every_order(images):
@@ -114,7 +114,7 @@ def test_float32_keeps_unchosen_samples_exactly(images):
 
 
 def test_grayscale(images):
-    gray = gpu_augment.to_grayscale(images)
+    gray = batched.to_grayscale(images)
     close(gray, in_unit_range(lambda x: tvf.rgb_to_grayscale(x, 3), images), ATOL)
     closed_form = 0.299 * images[:, 0] + 0.587 * images[:, 1] + 0.114 * images[:, 2]
     close(gray, closed_form[:, None].expand_as(gray))
@@ -126,12 +126,12 @@ def test_grayscale(images):
 def test_solarize_equals_pillow():
     levels = torch.arange(256, dtype=torch.float64).view(1, 1, 16, 16).expand(1, 3, 16, 16)
     expected = ImageOps.solarize(Image.fromarray(levels[0, 0].byte().numpy()), 128)
-    close(gpu_augment.solarize(levels)[0, 1], torch.tensor(np.asarray(expected)), 0)
-    assert gpu_augment.solarize(levels, 10.0)[0, 0, 0, 9:12].tolist() == [9, 245, 244]
+    close(batched.solarize(levels)[0, 1], torch.tensor(np.asarray(expected)), 0)
+    assert batched.solarize(levels, 10.0)[0, 0, 0, 9:12].tolist() == [9, 245, 244]
 
 
 def test_flip(images):
-    assert torch.equal(gpu_augment.horizontal_flip(images), tvf.hflip(images))
+    assert torch.equal(batched.horizontal_flip(images), tvf.hflip(images))
 
 
 @pytest.mark.parametrize('max_sigma', [0.3, 1.0, 2.0])
@@ -145,7 +145,7 @@ def test_blur_equals_torchvision(images, max_sigma, side):
     kernel = 2 * radius + 1
     blurred = [tvf.gaussian_blur(image, kernel, [value]) for image, value in zip(padded, sigma.tolist(), strict=True)]
     cut = slice(2 * radius, -2 * radius)
-    close(gpu_augment.gaussian_blur(images, sigma, radius), torch.stack(blurred)[..., cut, cut], 1e-4)
+    close(batched.gaussian_blur(images, sigma, radius), torch.stack(blurred)[..., cut, cut], 1e-4)
 
 
 def test_blur_resembles_pillow():
@@ -154,14 +154,14 @@ def test_blur_resembles_pillow():
     pixels = torch.tensor(np.asarray(photo)).permute(2, 0, 1)[None].double()
     for sigma in (0.5, 1.0, 2.0):
         expected = torch.tensor(np.asarray(photo.filter(ImageFilter.GaussianBlur(sigma)))).permute(2, 0, 1)
-        blurred = gpu_augment.gaussian_blur(pixels, torch.tensor([sigma]), 6)[0]
+        blurred = batched.gaussian_blur(pixels, torch.tensor([sigma]), 6)[0]
         assert (blurred - expected).abs().mean() < 1.0
         assert (pixels[0] - expected).abs().mean() > 2.0
 
 
 def test_blur_keeps_flat_images(images):
     flat = images[-3:]
-    close(gpu_augment.gaussian_blur(flat, torch.tensor([0.1, 1.0, 2.0]), 6), flat, 1e-9)
+    close(batched.gaussian_blur(flat, torch.tensor([0.1, 1.0, 2.0]), 6), flat, 1e-9)
 
 
 DISTORTING = View(

@@ -5,10 +5,10 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mocox.augment import fused
 from mocox.augment.batched import augment
 from mocox.augment.recipe import NUM_DRAWS_USED, View, sample_parameters
 from mocox.datasets import NUM_DRAWS
-from mocox.models import fused_augment
 from mocox.models.data_preprocessor import LabelledPreprocessor, ViewsPreprocessor
 from mocox.registry import MODELS
 
@@ -96,10 +96,10 @@ def backend(monkeypatch):
     def choose(name: str) -> None:
         compile_ = torch.compile
         monkeypatch.setattr('torch.compile', lambda f, **options: compile_(f, backend=name, **options))
-        fused_augment.compiled.cache_clear()
+        fused.compiled.cache_clear()
 
     yield choose
-    fused_augment.compiled.cache_clear()
+    fused.compiled.cache_clear()
 
 
 DISTORTING = [dict(color_jitter=dict(contrast=0.4, hue=0.2), blur_prob=0.5), dict(flip_prob=0.5)]
@@ -110,7 +110,7 @@ def test_fused_augmentation_gives_the_same(backend):
     data = make_batch()
     expected = ViewsPreprocessor(MEAN, STD, DISTORTING)(data, training=True)['inputs']
     actual = ViewsPreprocessor(MEAN, STD, DISTORTING, fused=True)(data, training=True)['inputs']
-    assert fused_augment.compiled.cache_info().currsize == 2
+    assert fused.compiled.cache_info().currsize == 2
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
 
 
@@ -126,7 +126,7 @@ def test_without_a_compiler(backend, monkeypatch, capfd):
         ViewsPreprocessor(MEAN, STD, DISTORTING, fused=True)(data, training=True)
     preprocessor = ViewsPreprocessor(MEAN, STD, DISTORTING)
     expected = preprocessor(data, training=True)['inputs']
-    assert fused_augment.compiled.cache_info().misses == 1  # 'auto' compiles nothing on a CPU
+    assert fused.compiled.cache_info().misses == 1  # 'auto' compiles nothing on a CPU
     monkeypatch.setattr(preprocessor, '_pays_to_fuse', lambda crops, view: True)
     capfd.readouterr()
     for _ in range(2):
