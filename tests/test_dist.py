@@ -117,7 +117,7 @@ def test_backend_and_device(environment, monkeypatch, launcher, num_gpus, backen
     calls = []
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: num_gpus)
     monkeypatch.setattr(torch.cuda, 'set_device', lambda device: calls.append(device))
-    monkeypatch.setattr(dist, '_join', lambda backend, timeout_s: calls.append(backend))
+    monkeypatch.setattr(group, '_join', lambda backend, timeout_s: calls.append(backend))
     group.start(launcher)
     assert calls == ([3, 'nccl'] if num_gpus else ['gloo'])
     assert (os.environ['RANK'], os.environ['LOCAL_RANK'], os.environ['MASTER_PORT']) == ('3', '3', '29500')
@@ -128,7 +128,7 @@ def test_backend_and_device(environment, monkeypatch, launcher, num_gpus, backen
 def test_jobs_of_slurm_on_one_machine_have_ports_of_their_own(environment, monkeypatch, given, port):
     environment(**STARTED_BY['slurm'], SLURM_JOB_ID=7671234, **given)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
-    monkeypatch.setattr(dist, '_join', lambda backend, timeout_s: None)
+    monkeypatch.setattr(group, '_join', lambda backend, timeout_s: None)
     group.start('slurm')
     assert os.environ['MASTER_PORT'] == port
 
@@ -139,7 +139,7 @@ def test_a_timeout_must_be_a_time(environment):
 
 
 def test_no_meeting_point(environment, monkeypatch):
-    monkeypatch.setattr(dist, 'MEETING_S', 0.5)
+    monkeypatch.setattr(group, 'MEETING_S', 0.5)
     environment(RANK=1, LOCAL_RANK=0, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=9)  # nobody serves there
     with pytest.raises(
         ConnectionError, match=r'rank 1 found no meeting point at 127.0.0.1:9 within 1 s: was the first'
@@ -153,7 +153,7 @@ def test_only_errors_of_collectives_await_a_verdict():
     assert group._is_collective_error(torch.distributed.DistBackendError('NCCL error in: ...'))
     assert not group._is_collective_error(RuntimeError('mat1 and mat2 shapes cannot be multiplied'))
     assert not group._is_collective_error(ValueError('gloo'))
-    dist.await_verdict(RuntimeError(wait))  # returns at once where there is no run of several processes
+    group.await_verdict(RuntimeError(wait))  # returns at once where there is no run of several processes
 
 
 @pytest.mark.parametrize(('number', 'cause'), [(9, 'SIGKILL: .*out of memory'), (7, 'SIGBUS: .*shm'), (11, 'SIGSEGV$')])

@@ -17,13 +17,12 @@ def main() -> None:
     parser.add_argument('--seconds', type=float, default=5.0, help='to measure for, 0 for not at all (default: 5)')
     parser.add_argument('--json', metavar='OUT', help='write everything here for scripts')
     args = vars(parser.parse_args())
-    settings = {name: args.pop(name) for name in ('gpus', 'num_images', 'seconds')}
-    out = args.pop('json')
+    out, gpus, num_images, seconds = (args.pop(name) for name in ('json', 'gpus', 'num_images', 'seconds'))
 
     from mocox.doctor import examine, write_failure  # imports torch, which takes a few seconds
 
     try:
-        diagnosis = examine(prepare_config(args.pop('config'), **args), **settings)
+        diagnosis = examine(prepare_config(args.pop('config'), **args), gpus, num_images, seconds)
     except cli.USER_ERRORS as error:
         if out:
             write_failure(out, error)
