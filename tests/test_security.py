@@ -4,8 +4,14 @@ import ast
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
 
 import mocox
+from mocox.monitors.bad_step import FORMAT, replay_step
+from mocox.registry import require_registered
+from mocox.report.pictures import from_checkpoint
+from mocox.report.runs import read_run
 from tests.support.tiny_run import ROOT
 
 SOURCES = sorted([*Path(mocox.__file__).parent.glob('**/*.py'), *ROOT.glob('tools/**/*.py')])
@@ -24,7 +30,7 @@ DANGEROUS = {
     **dict.fromkeys(['marshal', 'shelve', 'dill', 'cloudpickle', 'runpy', 'code', 'codeop']),
 }
 BUILTINS = {'eval', 'exec', 'compile', '__import__'}
-METHODS = {'extract', 'extractall', 'unpack_archive'}  # of an archive: its names may lead out of a folder
+METHODS = {'extract', 'extractall', 'unpack_archive', 'fromstring', 'get_object_from_string'}  # run, or lead out
 
 
 def full_names(tree: ast.Module) -> dict[str, str]:
@@ -110,3 +116,49 @@ def test_the_class_that_reads_cifar_builds_arrays_only():
     """The one subclass of an unpickler; what it refuses is tested beside it."""
     users = [path.name for path in SOURCES if 'Unpickler)' in path.read_text()]
     assert users == ['cifar.py']
+
+
+def run_of(folder: Path, dataset: dict, preprocessor: dict | None = None, backbone: dict | None = None) -> Path:
+    """A work dir that says it was trained with these parts."""
+    log = folder / '20260101_000000' / 'vis_data'
+    log.mkdir(parents=True)
+    (log / 'scalars.json').write_text('{"loss": 1.0, "iter": 1, "step": 1, "epoch": 1}\n')
+    model = dict(type='MoCoV3', backbone=backbone or dict(type='MoCoViT'), data_preprocessor=preprocessor or {})
+    (log / 'config.py').write_text(f'model = {model!r}\ntrain_dataloader = {dict(dataset=dataset)!r}\n')
+    return folder
+
+
+HARMLESS = dict(type='ImageFiles', data_root='images', crops=dict(type='RandomResizedCrops', size=32))
+
+
+@pytest.mark.parametrize('name', ['os.system', 'subprocess.check_output', 'mocox.os.system', 'mmengine.os.system', 5])
+@pytest.mark.parametrize('place', ['dataset', 'crops', 'preprocessor', 'backbone'])
+def test_a_foreign_work_dir_builds_registered_components_only(tmp_path, name, place):
+    witness = tmp_path / 'witness'
+    attack = dict(type=name, args=['touch', str(witness)], command=f'touch {witness}')
+    dataset = attack if place == 'dataset' else dict(HARMLESS, crops=attack) if place == 'crops' else HARMLESS
+    parts = {place: attack} if place in ('preprocessor', 'backbone') else {}
+    folder = run_of(tmp_path / 'run', dataset, **parts)
+    run = read_run(folder)
+    pictures = from_checkpoint(run.config, None)
+    assert not witness.exists()
+    assert 'is not a registered component' in pictures.notes[0]
+
+
+def test_a_foreign_dump_of_a_step_runs_nothing(tmp_path):
+    witness = tmp_path / 'witness'
+    for config in (
+        f'import os\nos.system("touch {witness}")\nmodel = dict(type="MoCoV3")',
+        f'model = dict(type="os.system", command="touch {witness}")',
+    ):
+        dump = dict(format=FORMAT, config=config, state_dict={}, batches=[], iteration=0, momentum=None)
+        torch.save(dump, tmp_path / 'dump.pth')
+        with pytest.raises((ValueError, TypeError)):
+            replay_step(tmp_path / 'dump.pth')
+        assert not witness.exists()
+
+
+def test_components_that_recipes_name_are_registered():
+    for path in ('mocov3/vit-small.py', 'mocov3/resnet50_100e.py', 'mocov2/resnet50_200e_1gpu.py', 'moby/swin-tiny.py'):
+        config = Config.fromfile(ROOT / 'configs' / path)
+        require_registered([config.model, config.train_dataloader.dataset, config.get('data_preprocessor')], path)

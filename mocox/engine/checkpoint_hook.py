@@ -1,5 +1,6 @@
 """The checkpoints of a training: when, which ones stay, and what a continued run finds in them."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,14 @@ class CheckpointHook(hooks.CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Takes over the writing, also of what other hooks save."""
+        known = runner.message_hub.runtime_info  # may come from a checkpoint of a stranger
+        if 'keep_ckpt_ids' in known:
+            known['keep_ckpt_ids'] = [number for number in _listed(known['keep_ckpt_ids']) if type(number) is int]
         super().before_train(runner)
+        if hasattr(self, 'best_ckpt_path'):  # of one score; of several it is a dict
+            self.best_ckpt_path = self._own_file(self.best_ckpt_path)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = self._own_file(path)
         self.is_durable = isinstance(self.file_backend, LocalBackend) and isinstance(runner, Runner)
         if not self.is_durable:
             runner.logger.warning(f'{self.out_dir}: checkpoints are written by MMEngine, in place and unchecked.')
@@ -210,10 +218,23 @@ class CheckpointHook(hooks.CheckpointHook):
     def _take_over_files(self, runner: Runner) -> None:
         """What the run has kept before it was continued counts on."""
         known = runner.message_hub.runtime_info
-        names = known.get(KEPT_KEY) or [self.filename_tmpl.format(number) for number in known.get('keep_ckpt_ids', [])]
-        self.writer.kept = [self.folder / name for name in names if (self.folder / name).is_file()]
-        between = self.folder / (known.get(BETWEEN_KEY) or '')
-        self.writer.between = between if between.is_file() else None
+        names = _listed(known.get(KEPT_KEY)) or [
+            self.filename_tmpl.format(number) for number in known.get('keep_ckpt_ids', [])
+        ]
+        self.writer.kept = [Path(path) for name in names if (path := self._own_file(name)) and Path(path).is_file()]
+        between = self._own_file(known.get(BETWEEN_KEY))
+        self.writer.between = Path(between) if between and Path(between).is_file() else None
+
+    def _own_file(self, named: Any) -> str | None:
+        """The checkpoint of this name in this run's folder, if it is one that this hook would write.
+
+        The folder in the name is ignored: the run may have been moved since, and the name may come from a stranger's
+        checkpoint. So nothing but this hook's own files is ever removed.
+        """
+        name = Path(named).name if isinstance(named, str) else ''
+        numbered = re.escape(self.filename_tmpl).replace(r'\{\}', r'\d+')
+        own = rf'(best_[^/\\]*_)?{numbered}|iter_\d+\.pth'
+        return str(Path(self.out_dir, name)) if re.fullmatch(own, name) else None
 
 
 class _RemovesLater:
@@ -223,12 +244,22 @@ class _RemovesLater:
         self.backend = backend
         self.writer = writer
 
+    def isdir(self, path: str) -> bool:
+        return False  # a checkpoint is a file here: MMEngine would remove a folder with all that is in it
+
+    def rmtree(self, path: str) -> None:
+        raise ValueError(f'{path}: a checkpoint is a file, so no folder is removed')
+
     def remove(self, path: str) -> None:
         self.writer.wait()
         self.writer.obsolete.append(Path(path))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
+
+
+def _listed(value: Any) -> list:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def newest_for_all(work_dir: str, report: Report) -> str | None:

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mocox import dist
 from mocox.checkpoint.files import open_pickle
+from mocox.checkpoint.provenance import parse_config
 from mocox.monitors.gradients import LayerNorms
 from mocox.monitors.rollback import QueueUndo
-from mocox.registry import MODELS
+from mocox.registry import MODELS, require_registered
 
 FORMAT = 'mocox bad step 1'
 
@@ -156,12 +156,13 @@ def replay_step(path: str | Path, device: str = 'cpu') -> Replay:
 
 
 def _build(dump: dict[str, Any], path: str | Path) -> nn.Module:
-    config = Config.fromstring(dump['config'], '.py')
+    config = parse_config(dump['config'])
     if not isinstance(config.get('model'), dict):
         raise ValueError(f'{path}: the model of that run was not built from its config, so it cannot be built again')
-    config.model.setdefault('data_preprocessor', config.get('data_preprocessor'))
+    model_config = {'data_preprocessor': config.get('data_preprocessor'), **config['model']}
+    require_registered(model_config, path)
     with DefaultScope.overwrite_default_scope('mocox'):
-        model = MODELS.build(config.model)
+        model = MODELS.build(model_config)
     model.load_state_dict(dump['state_dict'])
     model.iteration = dump['iteration']
     if dump['momentum'] is not None:

@@ -20,7 +20,7 @@ from mocox.datasets import ViewsDataset
 from mocox.datasets.subset import spread
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
-from mocox.registry import DATASETS
+from mocox.registry import DATASETS, require_registered
 from mocox.visualize.attention import overlay
 from mocox.visualize.contact_sheet import augmented_views, views_of
 from mocox.visualize.embedding import embed
@@ -94,6 +94,13 @@ def from_checkpoint(
     if data_root:
         settings = dict(settings, data_root=data_root)
         config = dict(config, train_dataloader=dict(config['train_dataloader'], dataset=settings))
+    try:
+        require_registered(
+            [settings, config.get('model'), config.get('data_preprocessor')], 'the config of this work dir'
+        )
+    except ValueError as error:
+        pictures.notes.append(str(error))
+        return pictures
     with DefaultScope.overwrite_default_scope('mocox'):
         dataset = _attempt(pictures, 'pictures', lambda: DATASETS.build(settings))
         if dataset is None:

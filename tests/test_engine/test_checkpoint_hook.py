@@ -134,6 +134,30 @@ def test_the_best_one_stays_until_the_better_one_is_whole(images, tmp_path, monk
     assert 'optimizer' not in best and best['meta']['epoch'] == 2
 
 
+def test_a_foreign_checkpoint_removes_nothing(images, tmp_path):
+    """Names in its message hub lead out of the folder, to a folder, and to files of others."""
+    run = tmp_path / 'run'
+    train(images, run, interval=1)
+    outside, folder, mine = tmp_path / 'iter_7.pth', tmp_path / 'epoch_9.pth', run / 'mine.pth'
+    outside.touch(), mine.touch(), folder.mkdir(), (folder / 'x').touch()
+    (run / 'best_accuracy_epoch_8.pth').mkdir()
+    for info in (
+        dict(kept_checkpoints=[str(outside), '../iter_7.pth', 'mine.pth', 3], between_checkpoint=str(mine)),
+        dict(kept_checkpoints=5, between_checkpoint='../iter_7.pth', keep_ckpt_ids=['../../iter_7', 1, 2.5]),
+        dict(kept_checkpoints=None, between_checkpoint=None, keep_ckpt_ids='..', best_ckpt=str(folder), best_score=0.0),
+        dict(best_ckpt=str(mine), best_score=0.0),
+        dict(best_ckpt='elsewhere/best_accuracy_epoch_8.pth', best_score=0.0),
+    ):
+        evil = torch.load(run / 'epoch_1.pth', weights_only=True)
+        evil['message_hub']['runtime_info'] |= info
+        torch.save(evil, run / 'epoch_1.pth')
+        (run / 'epoch_2.pth').unlink(missing_ok=True)
+        train(images, run, Scores(0.6), interval=1, max_keep_ckpts=1, save_best='accuracy')
+        assert outside.is_file() and (folder / 'x').is_file() and mine.is_file()
+        assert (run / 'best_accuracy_epoch_8.pth').is_dir()
+        torch.save(evil, run / 'epoch_1.pth')
+
+
 def test_the_last_one_is_tried_twice_and_then_an_error(images, tmp_path, monkeypatch, capfd):
     """What could be written before stays."""
     write = durable.write_atomically
