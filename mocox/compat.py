@@ -4,6 +4,7 @@
 of the two is imported first. So each repair belongs to a module and runs as soon as that module has been imported.
 """
 
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -72,10 +73,38 @@ def never_load_unsafely(module: ModuleType) -> None:
         module._safe_torch_load = load
 
 
+def resume_safely(module: ModuleType) -> None:
+    """Lets ``Runner.resume`` run nothing that a checkpoint holds, and read it into host memory.
+
+    ``meta['config']``, which MMEngine itself no longer writes, is executed as a Python config there. And by default
+    the whole file goes onto the GPU of every process, beside the model that it is then copied into.
+    For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12).
+    Delete when: ``Runner.resume`` neither parses a config of the checkpoint nor loads it onto the device.
+    """
+    runner = module.Runner
+    load, resume = runner.load_checkpoint, runner.resume
+
+    @functools.wraps(load)
+    def load_without_config(self: Any, *args: Any, **kwargs: Any) -> Any:
+        checkpoint = load(self, *args, **kwargs)
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)
+        return checkpoint
+
+    @functools.wraps(resume)
+    def resume_from_host_memory(self: Any, filename: str, *args: Any, **kwargs: Any) -> None:
+        if len(args) < 3 and kwargs.get('map_location', 'default') == 'default':
+            kwargs['map_location'] = 'cpu'
+        resume(self, filename, *args, **kwargs)
+
+    runner.load_checkpoint, runner.resume = load_without_config, resume_from_host_memory
+
+
 REPAIRS: dict[str, Repair] = {
     'mmengine.config.utils': find_configs_of_mocox,
     'mmengine.logging.history_buffer': allow_log_history,
     'mmengine.runner.checkpoint': never_load_unsafely,
+    'mmengine.runner.runner': resume_safely,
 }
 
 

@@ -103,6 +103,14 @@ def maxima(values: Sequence[float]) -> list[float]:
     return largest.tolist()
 
 
+def of_first(x: Tensor) -> Tensor:
+    """The tensor of the first process, on all of them."""
+    if world_size() > 1:
+        x = x.contiguous()
+        torch_dist.broadcast(x, src=0)
+    return x
+
+
 def barrier() -> None:
     """Returns once every process has called it.
 

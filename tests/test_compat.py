@@ -10,8 +10,10 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.runner import runner as mmengine_runner
 
 import mocox  # noqa: F401  (the repairs)
+from tests.test_monitors.tiny import train
 
 
 def test_log_history_is_loaded_safely(tmp_path):
@@ -84,3 +86,23 @@ def test_repairs_take_effect_in_either_order(imports):
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 10
+
+
+def test_resume_runs_nothing_that_a_checkpoint_holds_and_reads_it_into_host_memory(tmp_path, monkeypatch):
+    runner = train(tmp_path / 'run', epochs=1)
+    witness, path = tmp_path / 'witness', tmp_path / 'run' / 'epoch_1.pth'
+    runner.save_checkpoint(path.parent, path.name, by_epoch=False)
+    evil = torch.load(path, weights_only=True)
+    evil['meta']['config'] = f'import os\nos.system("touch {witness}")\n'
+    torch.save(evil, path)
+    places, read = [], mmengine_runner._load_checkpoint
+    monkeypatch.setattr(mmengine_runner, 'get_device', lambda: 'meta')  # where the model would be
+
+    def spy(filename, map_location=None, **kwargs):
+        places.append(map_location)
+        return read(filename, map_location=map_location, **kwargs)
+
+    monkeypatch.setattr(mmengine_runner, '_load_checkpoint', spy)
+    runner.resume(str(path))
+    assert not witness.exists()
+    assert places == ['cpu']

@@ -39,6 +39,8 @@ class AmpOptimWrapper(OptimWrapper):
         self.dtype = DTYPES[dtype]
         # Disabled, it passes everything through and has an empty state.
         self.loss_scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == 'float16')
+        if self.loss_scaler.is_enabled():
+            fill_momentum_buffers(self.optimizer)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -72,3 +74,27 @@ class AmpOptimWrapper(OptimWrapper):
         if scaler_state and self.loss_scaler.is_enabled():
             self.loss_scaler.load_state_dict(scaler_state)
         super().load_state_dict(state_dict)
+
+
+def fill_momentum_buffers(optimizer: torch.optim.Optimizer) -> bool:
+    """Gives a fused SGD its momentum buffers, of zeros, before its first step.
+
+    torch allocates them in that step without a value, and its kernel fills them unless the step is left out by
+    ``found_inf``: they would keep whatever the memory held. From zeros the first step is the same,
+    ``0 * momentum + grad``.
+
+    Returns:
+        Whether a first step may be left out: not with ``dampening``, which torch does not apply to the first gradient.
+    """
+    safe = True
+    for group in optimizer.param_groups:
+        if not (isinstance(optimizer, torch.optim.SGD) and group.get('fused') and group['momentum']):
+            continue
+        if group['dampening']:
+            safe = False
+            continue
+        for parameter in group['params']:
+            state = optimizer.state[parameter]
+            if state.get('momentum_buffer') is None:
+                state['momentum_buffer'] = torch.zeros_like(parameter)
+    return safe

@@ -1,7 +1,10 @@
 """Gradient norms layer by layer, and what is a spike among them."""
 
+from functools import cache
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mocox import dist
@@ -45,11 +48,11 @@ class LayerNorms:
         """Norms (L,) in float32; 0 for a layer without gradients. Half of a float32's range of norms is left."""
         pairs = [(p.grad, layer) for p, layer in zip(self.params, self.layer_of, strict=True) if p.grad is not None]
         if not pairs:
-            return torch.zeros(len(self.names))
+            return torch.zeros(len(self.names), device=self.params[0].device)
         grads, layers = zip(*pairs, strict=True)
         squares = torch.stack(torch._foreach_norm(own_parts(grads))).float().square()
-        index = _cached_index(layers, squares.device)
-        squares = squares.new_zeros(len(self.names)).index_add_(0, index, squares)
+        # A sum in fixed order: index_add_ adds with atomics on a GPU, whose order differs between processes.
+        squares = F.pad(squares, (0, 1))[_rows(layers, len(self.names), squares.device)].sum(dim=1)
         return (dist.all_reduce_sum(squares) if self.sharded else squares).sqrt()
 
     def of_layer(self, layer: str) -> list[nn.Parameter]:
@@ -61,18 +64,18 @@ class LayerNorms:
         """Multiplies each layer's gradient by its factor (L,)."""
         each = factors.unbind()
         pairs = [(p.grad, each[i]) for p, i in zip(self.params, self.layer_of, strict=True) if p.grad is not None]
-        torch._foreach_mul_(own_parts(grad for grad, _ in pairs), [factor.to(grad.dtype) for grad, factor in pairs])
+        if pairs:
+            torch._foreach_mul_(own_parts(grad for grad, _ in pairs), [factor.to(grad.dtype) for grad, factor in pairs])
 
 
-_indices: dict[tuple, Tensor] = {}
-
-
-def _cached_index(layers: tuple[int, ...], device: torch.device) -> Tensor:
-    """The layers as a tensor; made once, because copying it to a GPU in every step would cost more than its use."""
-    key = (layers, device)
-    if key not in _indices:
-        _indices[key] = torch.tensor(layers, device=device)
-    return _indices[key]
+@cache  # copying it to a GPU in every step would cost more than its use
+def _rows(layers: tuple[int, ...], num_layers: int, device: torch.device) -> Tensor:
+    """Where the gradients of each layer stand (L, most of one layer), filled up with the place behind the last."""
+    places: list[list[int]] = [[] for _ in range(num_layers)]
+    for place, layer in enumerate(layers):
+        places[layer].append(place)
+    width = max(map(len, places))
+    return torch.tensor([row + [len(layers)] * (width - len(row)) for row in places], device=device)
 
 
 def _wrapper(names: list[str]) -> str:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from mocox import dist
 from mocox.engine.batches import accumulative_counts
+from mocox.engine.optim_wrapper import fill_momentum_buffers
 from mocox.monitors.bad_step import StepRecorder
 from mocox.monitors.events import write_event
 from mocox.monitors.gradients import FIRST_LAYERS, LayerNorms, SpikeDetector
@@ -100,6 +101,7 @@ class StabilityHook(Hook):
         self.model = dist.unwrap(runner.model)
         self.optimizer: Optimizer = runner.optim_wrapper.optimizer
         self.late = next(self.model.parameters()).device.type != 'cpu'
+        self.takes_flag = takes_flag(self.optimizer) and fill_momentum_buffers(self.optimizer)
         self.norms = LayerNorms(self.model)
         self.statistics = Statistics(self.model)
         self.detector = SpikeDetector(len(self.norms.names), self.spike_factor, self.window, min(20, self.window))
@@ -147,11 +149,11 @@ class StabilityHook(Hook):
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
         """Between backward pass and update: measure, decide, act."""
-        if self.late and self.pending:
-            self._digest_pending()
+        if self.late and self.pending and self._digest_pending():
+            return  # back at a snapshot: there is no gradient that belongs to its weights
         if self.frozen:
             self._drop(self.patch_projection)
-        norms = self.norms()
+        norms = self._measure()
         scale = getattr(optimizer, 'grad_scale', None)  # float16: the optimizer divides by it
         norms = norms if scale is None else norms / scale
         medians = torch.from_numpy(self.detector.medians()).to(norms.device, non_blocking=True)
@@ -165,6 +167,15 @@ class StabilityHook(Hook):
         else:
             self._act_on_host(norms, medians, spikes, unwanted.tolist(), scale is not None)
         self._take_snapshot()
+
+    def _measure(self) -> Tensor:
+        """The norms, equal in all processes to the last bit where they can reach the weights.
+
+        GPUs may differ in the last bit of a sum. Nothing synchronises weights again, so a gradient that each process
+        clips to its own norm, or a threshold that only some exceed, would let the replicas drift apart.
+        """
+        norms = self.norms()
+        return norms if self.on_spike == 'warn' or self.norms.sharded else dist.of_first(norms)
 
     def _act_on_host(self, norms: Tensor, medians: Tensor, spikes: Tensor, unwanted: bool, scaled: bool) -> None:
         rolled_back = self._digest(self.runner.iter, norms.numpy(), unwanted, scaled, exact=True)
@@ -182,7 +193,7 @@ class StabilityHook(Hook):
             self.norms.scale(torch.where(spikes & norms.isfinite(), medians / norms, 1.0))
         flag = unwanted.float()
         self.statistics.restore_where(flag)
-        if takes_flag(optimizer):
+        if self.takes_flag:
             given = getattr(optimizer, 'found_inf', None)  # of a gradient scaler, which removes it again
             self.owns_flag = given is None
             optimizer.found_inf = flag if given is None else torch.maximum(given, flag)
@@ -201,15 +212,17 @@ class StabilityHook(Hook):
         if self.owns_flag:
             optimizer.found_inf = None
 
-    def _digest_pending(self) -> None:
-        """Reads the step before this one, whose work is done by now."""
+    def _digest_pending(self) -> bool:
+        """Reads the step before this one, whose work is done by now; returns whether the run went back."""
         iteration, values, event, scaled = self.pending
         self.pending = None
         if event is not None:
             event.synchronize()
         *norms, flag = values.tolist()
-        if self._digest(iteration, np.array(norms, dtype=np.float32), bool(flag), scaled, exact=False):
+        went_back = self._digest(iteration, np.array(norms, dtype=np.float32), bool(flag), scaled, exact=False)
+        if went_back:
             self._drop(self.norms.params)  # the gradient at hand belongs to the weights that were left
+        return went_back
 
     def _digest(self, iteration: int, norms: np.ndarray, skipped: bool, scaled: bool, exact: bool) -> bool:
         """Counts, reports and remembers a step; returns whether the run went back to a snapshot."""

@@ -11,6 +11,7 @@ from mocox import dist
 from mocox.dtensor import own_parts
 from mocox.engine import CheckpointHook
 from mocox.engine.lars import LARS
+from mocox.engine.optim_wrapper import fill_momentum_buffers
 from mocox.monitors.stability_hook import StabilityHook, takes_flag
 from tests.support.processes import run_processes
 from tests.test_models.test_mocov3 import VIT, config
@@ -236,6 +237,47 @@ OPTIMIZERS = [
     dict(type='LARS', lr=0.1, weight_decay=1e-4),
     dict(type='AdamW', lr=1e-3),
 ]
+
+
+def test_a_fused_sgd_survives_a_first_step_that_is_left_out():
+    """Torch leaves its momentum buffers as they were allocated then; the oracle is SGD that has not seen that step."""
+    found = []
+    for fused in (True, False):
+        parameter = torch.nn.Parameter(torch.ones(1000))
+        optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.9, fused=fused)
+        assert fill_momentum_buffers(optimizer)
+        if fused:
+            parameter.grad, optimizer.found_inf = torch.full((1000,), NAN), torch.ones(())
+            optimizer.step()
+            optimizer.found_inf = torch.zeros(())
+        for value in (1.0, -3.0):
+            parameter.grad = torch.full((1000,), value)
+            optimizer.step()
+        found.append(parameter.detach())
+    assert torch.equal(*found)
+    assert torch.allclose(found[0], torch.tensor(1 - 0.1 - 0.1 * (0.9 - 3.0)))
+
+
+def test_a_first_step_of_sgd_with_dampening_is_not_left_out_by_a_flag():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    assert not fill_momentum_buffers(torch.optim.SGD([parameter], momentum=0.9, dampening=0.1, fused=True))
+
+
+def test_the_first_step_of_a_fused_sgd_may_be_bad(tmp_path):
+    settings = dict(type='SGD', lr=1e-2, momentum=0.9, fused=True)
+    wrapper = dict(type='OptimWrapper', optimizer=settings)
+    runner = train(tmp_path, epochs=2, optim_wrapper=wrapper, extra=[Late(), Spoil({0}, NAN)], hooks=stability())
+    assert all(value.isfinite().all() for value in runner.model.state_dict().values())
+
+
+def test_going_back_leaves_no_norms_of_gradients_that_are_gone(tmp_path):
+    """A late reader drops the gradient of the next step: nothing is measured, and no zero enters the medians."""
+    reactions = dict(on_non_finite='rollback', on_spike='clip')
+    runner = train(tmp_path, epochs=9, extra=[Late(), Spoil({14}, NAN)], hooks=stability(**reactions))
+    hook = next(hook for hook in runner.hooks if isinstance(hook, StabilityHook))
+    history = hook.detector.history[: hook.detector.count]
+    assert len(history) > 20 and (history[:, [name != 'cls_token' for name in hook.norms.names]] > 0).all()
+    assert 'rollback' in [event['kind'] for event in events(tmp_path)]
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS, ids=['AdamW', 'SGD', 'LARS', 'no flag'])
