@@ -37,12 +37,18 @@ EVALUATOR = _child(root.EVALUATOR)
 VISUALIZERS = _child(root.VISUALIZERS)
 VISBACKENDS = _child(root.VISBACKENDS, 'mocox.engine')
 
-_FOREIGN_SCOPES = ('mocox', 'mmengine', 'mmpretrain', 'mmdet', 'mmseg')  # libraries that a foreign config may name
-_BUILT = (MODELS, WEIGHT_INITIALIZERS, DATASETS, TRANSFORMS, DATA_SAMPLERS, FUNCTIONS)  # what such a config builds
+_BUILT = (MODELS, WEIGHT_INITIALIZERS, DATASETS, TRANSFORMS, DATA_SAMPLERS, FUNCTIONS)  # from a foreign config
+# Of other libraries such a config may name layers only. Their data sets and some heads unpickle what a config
+# names, and language models run the code of a downloaded folder.
+_LAYERS = (
+    *('torch.nn.', 'mmcv.cnn.', 'mmengine.model.', 'mmpretrain.models.classifiers.image.'),
+    *(f'mmpretrain.models.{part}.' for part in ('backbones', 'necks', 'losses', 'heads.cls_head', 'heads.linear_head')),
+)
+_REMOTE = ('hf-hub:', 'hf_hub:', 'local-dir:')  # timm's
 
 
-def require_registered(config: Any, source: object) -> None:
-    """Refuses a config that came with data if any ``type`` in it is not a registered component.
+def require_registered(config: Any, source: object, scope: str = 'mocox') -> None:
+    """Refuses a config that came with data if it could do more than build components of ours and layers.
 
     A registry resolves a name that it does not know by importing it, so ``type='os.system'`` in a stranger's file would
     run a command. Call this before anything is built from a config that was read out of a work dir, a checkpoint or a
@@ -51,39 +57,47 @@ def require_registered(config: Any, source: object) -> None:
     Args:
         config: Dicts, lists and values, nested.
         source: Where it was read, for the message.
+        scope: Where names without a prefix are looked up first.
 
     Raises:
-        ValueError: A ``type`` is not the name of a registered component.
+        ValueError: A ``type`` is not the name of a registered component, or is one that reads more than weights and
+            images; or a value asks for a download.
     """
     if isinstance(config, Mapping):
-        if 'type' in config and not _is_registered(config['type']):
+        scope = config.get('_scope_', scope)
+        if 'type' in config and not _is_registered(config['type'], scope):
             raise ValueError(
-                f'{source}: type={config["type"]!r} is not a registered component. A config that comes with data '
-                f'may only name components of {", ".join(_FOREIGN_SCOPES)}, or of modules imported before'
+                f'{source}: type={config["type"]!r} is not a registered component that a config which comes with data '
+                'may name: those of mocox, layers and backbones of mmcv and mmpretrain, and what you have registered '
+                'in mocox before'
             )
+        if config.get('pretrained') is True:
+            raise ValueError(f'{source}: pretrained=True is refused: a config that comes with data may not download')
         config = list(config.values())
+    if isinstance(config, str) and ('://' in config or config.startswith(_REMOTE)):
+        raise ValueError(f'{source}: {config!r} is refused: a config that comes with data may not name an address')
     if isinstance(config, list | tuple):
         for item in config:
-            require_registered(item, source)
+            require_registered(item, source, scope)
 
 
-def _is_registered(name: object) -> bool:
-    if not isinstance(name, str):
+def _is_registered(name: object, scope: object) -> bool:
+    if not isinstance(name, str) or not isinstance(scope, str):
         return False
-    scope, _, bare = name.rpartition('.')
-    if scope not in ('', *_FOREIGN_SCOPES):
-        return False
-    return any(bare in registry.module_dict for own in _BUILT for registry in _registries(own, scope))
+    prefix, _, bare = name.rpartition('.')
+    found = [kind for own in _BUILT if (kind := _resolve(own, prefix or scope, bare)) is not None]
+    return bool(found) and all(is_own or f'{kind.__module__}.'.startswith(_LAYERS) for kind, is_own in found)
 
 
-def _registries(own: Registry, scope: str) -> list[Registry]:
-    """Those in which a lookup may find a name of this scope, filled; without a scope, all of them."""
-    parent = own.parent
-    for library in _FOREIGN_SCOPES[2:]:
-        if scope == library and library not in parent.children and find_spec(library):
-            import_module(f'{library}.registry')
-    found = [child for name, child in parent.children.items() if name in _FOREIGN_SCOPES and scope in ('', name)]
-    found += [parent] if scope in ('', 'mmengine') else []
-    for registry in found:
-        registry.import_from_location()
-    return found
+def _resolve(own: Registry, scope: str, name: str) -> tuple[Any, bool] | None:
+    """What a registry of ours builds under this name, and whether it is registered in mocox itself."""
+    if scope not in ('mocox', 'mmengine', 'mmpretrain'):
+        return None
+    if scope == 'mmpretrain' and find_spec(scope):
+        import_module('mmpretrain.registry')
+    for registry in (own.parent.children.get(scope), own.parent):
+        if registry is not None:
+            registry.import_from_location()
+            if name in registry.module_dict:
+                return registry.module_dict[name], registry is own
+    return None

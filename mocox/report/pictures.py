@@ -73,6 +73,15 @@ class Pictures:
     notes: list[str] = field(default_factory=list)
 
 
+def _refuse_foreign(config: dict[str, Any], dataset: dict[str, Any], data_root: str | None) -> None:
+    """A work dir may come from a stranger: what is built from its config must be harmless, its LMDB is not opened."""
+    source = 'the config of this work dir'
+    dataset = dict(dataset, data_root='') if data_root else dataset  # that was said by the user
+    require_registered([dataset, config.get('model'), config.get('data_preprocessor')], source)
+    if not data_root and str(dataset.get('type')).rpartition('.')[2] == 'LMDBImages':
+        raise ValueError(f'{source} names an LMDB, which is safe to open only if you know who made it: --data-root')
+
+
 def from_checkpoint(
     config: dict[str, Any],
     checkpoint: Path | None,
@@ -91,16 +100,14 @@ def from_checkpoint(
     """
     pictures = Pictures()
     settings = ((config.get('train_dataloader') or {}).get('dataset')) or {}
-    if data_root:
-        settings = dict(settings, data_root=data_root)
-        config = dict(config, train_dataloader=dict(config['train_dataloader'], dataset=settings))
     try:
-        require_registered(
-            [settings, config.get('model'), config.get('data_preprocessor')], 'the config of this work dir'
-        )
+        _refuse_foreign(config, settings, data_root)
     except ValueError as error:
         pictures.notes.append(str(error))
         return pictures
+    if data_root:
+        settings = dict(settings, data_root=data_root)
+        config = dict(config, train_dataloader=dict(config['train_dataloader'], dataset=settings))
     with DefaultScope.overwrite_default_scope('mocox'):
         dataset = _attempt(pictures, 'pictures', lambda: DATASETS.build(settings))
         if dataset is None:
