@@ -32,6 +32,7 @@ def run_tool(main: Callable[[], None]) -> None:
     try:
         main()
         group.finish()
+        group.close()
     except KeyboardInterrupt:
         sys.exit('\ninterrupted')
     except Exception as error:

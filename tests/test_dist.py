@@ -133,6 +133,27 @@ def test_jobs_of_slurm_on_one_machine_have_ports_of_their_own(environment, monke
     assert os.environ['MASTER_PORT'] == port
 
 
+@pytest.mark.parametrize(
+    ('variables', 'fits'),
+    [
+        (dict(SLURM_GPUS_PER_TASK=1), True),
+        (dict(SLURM_GPUS_ON_NODE=4), True),  # --gpu-bind=single:1 shows each of the four tasks one of them
+        (dict(SLURM_GPUS_ON_NODE=1), False),
+        ({}, False),
+    ],
+)
+def test_a_slurm_step_that_binds_gpus_shows_each_task_its_own(environment, monkeypatch, variables, fits):
+    environment(**STARTED_BY['slurm'], **variables)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'set_device', lambda device: None)
+    monkeypatch.setattr(group, '_join', lambda backend, timeout_s: None)
+    if fits:
+        group.start('slurm')
+    else:
+        with pytest.raises(ValueError, match=r'4 processes .* 1 GPU\(s\)'):
+            group.start('slurm')
+
+
 def test_a_timeout_must_be_a_time(environment):
     with pytest.raises(ValueError, match='timeout=0.* above 0'):
         group.start('pytorch', timeout_s=0)

@@ -7,8 +7,8 @@ import mocox
 
 LAYERS = [
     'registry version schedules compat randomness configs',
-    'dist processes augment',
-    'dtensor',
+    'dist augment',
+    'processes dtensor',
     'models.losses models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
     'models.compilation models.fully_shard',
     'models.chunks models.backbones models.necks models.heads datasets',

@@ -233,6 +233,7 @@ class MonitorHook(Hook):
             self.num_neighbours,
             self.knn_temperature,
             self.knn_batch_size,
+            runner.train_dataloader.num_workers,
         )
         runner.message_hub.update_scalar('train/knn_offline', 100 * accuracy)
         runner.visualizer.add_scalars(dict(knn_offline=100 * accuracy), step=runner.iter)

@@ -1,25 +1,31 @@
 """k-NN on held-out images while a run goes on."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mocox import dist
-from mocox.datasets import collate_views
-from mocox.dtensor import is_sharded
+from mocox.datasets import ViewsDataset, collate_views
 from mocox.evaluation.data import labels_of, open_data
 from mocox.evaluation.encoder import evaluation_crops
-from mocox.evaluation.features import extract_features
+from mocox.evaluation.features import Part, extract_features
 from mocox.evaluation.knn import knn_classify
+from mocox.processes import group
 
 
 def offline_knn(
-    model: nn.Module, root: str, image_size: int, num_neighbours: int, temperature: float, batch_size: int
+    model: nn.Module,
+    root: str,
+    image_size: int,
+    num_neighbours: int,
+    temperature: float,
+    batch_size: int,
+    num_workers: int = 0,
 ) -> float:
     """Accuracy (0 to 1) of the query backbone's features on labelled images, without augmentation.
 
-    The first process works, the others wait, unless all are needed for the weights that are spread over them. Neither
-    the model nor torch's random state is changed.
+    Each process encodes its share of the images, equally many for all, as weights that are spread over them need it.
+    Neither the model nor torch's random state is changed.
 
     Args:
         model: A MoCo algorithm.
@@ -28,31 +34,35 @@ def offline_knn(
         num_neighbours: Voters, at most as many as there are images to learn from.
         temperature: Of their weights.
         batch_size: Images per forward pass.
+        num_workers: Loading processes of each process.
 
     Raises:
         FileNotFoundError: No such folder.
         ValueError: Nothing recognised in it, or images with several labels each.
     """
+    data = open_data(root, evaluation_crops(image_size))
+    if data.multi_label:
+        raise ValueError(f'knn_data_root={root!r}: k-NN needs one label per image, and these have several')
     device = next(model.parameters()).device
-    accuracy = torch.zeros((), device=device)
-    if dist.rank() == 0 or is_sharded(next(model.parameters())):
-        data = open_data(root, evaluation_crops(image_size))
-        if data.multi_label:
-            raise ValueError(f'knn_data_root={root!r}: k-NN needs one label per image, and these have several')
-        bank, bank_labels = _features(model, data.train, batch_size), labels_of(data.train)
-        test = None if data.test is None else _features(model, data.test, batch_size)
-        labels = bank_labels if test is None else labels_of(data.test)
-        num_neighbours = min(num_neighbours, len(bank) - (test is None))
-        leave_one_out = test is None
-        predicted = knn_classify(
-            bank if leave_one_out else test, bank, bank_labels, num_neighbours, temperature, leave_one_out
-        )
-        if dist.rank() == 0:
-            accuracy += (predicted == labels).float().mean().to(device)
-    return float(dist.all_reduce_sum(accuracy))
+    bank, bank_labels = _features(model, data.train, batch_size, num_workers), labels_of(data.train).to(device)
+    leave_one_out = data.test is None
+    features = bank if leave_one_out else _features(model, data.test, batch_size, num_workers)
+    labels = bank_labels if leave_one_out else labels_of(data.test).to(device)
+    num_neighbours = min(num_neighbours, len(bank) - leave_one_out)
+    predicted = knn_classify(features, bank, bank_labels, num_neighbours, temperature, leave_one_out)
+    return float(dist.of_first((predicted == labels).float().mean()))  # GPUs may differ in the last bit
 
 
-def _features(model: nn.Module, dataset, batch_size: int) -> torch.Tensor:
+def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_workers: int) -> Tensor:
+    """Features (N, C) of all images, in their order, on the device of the model and the same in all processes."""
+    size, rank = dist.world_size(), dist.rank()
+    share = -(-len(dataset) // size)
+    rows = (torch.arange(share) * size + rank) % len(dataset)  # the last ones wrap around, so that all have as many
     # A generator of its own: a loader draws a seed, and training must not miss it.
-    loader = DataLoader(dataset, batch_size, collate_fn=collate_views, generator=torch.Generator())
-    return extract_features(model, loader)[0]
+    loader = DataLoader(
+        Part(dataset, rows), batch_size, num_workers=num_workers, collate_fn=collate_views, generator=torch.Generator()
+    )
+    features = extract_features(model, loader)[0].to(next(model.parameters()).device)
+    group.meet()  # reading images may take one process much longer than another
+    gathered = dist.gather_rows(features).view(size, share, -1)
+    return gathered.transpose(0, 1).flatten(0, 1)[: len(dataset)]

@@ -10,6 +10,7 @@ import time
 import torch
 import torch.distributed as torch_dist
 
+from mocox import dist
 from mocox.processes import LAUNCHERS
 from mocox.processes.watchdog import BETWEEN, STEP, Watchdog
 
@@ -17,6 +18,8 @@ MEETING_S = 30.0  # at least, to start and to meet: torch asks a name server for
 MARGIN_S = 30.0  # by which torch's own timeout comes after ours
 
 _watchdog: Watchdog | None = None
+_meetings: torch_dist.Store | None = None
+_num_meetings = 0
 
 
 def start(launcher: str, timeout_s: float = 600.0) -> None:
@@ -45,9 +48,7 @@ def start(launcher: str, timeout_s: float = 600.0) -> None:
     local_rank, local_size = _read_environment(launcher)
     num_gpus = torch.cuda.device_count()
     if num_gpus:
-        # A slurm step that binds GPUs to tasks shows each task only its own.
-        bound = 'SLURM_GPUS_PER_TASK' in os.environ
-        if not bound and local_size > num_gpus:
+        if not (launcher == 'slurm' and _is_bound(num_gpus)) and local_size > num_gpus:
             raise ValueError(
                 f'{local_size} processes were started on this machine, but it has {num_gpus} GPU(s): start at most '
                 f'{num_gpus} (tools/dist_train.sh CONFIG {num_gpus}), or set CUDA_VISIBLE_DEVICES="" to use the CPU'
@@ -56,7 +57,15 @@ def start(launcher: str, timeout_s: float = 600.0) -> None:
     _watchdog = _join('nccl' if num_gpus else 'gloo', timeout_s)
 
 
+def _is_bound(num_gpus: int) -> bool:
+    """Whether a Slurm step shows each task only its own GPUs: it says so, or there are more than this task sees."""
+    gpus_on_node = os.environ.get('SLURM_GPUS_ON_NODE', '')
+    hidden = gpus_on_node.isdigit() and int(gpus_on_node) > num_gpus
+    return 'SLURM_GPUS_PER_TASK' in os.environ or hidden
+
+
 def _join(backend: str, timeout_s: float) -> Watchdog:
+    global _meetings
     rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
     address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
     meeting_s = max(timeout_s, MEETING_S)
@@ -66,6 +75,7 @@ def _join(backend: str, timeout_s: float) -> Watchdog:
     _wait_for_all(_branch(store, 'arrival'), rank, world_size, meeting_s)
     # The watchdog speaks first; what it does not watch (an evaluation, a checkpoint) ends by the timeout of torch.
     timeout = datetime.timedelta(seconds=timeout_s + MARGIN_S)
+    _meetings = _branch(store, 'meetings')
     store = _branch(store, 'group')
     torch_dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     watchdog.start()
@@ -119,6 +129,25 @@ def _wait_for_all(store: torch_dist.Store, rank: int, world_size: int, timeout_s
         )
 
 
+def meet() -> None:
+    """Returns once every process has called it, however long the slowest takes.
+
+    For work whose length differs between processes, such as an evaluation: a collective would end the run once its
+    timeout is over. The watchdog still ends it when a process has died.
+    """
+    global _num_meetings
+    if dist.world_size() == 1:
+        return
+    if _meetings is None:  # the group was opened by somebody else
+        dist.barrier()
+        return
+    _num_meetings += 1
+    _meetings.set(f'{_num_meetings}/{dist.rank()}', '')
+    awaited = [f'{_num_meetings}/{rank}' for rank in range(dist.world_size())]
+    while not _meetings.check(awaited):
+        time.sleep(0.05)
+
+
 def note_progress(iteration: int, in_step: bool) -> None:
     """Tells the watchdog of a run of several processes where the training loop is; costs nothing without one."""
     if _watchdog:
@@ -152,6 +181,12 @@ def finish(failure: str = '') -> None:
     """Ends the watch over this process; call it at the end of a run, with the reason if it failed."""
     if _watchdog:
         _watchdog.finish(failure)
+
+
+def close() -> None:
+    """Closes the group of a run that has succeeded; NCCL warns of one that nobody closes."""
+    if _watchdog and torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
 
 
 def _read_environment(launcher: str) -> tuple[int, int]:

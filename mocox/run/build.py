@@ -1,6 +1,7 @@
 """A config becomes a ``Runner``."""
 
 import inspect
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ def build_runner(config: 'Config') -> 'Runner':
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    if (config.get('randomness') or {}).get('deterministic'):
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # torch's condition; read when CUDA starts
     group.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 600))
     find_resume(config)
     check_run(config)

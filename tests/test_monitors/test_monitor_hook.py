@@ -15,7 +15,10 @@ from mocox.datasets import ImageFiles, collate_views
 from mocox.evaluation import extract_features, knn_classify
 from mocox.monitors import MonitorHook
 from mocox.monitors.events import write_event
+from mocox.monitors.offline_knn import offline_knn
+from mocox.registry import MODELS
 from mocox.schedules import in_batch_chance_level, in_batch_floor
+from tests.support.processes import run_processes
 from tests.test_engine.test_progress_hook import Model, run
 from tests.test_models.test_mocov3 import VIT, config
 from tests.test_monitors.tiny import PREPROCESSOR, Patterns, events, model, scalars, train
@@ -185,6 +188,23 @@ def test_offline_knn_on_held_out_images(tmp_path):
     without = train(tmp_path / 'without', epochs=5, model=model(), hooks=monitor())
     for name, value in without.model.state_dict().items():
         assert torch.equal(value, runner.model.state_dict()[name]), name
+
+
+def accuracy_of(folder: str) -> tuple[float, int]:
+    """Accuracy, and the images that this process has encoded of the two times 32."""
+    torch.manual_seed(0)
+    algorithm, encoded = MODELS.build(model()), []
+    algorithm.data_preprocessor.register_forward_hook(lambda _, args, output: encoded.append(len(args[0]['inputs'][0])))
+    return offline_knn(algorithm, folder, 8, 5, 0.07, batch_size=8), sum(encoded)
+
+
+@pytest.mark.dist
+def test_processes_share_the_images_of_offline_knn(tmp_path):
+    write_classes(tmp_path / 'data', ['train', 'val'])
+    (tmp_path / 'data' / 'val' / 'class0' / '0.png').unlink()  # 31: one image is encoded twice
+    (alone, images), shared = accuracy_of(str(tmp_path / 'data')), run_processes(accuracy_of, 2, str(tmp_path / 'data'))
+    assert images == 63
+    assert shared == [(alone, 32), (alone, 32)]
 
 
 def test_labels_of_class_folders_are_used_for_nothing_else(tmp_path):

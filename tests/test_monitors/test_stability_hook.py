@@ -12,6 +12,7 @@ from mocox.dtensor import own_parts
 from mocox.engine import CheckpointHook
 from mocox.engine.lars import LARS
 from mocox.engine.optim_wrapper import fill_momentum_buffers
+from mocox.monitors.gradients import LayerNorms
 from mocox.monitors.stability_hook import StabilityHook, takes_flag
 from tests.support.processes import run_processes
 from tests.test_models.test_mocov3 import VIT, config
@@ -237,6 +238,31 @@ OPTIMIZERS = [
     dict(type='LARS', lr=0.1, weight_decay=1e-4),
     dict(type='AdamW', lr=1e-3),
 ]
+
+
+def replicas(folder: str) -> dict:
+    """Weights of this process after a spike that is clipped, where rank 1 measures norms one ulp larger."""
+    call = LayerNorms.__call__
+    with pytest.MonkeyPatch.context() as patch:
+        larger = lambda norms: call(norms) * (1 + 2**-23 * dist.rank())  # noqa: E731
+        patch.setattr(LayerNorms, '__call__', larger)
+        runner = train(
+            Path(folder),
+            epochs=14,  # of two steps
+            extra=[Spoil({24}, 1e4)],
+            hooks=stability(on_spike='clip'),
+            launcher='pytorch',
+            env_cfg=dict(dist_cfg=dict(backend='gloo')),
+            model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False),
+        )
+    return {name: p.detach() for name, p in dist.unwrap(runner.model).named_parameters()}
+
+
+@pytest.mark.dist
+def test_replicas_whose_norms_differ_in_the_last_bit_stay_equal(tmp_path):
+    first, second = run_processes(replicas, 2, str(tmp_path))
+    assert [event['kind'] for event in events(tmp_path)].count('spike') >= 1
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_fused_sgd_survives_a_first_step_that_is_left_out():

@@ -70,14 +70,21 @@ SCENARIOS = """
 import json, os, signal, sys, time
 import torch
 from mocox import cli
-    from mocox.processes import group
+from mocox.processes import group
 
 def work(scenario, rank, timeout_s):
     if scenario == 'absent':
         group.MEETING_S = 2 * timeout_s
         if rank == 1:
             os._exit(0)
+    if scenario == 'late':
+        group.MARGIN_S = 0.5
     group.start('pytorch', timeout_s)
+    if scenario == 'late':
+        time.sleep(rank * (timeout_s + 3))  # a collective would have given up
+        group.meet()
+        torch.distributed.all_reduce(torch.ones(1))
+        return
     for i in range(10 if scenario == 'end' else 10**6):
         if i == 10 and rank == 1 and scenario == 'hang':
             time.sleep(1000)
@@ -134,7 +141,7 @@ def free_ports(count: int) -> list[int]:
 def outcomes(tmp_path_factory) -> dict:
     """Of each scenario and rank: exit code, seconds, what was written to stderr."""
     folder = tmp_path_factory.mktemp('scenarios')
-    names = ['end', 'kill', 'stop', 'stop0', 'hang', 'skip', 'raise', 'absent']
+    names = ['end', 'kill', 'stop', 'stop0', 'hang', 'skip', 'raise', 'absent', 'late']
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     # The logging level: torch warns where the name server does not answer.
     env = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(ROOT), 'TORCH_CPP_LOG_LEVEL': 'ERROR'}
@@ -179,6 +186,14 @@ def test_the_culprit_ends_as_well_and_says_why(outcomes):
         assert text.startswith('error: (rank 1) ')
     assert outcomes['raise', 1][0] == 1
     assert outcomes['raise', 1][2] == 'error: (rank 1) this is why\n'
+
+
+@pytest.mark.dist
+def test_a_meeting_waits_for_longer_than_a_collective(outcomes):
+    for rank in range(2):
+        code, seconds, text = outcomes['late', rank]
+        assert (code, text) == (0, '')
+        assert seconds > TIMEOUT_S + 3
 
 
 @pytest.mark.dist
