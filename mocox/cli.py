@@ -29,6 +29,7 @@ def run_tool(main: Callable[[], None]) -> None:
     """
     for message in ('pkg_resources is deprecated', 'Fail to import ``MultiScaleDeformableAttention``'):  # of mmcv
         warnings.filterwarnings('ignore', message)
+    group.end_with_run()
     try:
         main()
         group.finish()

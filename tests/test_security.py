@@ -172,7 +172,8 @@ def test_registered_components_that_read_pickles_or_download_are_refused(tmp_pat
     witness, pickled = tmp_path / 'witness', tmp_path / 'images.pkl'
     pickled.write_bytes(pickle.dumps(dict(metainfo={}, data_list=Payload(witness))))
     attacks = [
-        dict(type=name, ann_file=str(pickled)) for name in ('BaseDataset', 'mmengine.BaseDataset', 'mmpretrain.BaseDataset')
+        dict(type=name, ann_file=str(pickled))
+        for name in ('BaseDataset', 'mmengine.BaseDataset', 'mmpretrain.BaseDataset')
     ] + [
         dict(HARMLESS, data_root='http://127.0.0.1:9/images'),
         dict(type='WebDatasetImages', data_root='s3://bucket/', crops=HARMLESS['crops']),

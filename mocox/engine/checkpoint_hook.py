@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mocox import dist
 from mocox.checkpoint.durable import NOTE, CheckpointWriter, Report, newest_good, remove_leftovers
 from mocox.engine.batches import accumulative_counts, describe_batches, describe_images
+from mocox.engine.run_end import at_end, lock_work_dir, unlock_work_dir
 from mocox.engine.snapshot import HostCopy, take_snapshot
 from mocox.models import FullyShard
 from mocox.registry import HOOKS
@@ -55,9 +56,21 @@ class CheckpointHook(hooks.CheckpointHook):
         self.is_durable = False
 
     def before_run(self, runner: Runner) -> None:
-        """For ``resume=True`` without ``load_from``: finds the checkpoint, which MMEngine would take unseen."""
+        """Takes the work dir, and finds the checkpoint for a mere ``resume=True``, which MMEngine would take unseen.
+
+        Raises:
+            ValueError: Another process trains there.
+        """
+        if dist.rank() == 0 and runner._train_loop is not None:
+            lock_work_dir(runner.work_dir)
+            at_end(runner, partial(self._give_back, runner.work_dir))
         if runner._resume and runner._load_from is None:
             runner._load_from = newest_for_all(runner.work_dir, runner.logger.log)
+
+    def _give_back(self, work_dir: str) -> None:
+        if self.is_durable:
+            self.writer.wait()
+        unlock_work_dir(work_dir)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Puts the loop where the checkpoint was made, or refuses to go on with other batches."""

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from mocox import dist
 from mocox.engine.batches import accumulative_counts
 from mocox.engine.checkpoint_hook import CheckpointHook
+from mocox.engine.run_end import at_end
 from mocox.processes import EXIT_PREEMPTED, group
 from mocox.registry import HOOKS
 
@@ -77,6 +78,10 @@ class PreemptionHook(Hook):
         self.received: str | None = None
         self.former: dict[int, Any] = {}
 
+    def before_run(self, runner: Runner) -> None:
+        """Makes sure that the signals are given back: a notebook or a service goes on when a run has ended."""
+        at_end(runner, self._give_back)
+
     def before_train(self, runner: Runner) -> None:
         """Listens for the signals, where Python lets a thread do so."""
         self.last_iter, self.last_time, self.next_iter = runner.iter, time.monotonic(), runner.iter + 1
@@ -84,8 +89,7 @@ class PreemptionHook(Hook):
             numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
             self.former = {number: signal.signal(number, self._receive) for number in numbers}
 
-    def after_train(self, runner: Runner) -> None:
-        """Gives the signals back."""
+    def _give_back(self) -> None:
         for number, handler in self.former.items():
             signal.signal(number, handler)
         self.former = {}
@@ -112,8 +116,8 @@ class PreemptionHook(Hook):
             if hooks
             else f'Left with exit code {EXIT_PREEMPTED} without saving: default_hooks.checkpoint is no mocox hook.'
         )
-        for number in self.former:  # torchrun and srun send SIGTERM when the first process leaves: the code stays 75
-            signal.signal(number, signal.SIG_IGN)
+        if group.ends_with_run:  # torchrun and srun send SIGTERM when the first process leaves: the code stays 75
+            self.former = dict.fromkeys(self.former, signal.SIG_IGN)
         raise SystemExit(EXIT_PREEMPTED)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

@@ -20,6 +20,7 @@ MARGIN_S = 30.0  # by which torch's own timeout comes after ours
 _watchdog: Watchdog | None = None
 _meetings: torch_dist.Store | None = None
 _num_meetings = 0
+ends_with_run = False  # this process is one of the command line tools
 
 
 def start(launcher: str, timeout_s: float = 600.0) -> None:
@@ -146,6 +147,12 @@ def meet() -> None:
     awaited = [f'{_num_meetings}/{rank}' for rank in range(dist.world_size())]
     while not _meetings.check(awaited):
         time.sleep(0.05)
+
+
+def end_with_run() -> None:
+    """Says that this process has nothing to do after its run, so that a signal in between may be ignored."""
+    global ends_with_run
+    ends_with_run = True
 
 
 def note_progress(iteration: int, in_step: bool) -> None:

@@ -18,14 +18,27 @@ def build_runner(config: 'Config') -> 'Runner':
     """Joins the processes of the run and builds its ``Runner``.
 
     Raises:
-        ValueError: The config cannot be run.
+        ValueError: The config cannot be run, or another process trains in its work dir.
     """
-    from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
+    from mocox.engine.run_end import lock_work_dir, unlock_work_dir
 
     if (config.get('randomness') or {}).get('deterministic'):
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # torch's condition; read when CUDA starts
     group.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 600))
+    if not config.get('train_dataloader') or dist.rank() != 0:
+        return _build(config)
+    lock_work_dir(config.work_dir)  # before its newest checkpoint is looked for
+    try:
+        return _build(config)
+    except BaseException:
+        unlock_work_dir(config.work_dir)
+        raise
+
+
+def _build(config: 'Config') -> 'Runner':
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
     find_resume(config)
     check_run(config)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):

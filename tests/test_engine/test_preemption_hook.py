@@ -12,8 +12,9 @@ from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
 from lab.fault_injection import CASES, build_config, compare, write_images
+from mocox.engine import run_end
 from mocox.engine.preemption_hook import PreemptionHook, workers_shielded
-from mocox.processes import EXIT_PREEMPTED
+from mocox.processes import EXIT_PREEMPTED, group
 from mocox.run.build import build_runner
 from tests.support.processes import forget_runner
 
@@ -48,7 +49,8 @@ def train(images: Path, work_dir: Path, hook: Hook | None = None, **options) -> 
         forget_runner()
 
 
-def test_saved_left_and_continued(images, tmp_path, capfd):
+def test_saved_left_and_continued(images, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(group, 'ends_with_run', True)  # as in the command line tools
     train(images, tmp_path / 'straight')
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
     for number, iteration, saved in ((signal.SIGTERM, 2, 4), (signal.SIGUSR1, 9, 10)):  # two make an optimizer step
@@ -77,8 +79,36 @@ def test_leaving_without_a_checkpoint_is_an_error(images, tmp_path, monkeypatch)
     monkeypatch.setattr('mocox.checkpoint.durable.CheckpointWriter._write', lambda *args: False)
     with pytest.raises(OSError, match='no checkpoint could be written at iteration 4'):
         train(images, tmp_path, SendSignal(signal.SIGTERM, 2))
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
+
+
+class RaiseError(Hook):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    'hook', [SendSignal(signal.SIGTERM, 2), RaiseError(KeyboardInterrupt()), RaiseError(ValueError('wrong'))]
+)
+def test_a_host_process_gets_its_signals_back_however_the_run_ends(images, tmp_path, monkeypatch, hook):
+    """A notebook or a service must end by its own SIGTERM, and another process may train there."""
+    monkeypatch.setattr(group, 'ends_with_run', False)
+    numbers = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGCHLD]
+
+    def answer(number, frame):
+        pass
+
+    own = signal.signal(signal.SIGUSR1, answer)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        with pytest.raises((SystemExit, KeyboardInterrupt, ValueError)):
+            train(images, tmp_path, hook)
+        assert [signal.getsignal(number) for number in numbers] == before
+        assert not run_end._held
+    finally:
+        signal.signal(signal.SIGUSR1, own)
 
 
 def test_processes_agree_when_to_ask(monkeypatch):
