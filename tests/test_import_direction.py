@@ -13,6 +13,7 @@ LAYERS = [
     'models.compilation models.fully_shard',
     'models.chunks models.backbones models.necks models.heads datasets',
     'models.data_preprocessor models.algorithms models',
+    'recipe',
     'checkpoint',
     'evaluation engine',
     'visualize monitors',

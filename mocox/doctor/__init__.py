@@ -12,14 +12,15 @@ from mmengine.registry import DefaultScope
 
 from mocox.checkpoint.files import write_atomically
 from mocox.datasets import ViewsDataset
-from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, Plan, count
+from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, count
 from mocox.doctor.images import Sample, check_images, look_at
-from mocox.doctor.recipe_checks import check_recipe, loss_levels
+from mocox.doctor.recipe_checks import check_recipe
 from mocox.doctor.speed import Speed, check_speed, free_memory_mb, measure
+from mocox.recipe import Recipe
 from mocox.registry import DATASETS
 from mocox.run.errors import explain
 
-__all__ = ['Diagnosis', 'Finding', 'Plan', 'examine', 'write_failure']
+__all__ = ['Diagnosis', 'Finding', 'examine', 'write_failure']
 MARKS = {PROBLEM: '✕', WARNING: '!', NOTE: '·'}
 
 
@@ -28,13 +29,13 @@ class Diagnosis:
     """Everything that was found.
 
     Args:
-        plan: What the config is going to do.
+        recipe: What the config says.
         findings: Problems first.
         sample: Of the images.
         speed: None if it was not measured.
     """
 
-    plan: Plan
+    recipe: Recipe
     findings: list[Finding]
     sample: Sample
     speed: Speed | None = None
@@ -102,42 +103,39 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
         dataset = DATASETS.build(settings)
     if not isinstance(dataset, ViewsDataset):
         raise ValueError(f'{type(dataset).__name__} is no dataset of mocox: tools/doctor.py examines those')
-    plan = Plan(config, processes, len(dataset))
+    recipe = Recipe(config, processes, len(dataset))
     sample = look_at(dataset, num_images)
-    views = (plan.model.get('data_preprocessor') or config.get('data_preprocessor') or {}).get('views') or [{}]
-    jitters = any((view.get('color_jitter') or {}).get('hue') for view in views)
-    findings = [*check_recipe(plan), *check_images(sample, (settings.get('crops') or {}).get('size'), jitters)]
-    speed = measure(plan, dataset, seconds) if seconds else None
+    jitters = any((view.get('color_jitter') or {}).get('hue') for view in recipe.views)
+    findings = [*check_recipe(recipe), *check_images(sample, recipe.crops.get('size'), jitters)]
+    speed = measure(recipe, dataset, seconds) if seconds else None
     if speed:
         here = processes == 1 or torch.cuda.is_available()  # else it will run elsewhere
-        findings += check_speed(speed, free_memory_mb() if here else None, plan.is_vit)
+        findings += check_speed(speed, free_memory_mb() if here else None, recipe.is_vit)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
-    return Diagnosis(plan, findings, sample, speed, _facts(plan, sample, speed))
+    return Diagnosis(recipe, findings, sample, speed, _facts(recipe, sample, speed))
 
 
-def _facts(plan: Plan, sample: Sample, speed: Speed | None) -> dict[str, str]:
+def _facts(recipe: Recipe, sample: Sample, speed: Speed | None) -> dict[str, str]:
     sides = sorted(sample.sides) or [0]
     modes = ', '.join(f'{count} {mode}' for mode, count in sample.modes.items())
     facts = dict(
         images=f'{sample.total:,}; {sample.looked_at} looked at: {sides[0]} to {sides[-1]} px (shorter side, median '
         f'{sides[len(sides) // 2]})' + (f'; {modes}' if modes else ''),
-        batch=f'{plan.processes} x {plan.images_per_process} = {plan.batch_size} images; '
-        f'{count(plan.steps_per_epoch, "step")} per epoch',
+        batch=f'{recipe.processes} x {recipe.images_per_process} = {recipe.batch_size} images; '
+        f'{count(recipe.steps_per_epoch, "step")} per epoch',
     )  # fmt: skip
-    if plan.peak_lr is not None:
-        lr, scale = plan.optimizer['lr'], plan.config.get('auto_scale_lr') or {}
-        scaled = (
-            f' = {lr:g} x {plan.batch_size} / {scale["base_batch_size"]}' if scale.get('enable') else ', not scaled'
-        )
-        facts['learning rate'] = f'{plan.peak_lr:.3g}{scaled}'
-    if level := loss_levels(plan):
-        facts['chance level'] = level
+    if recipe.peak_lr is not None:
+        lr, base = recipe.optimizer['lr'], recipe.base_batch_size
+        scaled = ', not scaled' if base is None else f' = {lr:g} x {recipe.batch_size} / {base}'
+        facts['learning rate'] = f'{recipe.peak_lr:.3g}{scaled}'
+    if recipe.levels:
+        facts['chance level'] = f'{recipe.levels[0]:.2f} nats ({recipe.num_keys:,} keys)'
     if speed:
-        facts |= _speed_facts(plan, speed)
+        facts |= _speed_facts(recipe, speed)
     return facts
 
 
-def _speed_facts(plan: Plan, speed: Speed) -> dict[str, str]:
+def _speed_facts(recipe: Recipe, speed: Speed) -> dict[str, str]:
     workers = 'no worker' if not speed.workers else f'{speed.workers} worker' + 's' * (speed.workers > 1)
     facts = {
         'loader': f'{speed.load_per_worker:,.0f} images per second and process; about {speed.loading:,.0f} with '
@@ -149,7 +147,7 @@ def _speed_facts(plan: Plan, speed: Speed) -> dict[str, str]:
     }
     if speed.hours is not None:
         time = f'{speed.hours:,.1f} hours' if speed.hours >= 1 else count(round(60 * speed.hours), 'minute')
-        facts['time'] = f'about {time} for {count(plan.epochs, "epoch")}, on this machine' + (
-            f' and {plan.processes - 1} like it' if plan.processes > 1 else ''
+        facts['time'] = f'about {time} for {count(recipe.epochs, "epoch")}, on this machine' + (
+            f' and {recipe.processes - 1} like it' if recipe.processes > 1 else ''
         )
     return facts

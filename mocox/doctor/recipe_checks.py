@@ -1,10 +1,10 @@
-"""Known bad combinations of settings: each check looks at a plan and says what it found, or nothing."""
+"""Known bad combinations of settings: each check looks at one and says what it found, or nothing."""
 
 import math
 from collections.abc import Callable
 
-from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding, Plan, count, type_of
-from mocox.schedules import in_batch_chance_level, queue_chance_level
+from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding, count
+from mocox.recipe import Recipe, argument, type_of
 
 V3 = 'arXiv 2104.02057'
 V1 = 'arXiv 1911.05722'
@@ -12,7 +12,7 @@ V1 = 'arXiv 1911.05722'
 # both sides: what lies outside belongs to another optimizer.
 USUAL_LR = {'AdamW': (1e-5, 1e-2), 'LARS': (3e-2, 10.0), 'SGD': (3e-3, 1.0)}
 
-Check = Callable[[Plan], Finding | None]
+Check = Callable[[Recipe], Finding | None]
 CHECKS: list[Check] = []
 
 
@@ -22,16 +22,16 @@ def check(function: Check) -> Check:
     return function
 
 
-def check_recipe(plan: Plan) -> list[Finding]:
+def check_recipe(recipe: Recipe) -> list[Finding]:
     """Runs all checks."""
-    return [finding for function in CHECKS if (finding := function(plan))]
+    return [finding for function in CHECKS if (finding := function(recipe))]
 
 
 @check
-def temperature(plan: Plan) -> Finding | None:
+def temperature(recipe: Recipe) -> Finding | None:
     """T = 1 is MoCo v3's for ResNets; its ViTs have 0.2."""
-    value = (plan.model.get('head') or {}).get('temperature', 1.0)
-    if plan.method != 'MoCoV3' or not plan.is_vit or value < 0.5:
+    value = recipe.temperature
+    if recipe.method != 'MoCoV3' or not recipe.is_vit or value is None or value < 0.5:
         return None
     return Finding(
         WARNING, 'temperature', f'temperature {value:g} with a vision transformer',
@@ -41,18 +41,18 @@ def temperature(plan: Plan) -> Finding | None:
 
 
 @check
-def sync_bn_with_queue(plan: Plan) -> Finding | None:
+def sync_bn_with_queue(recipe: Recipe) -> Finding | None:
     """A backbone whose BatchNorm lets a key know its query."""
-    if plan.method != 'MoCo' or 'ResNet' not in type_of(plan.backbone):
+    if recipe.method != 'MoCo' or 'ResNet' not in type_of(recipe.backbone):
         return None
-    norm = plan.backbone.get('norm_cfg') or dict(type='BN')
+    norm = recipe.backbone.get('norm_cfg') or dict(type='BN')
     kind, group = type_of(norm) or 'BN', norm.get('group_size', 32)
-    split = kind == 'SplitBN' and plan.images_per_process >= 2 * group
-    if split or (kind in ('BN', 'SplitBN') and plan.processes > 1):
+    split = kind == 'SplitBN' and recipe.images_per_process >= 2 * group
+    if split or (kind in ('BN', 'SplitBN') and recipe.processes > 1):
         return None
     title = f'{kind} in a backbone with a queue' + ('' if kind == 'SyncBN' else ', in one process')
     if kind == 'SplitBN':
-        title = f'SplitBN with groups of {group} and {plan.images_per_process} images: a single group'
+        title = f'SplitBN with groups of {group} and {recipe.images_per_process} images: a single group'
     return Finding(
         PROBLEM if kind == 'SyncBN' else WARNING, 'sync_bn_with_queue', title,
         'Query and key are normalised with the same statistics. The model can tell the right key by them, without '
@@ -63,11 +63,10 @@ def sync_bn_with_queue(plan: Plan) -> Finding | None:
 
 
 @check
-def momentum_of_small_data(plan: Plan) -> Finding | None:
+def momentum_of_small_data(recipe: Recipe) -> Finding | None:
     """The key encoder's memory against the length of an epoch."""
-    base = plan.model.get('base_momentum', 0.999 if plan.method == 'MoCo' else 0.99)
-    steps = plan.steps_per_epoch
-    if plan.method not in ('MoCo', 'MoBY', 'MoCoV3') or not steps or base < 0.995 or base >= 1:
+    base, steps = recipe.momentum, recipe.steps_per_epoch
+    if base is None or not steps or base < 0.995 or base >= 1:
         return None
     memory = 1 / (1 - base)
     if memory <= 2 * steps:
@@ -81,10 +80,10 @@ def momentum_of_small_data(plan: Plan) -> Finding | None:
 
 
 @check
-def momentum_convention(plan: Plan) -> Finding | None:
+def momentum_convention(recipe: Recipe) -> Finding | None:
     """The number of mmpretrain, which is 1 less ours."""
-    base = plan.model.get('base_momentum', 0.99)
-    if plan.method not in ('MoCo', 'MoBY', 'MoCoV3', 'FastMoCo') or base >= 0.5:
+    base = recipe.momentum
+    if base is None or base >= 0.5:
         return None
     return Finding(
         WARNING, 'momentum_convention', f'base_momentum {base:g}',
@@ -95,32 +94,32 @@ def momentum_convention(plan: Plan) -> Finding | None:
 
 
 @check
-def queue_longer_than_data(plan: Plan) -> Finding | None:
+def queue_longer_than_data(recipe: Recipe) -> Finding | None:
     """Negatives that are older keys of the same image."""
-    length = plan.model.get('queue_len', 65536 if plan.method == 'MoCo' else 4096)
-    if not plan.has_queue or plan.num_images is None or length <= plan.num_images:
+    length = recipe.queue_len
+    if length is None or recipe.num_images is None or length <= recipe.num_images:
         return None
-    fitting = 2 ** max(0, int(math.log2(max(plan.num_images // 2, 1))))
+    fitting = 2 ** max(0, int(math.log2(max(recipe.num_images // 2, 1))))
     return Finding(
-        WARNING, 'queue_longer_than_data', f'{length:,} keys in the queue and {plan.num_images:,} images',
+        WARNING, 'queue_longer_than_data', f'{length:,} keys in the queue and {recipe.num_images:,} images',
         'Every image has older keys of its own in the queue, and the model is told to push them away.',
         f'--cfg-options model.queue_len={fitting}', 'facebookresearch/moco#17, #36',
     )  # fmt: skip
 
 
 @check
-def heads_of_vit_small(plan: Plan) -> Finding | None:
+def heads_of_vit_small(recipe: Recipe) -> Finding | None:
     """6 heads in a ViT-S, as timm and DeiT have it."""
-    arch = plan.backbone.get('arch')
+    arch = recipe.backbone.get('arch')
     heads = None
     if isinstance(arch, dict) and arch.get('embed_dims') == 384:
         heads = arch.get('num_heads')
-    elif str(plan.backbone.get('model_name', '')).startswith(('vit_small', 'deit_small')) or arch in (
+    elif str(recipe.backbone.get('model_name', '')).startswith(('vit_small', 'deit_small')) or arch in (
         'deit-small',
         'deit-s',
     ):
         heads = 6
-    if plan.method != 'MoCoV3' or heads != 6:
+    if recipe.method != 'MoCoV3' or heads != 6:
         return None
     return Finding(
         WARNING, 'heads_of_vit_small', 'a ViT-S with 6 heads',
@@ -130,12 +129,12 @@ def heads_of_vit_small(plan: Plan) -> Finding | None:
 
 
 @check
-def float16(plan: Plan) -> Finding | None:
+def float16(recipe: Recipe) -> Finding | None:
     """Half precision where it hurts."""
-    wrapper = plan.config.get('optim_wrapper') or {}
+    wrapper = recipe.optim_wrapper
     if type_of(wrapper) != 'AmpOptimWrapper' or wrapper.get('dtype') not in (None, 'float16'):
         return None
-    head = type_of(plan.model.get('head') or {})
+    head = type_of(recipe.head)
     own = head != 'ContrastiveHead'
     return Finding(
         WARNING if own else NOTE, 'float16',
@@ -148,13 +147,13 @@ def float16(plan: Plan) -> Finding | None:
 
 
 @check
-def batch_of_v3(plan: Plan) -> Finding | None:
+def batch_of_v3(recipe: Recipe) -> Finding | None:
     """MoCo v3's negatives are its batch."""
-    if plan.method != 'MoCoV3' or plan.batch_size >= 256:
+    if recipe.method != 'MoCoV3' or recipe.batch_size >= 256:
         return None
-    level = PROBLEM if plan.batch_size < 2 else WARNING if plan.batch_size < 32 else NOTE
+    level = PROBLEM if recipe.batch_size < 2 else WARNING if recipe.batch_size < 32 else NOTE
     return Finding(
-        level, 'batch_of_v3', f'{plan.batch_size} images in a step, so {plan.batch_size - 1} negatives',
+        level, 'batch_of_v3', f'{recipe.batch_size} images in a step, so {recipe.batch_size - 1} negatives',
         'The other images of the batch are the only negatives. The paper has 1,024 to 4,096.',
         'a larger train_dataloader.batch_size; model.chunk_size=64 trains it in little memory (no BatchNorm in the '
         'backbone)',
@@ -163,55 +162,55 @@ def batch_of_v3(plan: Plan) -> Finding | None:
 
 
 @check
-def accumulation(plan: Plan) -> Finding | None:
+def accumulation(recipe: Recipe) -> Finding | None:
     """Added gradients are not a batch."""
-    if plan.accumulation == 1 or plan.method not in ('MoCoV3', 'FastMoCo'):
+    if recipe.accumulation == 1 or recipe.method not in ('MoCoV3', 'FastMoCo'):
         return None
     return Finding(
-        WARNING, 'accumulation', f'gradients of {plan.accumulation} steps are added up',
-        f'This adds no negatives: each image is contrasted with {plan.batch_size - 1}, not '
-        f'{plan.accumulation * plan.batch_size - 1}, and BatchNorm sees the small batch.',
-        f'accumulative_counts=1, train_dataloader.batch_size={plan.accumulation * plan.images_per_process} and '
+        WARNING, 'accumulation', f'gradients of {recipe.accumulation} steps are added up',
+        f'This adds no negatives: each image is contrasted with {recipe.batch_size - 1}, not '
+        f'{recipe.accumulation * recipe.batch_size - 1}, and BatchNorm sees the small batch.',
+        f'accumulative_counts=1, train_dataloader.batch_size={recipe.accumulation * recipe.images_per_process} and '
         'model.chunk_size, which gives exactly the large batch',
         'google-research/simclr#203',
     )  # fmt: skip
 
 
 @check
-def fewer_images_than_a_batch(plan: Plan) -> Finding | None:
+def fewer_images_than_a_batch(recipe: Recipe) -> Finding | None:
     """Nothing to train on."""
-    if plan.steps_per_epoch != 0:
+    if recipe.steps_per_epoch != 0:
         return None
     return Finding(
-        PROBLEM, 'fewer_images_than_a_batch', f'{plan.num_images:,} images, and {plan.batch_size:,} in a batch',
+        PROBLEM, 'fewer_images_than_a_batch', f'{recipe.num_images:,} images, and {recipe.batch_size:,} in a batch',
         'drop_last=True leaves out what fills no batch: an epoch has no step.',
-        f'--cfg-options train_dataloader.batch_size={max(2, (plan.num_images or 0) // 4 // plan.processes)}',
+        f'--cfg-options train_dataloader.batch_size={max(2, (recipe.num_images or 0) // 4 // recipe.processes)}',
     )  # fmt: skip
 
 
 @check
-def much_is_dropped(plan: Plan) -> Finding | None:
+def much_is_dropped(recipe: Recipe) -> Finding | None:
     """A large part of every epoch is not seen."""
-    steps = plan.steps_per_epoch
-    if not steps or not plan.loader.get('drop_last'):
+    steps = recipe.steps_per_epoch
+    if not steps or not recipe.loader.get('drop_last'):
         return None
-    lost = plan.num_images - steps * plan.batch_size
-    if lost < 0.1 * plan.num_images:
+    lost = recipe.num_images - steps * recipe.batch_size
+    if lost < 0.1 * recipe.num_images:
         return None
     return Finding(
-        NOTE, 'much_is_dropped', f'{lost / plan.num_images:.0%} of the images are left out of each epoch',
-        f'{plan.num_images:,} images make {steps:,} whole batch{"es" * (steps != 1)} of {plan.batch_size:,}. '
+        NOTE, 'much_is_dropped', f'{lost / recipe.num_images:.0%} of the images are left out of each epoch',
+        f'{recipe.num_images:,} images make {steps:,} whole batch{"es" * (steps != 1)} of {recipe.batch_size:,}. '
         'Others are left out each time.',
         'a smaller batch, or more epochs', '',
     )  # fmt: skip
 
 
 @check
-def small_last_batch(plan: Plan) -> Finding | None:
+def small_last_batch(recipe: Recipe) -> Finding | None:
     """A last batch with few negatives."""
-    if plan.method != 'MoCoV3' or plan.loader.get('drop_last', False):
+    if recipe.method != 'MoCoV3' or recipe.loader.get('drop_last', False):
         return None
-    if plan.num_images is not None and plan.num_images % plan.batch_size == 0:
+    if recipe.num_images is not None and recipe.num_images % recipe.batch_size == 0:
         return None
     return Finding(
         WARNING, 'small_last_batch', 'drop_last is off',
@@ -221,28 +220,28 @@ def small_last_batch(plan: Plan) -> Finding | None:
 
 
 @check
-def lr_not_scaled(plan: Plan) -> Finding | None:
+def lr_not_scaled(recipe: Recipe) -> Finding | None:
     """A learning rate for another batch."""
-    scale = plan.config.get('auto_scale_lr') or {}
+    scale = recipe.config.get('auto_scale_lr') or {}
     base = scale.get('base_batch_size')
-    effective = plan.batch_size * plan.accumulation
+    effective = recipe.batch_size * recipe.accumulation
     if scale.get('enable') or not base or base / 2 <= effective <= 2 * base:
         return None
     return Finding(
         WARNING, 'lr_not_scaled', f'the learning rate is for {base} images, a step has {effective}',
         'A learning rate belongs to a batch: the published recipes scale it in proportion.',
-        f'--auto-scale-lr, or optim_wrapper.optimizer.lr={plan.optimizer.get("lr", 0) * effective / base:.3g}',
+        f'--auto-scale-lr, or optim_wrapper.optimizer.lr={recipe.optimizer.get("lr", 0) * effective / base:.3g}',
         'arXiv 1706.02677; facebookresearch/moco#19, #132',
     )  # fmt: skip
 
 
 @check
-def lr_of_another_optimizer(plan: Plan) -> Finding | None:
+def lr_of_another_optimizer(recipe: Recipe) -> Finding | None:
     """A learning rate that no recipe of this optimizer has."""
-    kind = type_of(plan.optimizer)
-    if plan.peak_lr is None or kind not in USUAL_LR or plan.method not in ('MoCo', 'MoCoV3', 'MoBY', 'FastMoCo'):
+    kind = type_of(recipe.optimizer)
+    if recipe.peak_lr is None or kind not in USUAL_LR or recipe.method not in ('MoCo', 'MoCoV3', 'MoBY', 'FastMoCo'):
         return None
-    per_256 = plan.peak_lr * 256 / (plan.batch_size * plan.accumulation)
+    per_256 = recipe.peak_lr * 256 / (recipe.batch_size * recipe.accumulation)
     low, high = USUAL_LR[kind]
     if low <= per_256 <= high:
         return None
@@ -255,39 +254,28 @@ def lr_of_another_optimizer(plan: Plan) -> Finding | None:
 
 
 @check
-def warmup_too_long(plan: Plan) -> Finding | None:
+def warmup_too_long(recipe: Recipe) -> Finding | None:
     """A peak that is never reached."""
-    schedule = plan.config.get('param_scheduler')
+    schedule = recipe.config.get('param_scheduler')
     parts = schedule if isinstance(schedule, list | tuple) else [schedule]
     warmup = max((part.get('warmup_epochs', 0) for part in parts if isinstance(part, dict)), default=0)
-    if not plan.epochs or not warmup or warmup < plan.epochs / 2:
+    if not recipe.epochs or not warmup or warmup < recipe.epochs / 2:
         return None
     return Finding(
-        WARNING, 'warmup_too_long', f'{warmup:g} of {plan.epochs} epochs are warm-up',
+        WARNING, 'warmup_too_long', f'{warmup:g} of {recipe.epochs} epochs are warm-up',
         'The learning rate is at its peak for a moment or never.',
-        f'--cfg-options param_scheduler.warmup_epochs={max(1, plan.epochs // 8)}', f'{V3}: 40 of 300 epochs',
+        f'--cfg-options param_scheduler.warmup_epochs={max(1, recipe.epochs // 8)}', f'{V3}: 40 of 300 epochs',
     )  # fmt: skip
 
 
 @check
-def trained_patches(plan: Plan) -> Finding | None:
+def trained_patches(recipe: Recipe) -> Finding | None:
     """The cure of the paper, switched off."""
-    trained = not plan.backbone.get('stop_grad_conv1', True) and plan.backbone.get('stem', 'patch') == 'patch'
-    if plan.method != 'MoCoV3' or type_of(plan.backbone) != 'MoCoViT' or not trained:
+    trained = not argument(recipe.backbone, 'stop_grad_conv1') and argument(recipe.backbone, 'stem') == 'patch'
+    if recipe.method != 'MoCoV3' or type_of(recipe.backbone) != 'MoCoViT' or not trained:
         return None
     return Finding(
         WARNING, 'trained_patches', 'the patch projection is trained',
         'Instability starts there: frozen at its random initial value it gained 0.4 to 1.7 points, and no spikes.',
         '--cfg-options model.backbone.stop_grad_conv1=True', f'{V3}, section 4.2',
     )  # fmt: skip
-
-
-def loss_levels(plan: Plan) -> str | None:
-    """The loss of a model that knows nothing, in words."""
-    value = (plan.model.get('head') or {}).get('temperature', 1.0)
-    if plan.method == 'MoCoV3' and plan.batch_size > 1:
-        return f'{in_batch_chance_level(plan.batch_size, value):.2f} nats ({plan.batch_size:,} keys)'
-    if plan.method == 'MoCo':
-        length = plan.model.get('queue_len', 65536)
-        return f'{queue_chance_level(length, length, value):.2f} nats ({length + 1:,} keys)'
-    return None

@@ -16,7 +16,8 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mocox.datasets import ViewsDataset, collate_views
-from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding, Plan
+from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
+from mocox.recipe import Recipe, type_of
 from mocox.registry import MODELS
 
 MEBI = 2**20
@@ -62,7 +63,7 @@ class Speed:
         return asdict(self)
 
 
-def measure(plan: Plan, dataset: ViewsDataset, seconds: float = 5.0) -> Speed:
+def measure(recipe: Recipe, dataset: ViewsDataset, seconds: float = 5.0) -> Speed:
     """Loads and trains for about so many seconds; the weights are thrown away.
 
     Raises:
@@ -71,18 +72,18 @@ def measure(plan: Plan, dataset: ViewsDataset, seconds: float = 5.0) -> Speed:
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     samples, load = _time_loading(dataset, seconds / 2, 64)
-    step, images, memory, parameters = _time_steps(plan, samples, seconds, device)
-    workers = int(plan.loader.get('num_workers') or 0)
+    step, images, memory, parameters = _time_steps(recipe, samples, seconds, device)
+    workers = int(recipe.loader.get('num_workers') or 0)
     useful = cores if device == 'cuda' else max(1, cores - 1)  # on a CPU the step wants a core too
     loading = load * max(1, min(workers, useful))
     both = 1 / (1 / loading + 1 / step) if workers == 0 else min(loading, step)
     suggested = min(useful, max(1, -(-int(1.2 * step) // max(int(load), 1))))
-    total = (plan.num_images or 0) * (plan.epochs or 0)
+    total = (recipe.num_images or 0) * (recipe.epochs or 0)
     return Speed(
         device=torch.cuda.get_device_name() if device == 'cuda' else 'CPU',
         cores=cores, load_per_worker=load, step=step, step_images=images, workers=workers, loading=loading,
         bottleneck='loader' if loading < step else 'step', suggested_workers=suggested, images_per_second=both,
-        hours=total / (both * plan.processes) / 3600 if total else None, memory_mb=memory, parameters=parameters,
+        hours=total / (both * recipe.processes) / 3600 if total else None, memory_mb=memory, parameters=parameters,
     )  # fmt: skip
 
 
@@ -144,30 +145,30 @@ def _time_loading(dataset: ViewsDataset, seconds: float, most: int) -> tuple[lis
     return samples, len(samples) / (time.perf_counter() - start)
 
 
-def _time_steps(plan: Plan, samples: list[dict], seconds: float, device: str) -> tuple[float, int, float, int]:
+def _time_steps(recipe: Recipe, samples: list[dict], seconds: float, device: str) -> tuple[float, int, float, int]:
     """Images per second and the batch measured with, memory of a step in MiB, trained parameters."""
-    settings = copy.deepcopy(dict(plan.model))
-    settings.setdefault('data_preprocessor', plan.config.get('data_preprocessor'))
+    settings = copy.deepcopy(dict(recipe.model))
+    settings['data_preprocessor'] = recipe.preprocessor or None
     with DefaultScope.overwrite_default_scope('mocox'), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # about small batches, which are ours
         model = MODELS.build(settings).to(device).train()
-        wrapper = build_optim_wrapper(model, _wrapper_config(plan, device))
+        wrapper = build_optim_wrapper(model, _wrapper_config(recipe, device))
         saved, size = _saved_bytes(model, samples[:2])
         _time_step(model, wrapper, collate_views(samples[:2]), device)  # libraries and optimizer start up
-        images, took, start = min(2, plan.images_per_process), {}, time.perf_counter()
+        images, took, start = min(2, recipe.images_per_process), {}, time.perf_counter()
         while True:
             batch = collate_views([samples[i % len(samples)] for i in range(images)])
             took[images] = _time_step(model, wrapper, batch, device)
             spent = time.perf_counter() - start
-            if images >= plan.images_per_process or (len(took) > 1 and spent + 2 * took[images] > seconds):
+            if images >= recipe.images_per_process or (len(took) > 1 and spent + 2 * took[images] > seconds):
                 break
-            images = min(2 * images, plan.images_per_process)
-    chunk = plan.model.get('chunk_size')
-    alive = min(plan.images_per_process, chunk) if chunk else plan.images_per_process
+            images = min(2 * images, recipe.images_per_process)
+    chunk = recipe.model.get('chunk_size')
+    alive = min(recipe.images_per_process, chunk) if chunk else recipe.images_per_process
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     weights = sum(p.numel() * p.element_size() for p in [*model.parameters(), *model.buffers()])
-    states = 1 + STATES.get(str(plan.optimizer.get('type', '')).rpartition('.')[2], 2)
-    rate = plan.images_per_process / _extrapolate(took, plan.images_per_process)
+    states = 1 + STATES.get(type_of(recipe.optimizer), 2)
+    rate = recipe.images_per_process / _extrapolate(took, recipe.images_per_process)
     return rate, images, (weights + 4 * trained * states + saved / size * alive) / MEBI, trained
 
 
@@ -180,8 +181,8 @@ def _extrapolate(took: dict[int, float], images: int) -> float:
     return last[1] + per_image * (images - last[0])
 
 
-def _wrapper_config(plan: Plan, device: str) -> Mapping[str, Any]:
-    wrapper = copy.deepcopy(dict(plan.config['optim_wrapper']))
+def _wrapper_config(recipe: Recipe, device: str) -> Mapping[str, Any]:
+    wrapper = copy.deepcopy(dict(recipe.optim_wrapper))
     wrapper.pop('accumulative_counts', None)
     if device == 'cpu' and wrapper.get('dtype') == 'float16':
         wrapper['dtype'] = 'bfloat16'

@@ -159,7 +159,7 @@ def _card(run: Run, number: int) -> Card:
     levels = [run.scalars[name].last if name in run.scalars else None for name in ('chance', 'floor')]
     progress = run.scalars['progress'].recent(3) if 'progress' in run.scalars else None
     comparison = recipe.compare(run.config, run.world_size) if run.config.get('model') else None
-    method = recipe.settings_of(run.config, 0)['method'] if run.config.get('model') else None
+    method = recipe.method_of(run.recipe)
     return Card(
         run,
         judge(run),

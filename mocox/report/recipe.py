@@ -1,5 +1,6 @@
 """The recipe of a run beside the row of the paper's table that it is closest to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -8,6 +9,8 @@ import yaml
 from mmengine.config import Config
 
 from mocox.configs import config_folder
+from mocox.recipe import Recipe, argument, section, type_of
+from mocox.registry import HOOKS
 
 
 @dataclass
@@ -36,7 +39,7 @@ def compare(config: dict[str, Any], world_size: int) -> Comparison | None:
 
     None for what is no pre-training by MoCo.
     """
-    run = settings_of(config, config.get('train_dataloader', {}).get('batch_size', 0) * world_size)
+    run = settings_of(Recipe(config, world_size))
     rows = [row for row in published_rows() if row['settings']['method'] == run['method']]
     if not rows:
         return None
@@ -59,7 +62,9 @@ def published_rows() -> list[dict[str, Any]]:
             file = folder / model['Config'].removeprefix('configs/')
             result = model['Results'][0]
             number = next(iter(result['Metrics'].items()))
-            settings = settings_of(Config.fromfile(file).to_dict(), model['Metadata']['Batch Size'])
+            config = Config.fromfile(file).to_dict()
+            processes = model['Metadata']['Batch Size'] // config['train_dataloader']['batch_size']
+            settings = settings_of(Recipe(config, processes))
             if settings['method'] is None:
                 continue
             text = f'{number[0]} {number[1]}, {result["Task"]} on {result["Dataset"]} ({result["Source"]})'
@@ -67,81 +72,69 @@ def published_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def settings_of(config: dict[str, Any], batch_size: int) -> dict[str, str]:
+def settings_of(recipe: Recipe) -> dict[str, str]:
     """What a table of recipes has, in words.
-
-    Args:
-        config: The whole config.
-        batch_size: Images of one step in all processes.
 
     Returns:
         Setting and value; ``method`` is None for what has no momentum encoder.
     """
-    model = config.get('model') or {}
-    preprocessor = model.get('data_preprocessor') or config.get('data_preprocessor') or {}
-    dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
-    head, crops = model.get('head') or {}, dataset.get('crops') or {}
     found = dict(
-        method=_method(model),
-        backbone=_backbone(model.get('backbone') or {}),
-        images=_images(dataset),
-        epochs=_text((config.get('train_cfg') or {}).get('max_epochs')),
-        batch=_text(batch_size),
-        **_optimizer(config, batch_size),
+        method=method_of(recipe),
+        backbone=_backbone(recipe.backbone),
+        images=_images(recipe.dataset),
+        epochs=_text(recipe.epochs),
+        batch=_text(recipe.batch_size),
+        **_optimizer(recipe),
     )
-    found['key momentum'] = _momentum(config, model)
-    found['temperature'] = _text(head.get('temperature', 1.0 if head else None))
-    if 'queue_len' in model:
-        found['queue'] = f'{model["queue_len"]:,} keys'
-    found['projector'] = _mlp(model.get('neck') or {})
-    if head.get('predictor'):
-        found['predictor'] = _mlp(head['predictor'])
-    found['crops'] = _crops(crops)
-    for number, view in enumerate(preprocessor.get('views') or [], start=1):
+    found['key momentum'] = _momentum(recipe)
+    found['temperature'] = _text(recipe.temperature)
+    if recipe.queue_len is not None:
+        found['queue'] = f'{recipe.queue_len:,} keys'
+    found['projector'] = _mlp(section(recipe.model, 'neck'))
+    if recipe.head.get('predictor'):
+        found['predictor'] = _mlp(recipe.head['predictor'])
+    found['crops'] = _crops(recipe)
+    for number, view in enumerate(recipe.views, start=1):
         found[f'view {number}'] = _view(view)
     return found
 
 
-def _method(model: dict[str, Any]) -> str | None:
-    kind = str(model.get('type', '')).rpartition('.')[2]
-    if kind != 'MoCo':
-        return {'MoCoV3': 'MoCo v3', 'MoBY': 'MoBY', 'FastMoCo': 'Fast-MoCo'}.get(kind)
-    neck = str((model.get('neck') or {}).get('type', ''))
-    version = 'v1' if 'Linear' in neck else 'v2'
-    return f'MoCo {version}, symmetric' if model.get('symmetric') else f'MoCo {version}'
+def method_of(recipe: Recipe) -> str | None:
+    """The algorithm as its paper calls it; None for what has no momentum encoder."""
+    if recipe.method != 'MoCo':
+        return {'MoCoV3': 'MoCo v3', 'MoBY': 'MoBY', 'FastMoCo': 'Fast-MoCo'}.get(recipe.method)
+    version = 'v1' if 'Linear' in type_of(section(recipe.model, 'neck')) else 'v2'
+    return f'MoCo {version}, symmetric' if recipe.model.get('symmetric') else f'MoCo {version}'
 
 
-def _backbone(backbone: dict[str, Any]) -> str:
-    kind = str(backbone.get('type', '?')).rpartition('.')[2]
+def _backbone(backbone: Mapping[str, Any]) -> str:
+    kind = type_of(backbone) or '?'
     arch = backbone.get('arch') or backbone.get('depth') or backbone.get('model_name') or ''
     if isinstance(arch, dict):
         arch = ', '.join(f'{key.removesuffix("_channels")} {value}' for key, value in arch.items())
     parts = [f'{kind} {arch}'.strip()]
     if kind == 'MoCoViT':
-        parts += [f'patch {backbone.get("patch_size", 16)}', f'{backbone.get("stem", "patch")} stem']
-        if backbone.get('stem', 'patch') == 'patch':
-            parts.append('frozen patches' if backbone.get('stop_grad_conv1', True) else 'trained patches')
+        stem = argument(backbone, 'stem')
+        parts += [f'patch {argument(backbone, "patch_size")}', f'{stem} stem']
+        if stem == 'patch':
+            parts.append('frozen patches' if argument(backbone, 'stop_grad_conv1') else 'trained patches')
     return ', '.join(parts)
 
 
-def _images(dataset: dict[str, Any]) -> str:
+def _images(dataset: Mapping[str, Any]) -> str:
     root = str(dataset.get('data_root', '?')).rstrip('/')
     return root.rpartition('/')[2] or '?'
 
 
-def _optimizer(config: dict[str, Any], batch_size: int) -> dict[str, str]:
-    wrapper = config.get('optim_wrapper') or {}
-    optimizer = wrapper.get('optimizer') or {}
-    scale = config.get('auto_scale_lr') or {}
-    lr = optimizer.get('lr')
+def _optimizer(recipe: Recipe) -> dict[str, str]:
+    optimizer, lr = recipe.optimizer, recipe.peak_lr
     found = dict(optimizer=str(optimizer.get('type', '-')))
     if lr is not None:
-        base = scale.get('base_batch_size', 256)
-        found['peak learning rate'] = _text(lr * batch_size / base if scale.get('enable') else lr)
-        found['lr per 256 images'] = _text(lr * (256 / base if scale.get('enable') else 256 / max(batch_size, 1)))
+        found['peak learning rate'] = _text(lr)
+        found['lr per 256 images'] = _text(lr * 256 / recipe.batch_size)
     found['weight decay'] = _text(optimizer.get('weight_decay', 0))
-    found['learning rate schedule'] = _schedule(config.get('param_scheduler'))
-    clip = (wrapper.get('clip_grad') or {}).get('max_norm')
+    found['learning rate schedule'] = _schedule(recipe.config.get('param_scheduler'))
+    clip = section(recipe.optim_wrapper, 'clip_grad').get('max_norm')
     return dict(found, **({'clip gradients at': _text(clip)} if clip else {}))
 
 
@@ -149,7 +142,7 @@ def _schedule(scheduler: object) -> str:
     parts = [part for part in (scheduler if isinstance(scheduler, list) else [scheduler]) if isinstance(part, dict)]
     words = []
     for part in parts:
-        kind = str(part.get('type', '?')).rpartition('.')[2]
+        kind = type_of(part) or '?'
         if kind == 'WarmupCosineLR':
             per = 'iteration' if part.get('convert_to_iter_based') else 'epoch'
             words.append(f'{part.get("warmup_epochs", 0)} epochs warm-up, cosine per {per}')
@@ -158,34 +151,33 @@ def _schedule(scheduler: object) -> str:
     return '; '.join(words) or '-'
 
 
-def _momentum(config: dict[str, Any], model: dict[str, Any]) -> str:
-    default = 0.999 if str(model.get('type', '')).endswith('MoCo') else 0.99
-    base = model.get('base_momentum', default)
-    hooks = [hook for hook in config.get('custom_hooks') or [] if isinstance(hook, dict)]
-    hook = next((hook for hook in hooks if str(hook.get('type', '')).endswith('MomentumUpdateHook')), {})
-    return (
-        _text(base)
-        if hook.get('schedule') == 'constant'
-        else f'{_text(base)} to {_text(hook.get("end_momentum", 1.0))}'
-    )
+def _momentum(recipe: Recipe) -> str:
+    hooks = [hook for hook in recipe.config.get('custom_hooks') or [] if isinstance(hook, Mapping)]
+    hook = next((hook for hook in hooks if type_of(hook) == 'MomentumUpdateHook'), dict(type='MomentumUpdateHook'))
+    base = _text(recipe.momentum)
+    if argument(hook, 'schedule', HOOKS) == 'constant':
+        return base
+    return f'{base} to {_text(argument(hook, "end_momentum", HOOKS))}'
 
 
-def _mlp(config: dict[str, Any]) -> str:
-    kind = str(config.get('type', '?')).rpartition('.')[2]
-    layers = config.get('num_layers', 2 if kind == 'MoCoV2Neck' else 1)
+def _mlp(config: Mapping[str, Any]) -> str:
+    kind = type_of(config) or '?'
+    layers = argument(config, 'num_layers') or (2 if kind == 'MoCoV2Neck' else 1)
     widths = [config.get(name) for name in ('in_channels', 'hid_channels', 'out_channels')]
     widths = [widths[0], *[widths[1]] * (layers - 1), widths[2]]
     return '-'.join(str(width) for width in widths if width is not None) or kind
 
 
-def _crops(crops: dict[str, Any]) -> str:
-    scale = crops.get('scale') or (0.08, 1.0)
-    kind = str(crops.get('type', '?')).rpartition('.')[2]
+def _crops(recipe: Recipe) -> str:
+    kind, scale = type_of(recipe.crops) or '?', recipe.crop_scale
+    size = f'{recipe.crops.get("size", "?")} px'
+    if scale is None:
+        return f'{size}, {kind}'
     what = 'area' if kind == 'RandomResizedCrops' else f'{kind}, zoom'
-    return f'{crops.get("size", "?")} px, {what} {scale[0]:g} to {scale[1]:g}'
+    return f'{size}, {what} {scale[0]:g} to {scale[1]:g}'
 
 
-def _view(view: dict[str, Any]) -> str:
+def _view(view: Mapping[str, Any]) -> str:
     jitter = view.get('color_jitter') or {}
     parts = []
     if jitter:

@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mocox.checkpoint.provenance import parse_config
-from mocox.schedules import in_batch_chance_level, in_batch_floor, info_nce_floor, queue_chance_level
+from mocox.recipe import Recipe
 
 LOG_LINE = re.compile(r'\d{4}/\d\d/\d\d (\d\d:\d\d:\d\d) - \w+ - (WARNING|ERROR) - (.*)')
 TIMESTAMP = re.compile(r'\d{8}_\d{6}')
@@ -69,6 +69,10 @@ class Run:
     world_size: int = 1
 
     @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.config, self.world_size)
+
+    @property
     def num_iters(self) -> int:
         """Iterations done."""
         return max((series.iters[-1] for series in self.scalars.values()), default=0)
@@ -79,7 +83,7 @@ class Run:
 
     @property
     def max_epochs(self) -> int | None:
-        return (self.config.get('train_cfg') or {}).get('max_epochs')
+        return self.recipe.epochs
 
     @cached_property  # asked for at every point of every curve
     def epoch_length(self) -> float:
@@ -101,8 +105,7 @@ class Run:
     @property
     def batch_size(self) -> int | None:
         """Images of one step in all processes."""
-        per_process = (self.config.get('train_dataloader') or {}).get('batch_size')
-        return per_process and per_process * self.world_size
+        return self.recipe.batch_size if 'batch_size' in self.recipe.loader else None
 
     @property
     def mmengine_config(self) -> Config:
@@ -249,7 +252,7 @@ def _warnings_in(log: Path) -> list[str]:
 def _add_levels(run: Run) -> None:
     """Chance and floor of a log that lacks them, from the config; progress; speed."""
     loss, batch = run.scalars.get('loss'), run.batch_size
-    if loss and batch and 'chance' not in run.scalars and (levels := loss_levels(run.config, batch)):
+    if loss and batch and 'chance' not in run.scalars and (levels := run.recipe.levels):
         chance, floor = levels
         for name, level in zip(('chance', 'floor'), levels):
             run.scalars[name] = Series(loss.iters, [level] * len(loss))
@@ -261,24 +264,3 @@ def _add_levels(run: Run) -> None:
     if times and waits and 'data_wait' not in run.scalars and len(times) == len(waits):
         shares = [100 * wait / max(total, 1e-9) for wait, total in zip(waits.values, times.values)]
         run.scalars['data_wait'] = Series(times.iters, shares)
-
-
-def loss_levels(config: dict[str, Any], batch_size: int) -> tuple[float, float] | None:
-    """Loss of a model that knows nothing, and of one that cannot do better, in nats.
-
-    Args:
-        config: With ``model``.
-        batch_size: Images of one step in all processes.
-
-    Returns:
-        Chance and floor; None for another loss than those of MoCo.
-    """
-    model = config.get('model') or {}
-    temperature = (model.get('head') or {}).get('temperature', 1.0)
-    kind = str(model.get('type')).rpartition('.')[2]
-    if kind == 'MoCoV3' and batch_size > 1:
-        return in_batch_chance_level(batch_size, temperature), in_batch_floor(batch_size, temperature)
-    if kind == 'MoCo':
-        length = model.get('queue_len', 65536)
-        return queue_chance_level(length, length, temperature), info_nce_floor(length + 1, temperature)
-    return None

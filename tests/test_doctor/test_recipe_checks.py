@@ -5,8 +5,9 @@ import copy
 import pytest
 from mmengine.config import Config
 
-from mocox.doctor.findings import PROBLEM, Plan
+from mocox.doctor.findings import PROBLEM
 from mocox.doctor.recipe_checks import CHECKS, check_recipe
+from mocox.recipe import Recipe
 from tests.test_configs.shipped import PRETRAINING, load
 
 VIT, CUSTOM, LARS = 'mocov3/vit-small.py', 'mocov3/vit-small_custom.py', 'mocov3/resnet50_100e.py'
@@ -39,7 +40,7 @@ CASES = [
 ]  # fmt: skip
 
 
-def plan(name: str, changes: dict, processes: int, num_images: int | None) -> Plan:
+def plan(name: str, changes: dict, processes: int, num_images: int | None) -> Recipe:
     config = Config(copy.deepcopy(load(f'configs/{name}')._cfg_dict))
     for key, value in changes.items():
         holder, _, last = key.rpartition('.')
@@ -47,7 +48,7 @@ def plan(name: str, changes: dict, processes: int, num_images: int | None) -> Pl
         for part in holder.split('.') if holder else []:
             target = target[part]
         target[last] = value
-    return Plan(config.to_dict(), processes, num_images)
+    return Recipe(config.to_dict(), processes, num_images)
 
 
 @pytest.mark.parametrize(('check', 'name', 'changes', 'processes', 'images'), CASES, ids=[case[0] for case in CASES])
@@ -78,11 +79,11 @@ def test_no_shipped_recipe_is_called_a_problem(name):
     """At the batch it is for, which its docstring names in another way for each: the learning rate is scaled to it."""
     config = load(name).to_dict()
     processes = max(1, 256 // config['train_dataloader']['batch_size'])
-    findings = check_recipe(Plan(config, processes, IMAGENET))
+    findings = check_recipe(Recipe(config, processes, IMAGENET))
     assert [finding for finding in findings if finding.level == PROBLEM] == []
 
 
-def test_numbers_of_a_plan():
+def test_numbers_of_a_recipe():
     eight = plan(VIT, {}, 8, IMAGENET)
     assert (eight.batch_size, eight.steps_per_epoch) == (1024, 1251)
     assert eight.peak_lr == pytest.approx(1.5e-4 * 4)  # the paper's, per 256 images

@@ -1,6 +1,7 @@
 import pytest
 from mmengine.config import Config
 
+from mocox.recipe import Recipe
 from mocox.report.recipe import compare, published_rows, settings_of
 from tests.test_configs.shipped import load
 
@@ -51,17 +52,17 @@ def test_only_pretraining_is_compared():
 
 
 def test_settings_are_those_of_the_paper():
-    found = settings_of(load('configs/mocov2/resnet50_200e.py').to_dict(), 256)
+    found = settings_of(Recipe(load('configs/mocov2/resnet50_200e.py').to_dict(), 8))
     assert found['method'] == 'MoCo v2' and found['queue'] == '65,536 keys'
     assert (found['temperature'], found['key momentum'], found['epochs']) == ('0.2', '0.999', '200')
     assert found['peak learning rate'] == '0.03'
     assert found['projector'] == '2048-2048-128'
-    found = settings_of(load('configs/mocov3/vit-small.py').to_dict(), 1024)
+    found = settings_of(Recipe(load('configs/mocov3/vit-small.py').to_dict(), 8))
     assert found['projector'] == '384-4096-4096-256' and found['predictor'] == '256-4096-256'
     assert found['key momentum'] == '0.99 to 1' and found['lr per 256 images'] == '0.00015'
     assert 'solarize p 0.2' in found['view 2'] and 'solarize' not in found['view 1']
 
 
 def test_a_config_of_anything_is_survived():
-    assert settings_of(Config().to_dict(), 0)['method'] is None
+    assert settings_of(Recipe(Config().to_dict()))['method'] is None
     assert compare(dict(model=dict(type='Mine')), 1) is None

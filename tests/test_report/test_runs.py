@@ -8,7 +8,7 @@ import pytest
 
 from mocox.report.page import render
 from mocox.report.pictures import Pictures
-from mocox.report.runs import loss_levels, name_runs, read_json_lines, read_run
+from mocox.report.runs import name_runs, read_json_lines, read_run
 from tests.test_report.work_dirs import CHANCE, FLOOR, STAMP, write_work_dir
 
 
@@ -101,17 +101,6 @@ def test_the_environment_comes_from_the_log_of_an_older_run(tmp_path):
     run = read_run(folder)
     assert run.environment == dict(python='3.11.7 (main)', processes='8', torch='2.15.0')
     assert run.batch_size == 8 * 256
-
-
-def test_levels_of_the_loss():
-    head = dict(temperature=0.2)
-    v3, queue = dict(type='mocox.MoCoV3', head=head), dict(type='MoCo', queue_len=65536, head=head)
-    # The published table: batch 4096 and queue 65536 at T 0.2; the floor with negatives at -1 / (keys - 1).
-    chance, floor = loss_levels(dict(model=v3), 4096)
-    assert (round(chance, 2), round(floor, 1)) == (6.65, 2.7)
-    chance, floor = loss_levels(dict(model=queue), 256)
-    assert (round(chance, 2), round(floor, 2)) == (11.09, 6.09)
-    assert loss_levels(dict(model=dict(type='LinearProbe')), 256) is None
 
 
 def test_names_are_as_short_as_they_can_be(tmp_path):

@@ -123,13 +123,33 @@ class MomentumContrast(BaseModel):
         loss, log_vars = super().parse_losses(losses)
         return loss, average_logs(log_vars)
 
-    def chance_level(self, batch_size: int) -> float:
-        """Loss of a model that has learned nothing, for ``batch_size`` images on each process."""
+    @classmethod
+    def levels(cls, num_keys: int, temperature: float, num_random: int = 0) -> tuple[float, float]:
+        """The loss of a model that has learned nothing (chance), and the least that there is (floor).
+
+        Args:
+            num_keys: Keys that each query is compared with, its positive one among them.
+            temperature: Of the head.
+            num_random: Random vectors among the keys, in a queue that is not full yet.
+
+        Returns:
+            Chance and floor in nats, at a ``loss_weight`` of 1.
+        """
         raise NotImplementedError
+
+    def chance_level(self, batch_size: int) -> float:
+        """Loss of a model that has learned nothing, given ``batch_size`` images per process and the queue so far."""
+        return self._levels(batch_size)[0]
 
     def floor_level(self, batch_size: int) -> float:
         """Least loss that there is, for ``batch_size`` images on each process."""
-        raise NotImplementedError
+        return self._levels(batch_size)[1]
+
+    def _levels(self, batch_size: int) -> tuple[float, float]:
+        num_keys = self.num_keys(batch_size)
+        num_random = round((1 - self.queue_fill()) * (num_keys - 1))
+        chance, floor = self.levels(num_keys, self.head.temperature, num_random)
+        return self.loss_weight * chance, self.loss_weight * floor
 
     def num_keys(self, batch_size: int) -> int:
         """Keys that each query is compared with, its positive one among them."""

@@ -79,13 +79,10 @@ class FastMoCo(MomentumContrast):
         means = [sum(chosen) / self.num_combined for chosen in combinations(patches, self.num_combined)]
         return self.neck((torch.cat(means),))[-1]
 
-    def chance_level(self, batch_size: int) -> float:
-        """Loss of a model that has learned nothing, for ``batch_size`` images on each process."""
-        return self.loss_weight * log(self.num_keys(batch_size))
-
-    def floor_level(self, batch_size: int) -> float:
-        """Least loss that there is, for ``batch_size`` images on each process."""
-        return self.loss_weight * info_nce_floor(self.num_keys(batch_size), self.head.temperature)
+    @classmethod
+    def levels(cls, num_keys: int, temperature: float, num_random: int = 0) -> tuple[float, float]:
+        """Chance and floor in nats of the mean over combinations and directions."""
+        return log(num_keys), info_nce_floor(num_keys, temperature)
 
 
 def split_grid(x: Tensor, num_splits: int) -> Tensor:

@@ -44,10 +44,8 @@ class MoBY(MoCo):
         """The sum, not the mean, of both directions' InfoNCE, in nats."""
         return {'loss': 2 * super().loss(inputs)['loss']}
 
-    def chance_level(self, batch_size: int) -> float:
-        """Loss of a model that has learned nothing, given the keys that the queues hold so far."""
-        return 2 * super().chance_level(batch_size)
-
-    def floor_level(self, batch_size: int) -> float:
-        """Least loss that there is."""
-        return 2 * super().floor_level(batch_size)
+    @classmethod
+    def levels(cls, num_keys: int, temperature: float, num_random: int = 0) -> tuple[float, float]:
+        """Chance and floor in nats of the sum of both directions."""
+        chance, floor = super().levels(num_keys, temperature, num_random)
+        return 2 * chance, 2 * floor

@@ -96,14 +96,12 @@ class MoCo(MomentumContrast):
         wait = super().gather_keys(list(shuffled))
         return lambda: tuple(unshuffle_rows(k, order) for k in wait())
 
-    def chance_level(self, batch_size: int) -> float:
-        """Loss of a model that has learned nothing, given the keys that the queue holds so far."""
-        filled, length = int(self.queue.filled), len(self.queue)
-        return self.loss_weight * queue_chance_level(filled, length, self.head.temperature)
-
-    def floor_level(self, batch_size: int) -> float:
-        """Least loss that there is."""
-        return self.loss_weight * info_nce_floor(self.num_keys(batch_size), self.head.temperature)
+    @classmethod
+    def levels(cls, num_keys: int, temperature: float, num_random: int = 0) -> tuple[float, float]:
+        """Chance and floor in nats; the positive key is not in the queue."""
+        length = num_keys - 1
+        chance = queue_chance_level(length - num_random, length, temperature)
+        return chance, info_nce_floor(num_keys, temperature)
 
     def num_keys(self, batch_size: int) -> int:
         """Keys that each query is compared with, its positive one among them."""

@@ -47,10 +47,7 @@ class MoCoV3(MomentumContrast):
         loss = self.head.loss(z1, k2) + self.head.loss(z2, k1)
         return {'loss': 2 * self.head.temperature * loss}
 
-    def chance_level(self, batch_size: int) -> float:
-        """Loss of a model that has learned nothing, for ``batch_size`` images on each process."""
-        return self.loss_weight * in_batch_chance_level(self.num_keys(batch_size), self.head.temperature)
-
-    def floor_level(self, batch_size: int) -> float:
-        """Least loss that there is, for ``batch_size`` images on each process."""
-        return self.loss_weight * in_batch_floor(self.num_keys(batch_size), self.head.temperature)
+    @classmethod
+    def levels(cls, num_keys: int, temperature: float, num_random: int = 0) -> tuple[float, float]:
+        """Chance and floor in nats: both directions, times ``2 * temperature``."""
+        return in_batch_chance_level(num_keys, temperature), in_batch_floor(num_keys, temperature)
