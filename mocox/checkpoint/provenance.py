@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Mapping
 
+from mocox.recipe import Recipe, type_of
 from mocox.version import __version__
 
 IMAGENET = {'mean': [123.675, 116.28, 103.53], 'std': [58.395, 57.12, 57.375], 'channel_order': 'RGB'}
@@ -70,20 +71,14 @@ def _from_mmengine(meta: Mapping) -> dict:
     if isinstance(meta.get('experiment_name'), str):
         found['recipe'] = re.sub(r'_\d{8}_\d{6}$', '', meta['experiment_name'])
     config = parse_config(meta.get('cfg'))
-    model = config.get('model') if isinstance(config.get('model'), Mapping) else {}
-    kind = _ALGORITHMS.get(_type(model))
-    backbone = model.get('backbone') if isinstance(model.get('backbone'), Mapping) else {}
-    preprocessor = model.get('data_preprocessor') or config.get('data_preprocessor')
+    recipe = Recipe(config)
+    kind = _ALGORITHMS.get(recipe.method)
     return {
         **found,
         **({'kind': kind} if kind else {}),
-        **({'heads': heads} if (heads := _heads(backbone)) else {}),
-        **_normalisation(preprocessor if isinstance(preprocessor, Mapping) else {}),
+        **({'heads': heads} if (heads := _heads(recipe.backbone)) else {}),
+        **_normalisation(recipe.preprocessor),
     }
-
-
-def _type(config: Mapping) -> str:
-    return str(config.get('type', '')).split('.')[-1]
 
 
 def _heads(backbone: Mapping) -> int | None:
@@ -92,17 +87,17 @@ def _heads(backbone: Mapping) -> int | None:
         return arch.get('num_heads')
     if not isinstance(arch, str | None):
         return None
-    if _type(backbone) == 'MoCoViT':
+    if type_of(backbone) == 'MoCoViT':
         from mocox.models.backbones.vit import ARCHITECTURES
 
         return ARCHITECTURES.get(arch or 'small', {}).get('num_heads')
-    return _MMPRETRAIN_HEADS.get(arch) if _type(backbone) in ('VisionTransformer', 'MoCoV3ViT') else None
+    return _MMPRETRAIN_HEADS.get(arch) if type_of(backbone) in ('VisionTransformer', 'MoCoV3ViT') else None
 
 
 def _normalisation(preprocessor: Mapping) -> dict:
     if not preprocessor.get('mean'):
         return {}
-    rgb = _type(preprocessor) in ('ViewsPreprocessor', 'LabelledPreprocessor')  # these always see RGB
+    rgb = type_of(preprocessor) in ('ViewsPreprocessor', 'LabelledPreprocessor')  # these always see RGB
     rgb = rgb or preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')
     values = {key: preprocessor[key] for key in ('mean', 'std') if preprocessor.get(key)}
     return {**values, 'channel_order': 'RGB' if rgb else 'BGR'}

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mocox import dist
+from mocox.recipe import Recipe
 from mocox.registry import HOOKS
 
 
@@ -50,7 +51,7 @@ def _check(runner: Runner, loader: str, dataset: Any, warn: bool = True) -> None
     if outputs is None or classes is None or classes == outputs:
         return
     fix = f'--cfg-options model.head.num_classes={classes}'
-    if 'num_classes' in (runner.cfg.get('data_preprocessor') or {}):
+    if 'num_classes' in Recipe(runner.cfg).preprocessor:
         fix += f' data_preprocessor.num_classes={classes}'
     if classes > outputs:
         raise ValueError(

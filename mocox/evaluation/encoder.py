@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from mocox.checkpoint import Checkpoint, load_backbone, read
 from mocox.checkpoint.reading import strip
+from mocox.configs import open_config
 from mocox.models import ViewsPreprocessor
 from mocox.models.necks import average_positions
+from mocox.recipe import Recipe
 from mocox.registry import MODELS
 
 LEVELS = ('backbone', 'projector')
@@ -113,9 +115,10 @@ def load_encoder(
         raise ValueError(f'level={level!r}: choose one of {", ".join(LEVELS)}')
     checkpoint = read(path)
     weights = checkpoint.backbone(encoder)
-    config = Config.fromfile(config) if isinstance(config, str | Path) else config
-    cfg = _configured_backbone(config) if config else backbone_config(checkpoint, weights, heads)
-    size = image_size or (_configured_size(config) if config else _pretraining_size(checkpoint, weights))
+    config = None if config is None else open_config(config)
+    recipe = Recipe(config or {})
+    cfg = _configured_backbone(recipe) if config else backbone_config(checkpoint, weights, heads)
+    size = image_size or (_configured_size(recipe) if config else _pretraining_size(checkpoint, weights))
     if cfg['type'] in ('MoCoViT', 'mocox.MoCoViT'):
         cfg['img_size'] = size
     with DefaultScope.overwrite_default_scope('mocox'):
@@ -125,7 +128,7 @@ def load_encoder(
     if not (config or image_size or checkpoint.arch.get('grid')):
         notes.append(f'the file does not tell its image size: {size} pixels are used (--image-size says another)')
     projector = _projector(checkpoint, report.encoder) if level == 'projector' else None
-    preprocessor = _configured_preprocessor(config)
+    preprocessor = recipe.preprocessor
     if not preprocessor and not checkpoint.meta.get('mean'):
         notes.append("the file does not tell its normalisation: ImageNet's is used (--config CFG says another)")
     normalisation = preprocessor or checkpoint.meta
@@ -135,16 +138,17 @@ def load_encoder(
         mean=list(normalisation.get('mean') or IMAGENET['mean']),
         std=list(normalisation.get('std') or IMAGENET['std']),
         bgr=not preprocessor and checkpoint.meta.get('channel_order') == 'BGR',
-        flip_prob=_configured_flip(config),
+        flip_prob=_flip_prob(recipe),
     )
     if model.bgr:  # a file that wants BGR states its constants in that order too
         model.data_preprocessor.mean = model.data_preprocessor.mean.flip(0)
         model.data_preprocessor.std = model.data_preprocessor.std.flip(0)
-    test_crops, train_crops = (None, None) if config is None or image_size else _configured_crops(config)
+    test_crops = {} if image_size else recipe.test_crops
+    train_crops = recipe.crops if recipe.is_labelled and not image_size else {}
     return LoadedEncoder(
         model.requires_grad_(False).eval(),
-        test_crops or evaluation_crops(size),
-        train_crops or dict(type='RandomResizedCrops', size=size, scale=(0.08, 1.0), num_views=1),
+        dict(test_crops or evaluation_crops(size)),
+        dict(train_crops or dict(type='RandomResizedCrops', size=size, scale=(0.08, 1.0), num_views=1)),
         size,
         checkpoint,
         report.encoder,
@@ -238,39 +242,20 @@ def _below(tensors: Mapping[str, Tensor], name: str, used: set[str]) -> dict[str
     return found
 
 
-def _configured_backbone(config: Config) -> dict:
-    backbone = deepcopy(config.model.get('backbone'))
-    if backbone is None:
-        raise ValueError(f'{config.filename} has no model.backbone')
-    backbone.pop('init_cfg', None)  # the checkpoint is loaded afterwards, completely
-    return backbone
+def _configured_backbone(recipe: Recipe) -> dict:
+    if not recipe.backbone:
+        raise ValueError(f'{recipe.config.filename} has no model.backbone')
+    # The checkpoint is loaded afterwards, completely.
+    return {key: deepcopy(value) for key, value in recipe.backbone.items() if key != 'init_cfg'}
 
 
-def _configured_preprocessor(config: Config | None) -> dict | None:
-    return config and (config.model.get('data_preprocessor') or config.get('data_preprocessor'))
-
-
-def _configured_flip(config: Config | None) -> float:
+def _flip_prob(recipe: Recipe) -> float:
     """Of a linear evaluation; a pre-training config says nothing about it."""
-    if config is None or not _is_labelled(config):
+    if not recipe.is_labelled:
         return 0.5
-    views = (_configured_preprocessor(config) or {}).get('views') or [{}]
-    return views[0].get('flip_prob', 0.0)
+    return recipe.views[0].get('flip_prob', 0.0) if recipe.views else 0.0
 
 
-def _configured_crops(config: Config) -> tuple[dict | None, dict | None]:
-    """For evaluation and for training, None where the config does not say."""
-    datasets = [(config.get(f'{name}_dataloader') or {}).get('dataset') or {} for name in ('test', 'train')]
-    return datasets[0].get('crops'), datasets[1].get('crops') if _is_labelled(config) else None
-
-
-def _configured_size(config: Config) -> int:
-    crops = [found for found in _configured_crops(config) if found]
-    crops += [((config.get('train_dataloader') or {}).get('dataset') or {}).get('crops') or {}]
-    size = crops[0].get('size') or config.model.backbone.get('img_size') or 224
+def _configured_size(recipe: Recipe) -> int:
+    size = (recipe.test_crops or recipe.crops).get('size') or recipe.backbone.get('img_size') or 224
     return size if isinstance(size, int) else size[0]
-
-
-def _is_labelled(config: Config) -> bool:
-    dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
-    return bool(dataset.get('with_labels'))

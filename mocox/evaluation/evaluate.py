@@ -10,6 +10,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mocox import dist
+from mocox.configs import open_config
 from mocox.datasets import ViewsDataset
 from mocox.evaluation.data import Data, labels_of, open_data
 from mocox.evaluation.encoder import LoadedEncoder, load_encoder
@@ -63,7 +64,7 @@ def evaluate(
         ValueError: Something does not fit; says what.
     """
     settings = split_options(options or {})
-    config = _read_config(config)
+    config = None if config is None else open_config(config)
     loaded = load_encoder(checkpoint, encoder, config=config, heads=heads, image_size=image_size)
     data = open_data(data_root, loaded.crops, config, test_split)
     names = choose_protocols(protocols, data.multi_label, data.test is not None)
@@ -175,18 +176,6 @@ def _make_task(
         if unreadable := getattr(dataset, 'num_unreadable', 0):
             task.notes.append(f'{unreadable} {name} images could not be read and were replaced by others')
     return task
-
-
-def _read_config(config: str | Path | Config | None) -> Config | None:
-    if config is None or isinstance(config, Config):
-        return config
-    if '::' in str(config):
-        from mmengine.hub import get_config
-
-        return get_config(str(config))
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'--config: there is no file {config}')
-    return Config.fromfile(config)
 
 
 def _describe(

@@ -1,8 +1,13 @@
 """Published numbers of the recipes, to be printed beside ours where recipe and benchmark are the same."""
 
+import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from mocox.checkpoint import Checkpoint
+from mocox.configs import published_models
 from mocox.evaluation.data import IMAGENET_1K, VOC07
 
 BENCHMARK_OF = {'knn': IMAGENET_1K, 'linear': IMAGENET_1K, 'svm': VOC07, 'lowshot': VOC07}
@@ -29,10 +34,8 @@ class Published:
     numbers: dict[str | tuple[str, str], float]
 
 
-_V3 = 'official MoCo v3 code'
-_V1_V2 = 'official MoCo code'
+# Further numbers of one recipe, from mmselfsup 0.x, configs/selfsup/mocov2/README.md: its own pre-training.
 _MMSELFSUP = (
-    # mmselfsup 0.x, configs/selfsup/mocov2/README.md; its own pre-training with the recipe of the row
     {('knn', f'k={k}'): value for k, value in zip((10, 20, 100, 200), (55.6, 55.7, 53.7, 52.5))}
     | {'svm': 84.04}
     | {
@@ -40,25 +43,43 @@ _MMSELFSUP = (
         for k, value in zip((1, 2, 4, 8, 16, 32, 64, 96), (43.14, 53.29, 65.34, 71.03, 75.42, 78.48, 80.88, 82.23))
     }
 )
-TABLE = (
-    Published('MoCo v1', 'ResNet-50', ('resnet50_200e', 'resnet50'), 200, _V1_V2, {'linear': 60.6}),
+_FURTHER = (
     Published('MoCo v1', 'ResNet-50', ('resnet50_200e', 'resnet50'), 200, 'OpenSelfSup model zoo', {'svm': 79.18}),
-    Published('MoCo v2', 'ResNet-50', ('resnet50_200e', 'resnet50'), 200, _V1_V2, {'linear': 67.7}),
     Published('MoCo v2', 'ResNet-50', ('resnet50_200e', 'resnet50'), 200, 'mmselfsup 0.x', _MMSELFSUP),
-    Published('MoCo v2', 'ResNet-50', ('resnet50_800e', 'resnet50'), 800, _V1_V2, {'linear': 71.1}),
-    Published('MoCo v3', 'ResNet-50', ('resnet50_100e', 'resnet50'), 100, _V3, {'linear': 68.9}),
-    Published('MoCo v3', 'ResNet-50', ('resnet50_300e', 'resnet50'), 300, _V3, {'linear': 72.8}),
-    Published('MoCo v3', 'ResNet-50', ('resnet50_1000e', 'resnet50'), 1000, _V3, {'linear': 74.6}),
-    Published('MoCo v3', 'ViT-S/16', ('vit-small', 'vit_small'), 300, f'{_V3}, batch 4096', {'linear': 73.2}),
-    Published('MoCo v3', 'ViT-B/16', ('vit-base', 'vit_base'), 300, _V3, {'linear': 76.7}),
-    Published('MoCo v3', 'ViT-L/16', ('vit-large',), 300, 'arXiv 2104.02057, table 1', {'linear': 77.6}),
-    Published('MoCo v3', 'ViT-H/14', ('vit-huge',), 300, 'arXiv 2104.02057, table 1', {'linear': 78.1}),
-    Published('Fast-MoCo', 'ResNet-50', ('resnet50_100e',), 100, 'official Fast-MoCo code', {'linear': 73.5}),
-    Published('Fast-MoCo', 'ResNet-50', ('resnet50_200e',), 200, 'official Fast-MoCo code', {'linear': 75.1}),
-    Published('Fast-MoCo', 'ResNet-50', ('resnet50_400e',), 400, 'official Fast-MoCo code', {'linear': 75.5}),
-    Published('MoBY', 'ViT-S/16', ('deit-small',), 300, 'official MoBY code', {'linear': 72.8}),
-    Published('MoBY', '', ('swin-tiny',), 300, 'official MoBY code', {'linear': 75.3}),
 )
+# How the name of an architecture starts, by the beginning of its recipe's name; Swin's is not told by its tensors.
+_ARCHITECTURES = {
+    'resnet50': 'ResNet-50', 'vit-small': 'ViT-S/16', 'vit-base': 'ViT-B/16', 'vit-large': 'ViT-L/16',
+    'vit-huge': 'ViT-H/14', 'deit-small': 'ViT-S/16', 'swin-tiny': '',
+}  # fmt: skip
+_OFFICIAL = ('MoCo v1', 'MoCo v2', 'MoCo v3')  # whose code names its recipes resnet50, vit_small, ...
+
+
+@cache
+def published_table() -> tuple[Published, ...]:
+    """The numbers of linear evaluation from the metafiles beside the configs, and further ones."""
+    rows = []
+    for model in published_models():
+        for result in model['Results']:
+            if result['Task'] == 'Linear evaluation':
+                rows.append(_row(model, result))
+    return (*rows, *_FURTHER)
+
+
+def _row(model: dict[str, Any], result: dict[str, Any]) -> Published:
+    method, stem = model['In Collection'], Path(model['Config']).stem
+    paper = model['Paper']['URL'].rpartition('/')[2]
+    recipes = {stem: None}
+    if method in _OFFICIAL:
+        recipes[re.sub(r'_\d+e$', '', stem).replace('-', '_')] = None
+    return Published(
+        method,
+        next(arch for name, arch in _ARCHITECTURES.items() if stem.startswith(name)),
+        tuple(recipes),
+        model['Metadata']['Epochs'],
+        result['Source'].replace('official code', f'official {method} code').replace('paper', f'arXiv {paper}'),
+        {'linear': result['Metrics']['Top 1 Accuracy']},
+    )
 
 
 def published_numbers(checkpoint: Checkpoint) -> list[Published]:
@@ -66,7 +87,7 @@ def published_numbers(checkpoint: Checkpoint) -> list[Published]:
     meta, arch, method = checkpoint.meta, checkpoint.arch['name'], method_of(checkpoint)
     rows = [
         row
-        for row in TABLE
+        for row in published_table()
         if meta.get('recipe') in row.recipes
         and meta.get('epochs') == row.epochs
         and arch.startswith(row.arch)

@@ -15,6 +15,7 @@ from mocox.checkpoint.files import open_pickle
 from mocox.checkpoint.provenance import parse_config
 from mocox.monitors.gradients import LayerNorms
 from mocox.monitors.rollback import QueueUndo
+from mocox.recipe import Recipe
 from mocox.registry import MODELS, require_registered
 
 FORMAT = 'mocox bad step 1'
@@ -159,7 +160,7 @@ def _build(dump: dict[str, Any], path: str | Path) -> nn.Module:
     config = parse_config(dump['config'])
     if not isinstance(config.get('model'), dict):
         raise ValueError(f'{path}: the model of that run was not built from its config, so it cannot be built again')
-    model_config = {'data_preprocessor': config.get('data_preprocessor'), **config['model']}
+    model_config = {**config['model'], 'data_preprocessor': Recipe(config).preprocessor or None}
     require_registered(model_config, path)
     with DefaultScope.overwrite_default_scope('mocox'):
         model = MODELS.build(model_config)

@@ -20,6 +20,7 @@ from mocox.datasets import ViewsDataset
 from mocox.datasets.subset import spread
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
+from mocox.recipe import Recipe
 from mocox.registry import DATASETS, require_registered
 from mocox.visualize.attention import overlay
 from mocox.visualize.contact_sheet import augmented_views, views_of
@@ -99,7 +100,7 @@ def from_checkpoint(
         methods: Of maps: ``pca, tsne, umap``.
     """
     pictures = Pictures()
-    settings = ((config.get('train_dataloader') or {}).get('dataset')) or {}
+    settings = Recipe(config).dataset
     try:
         _refuse_foreign(config, settings, data_root)
     except ValueError as error:
@@ -265,8 +266,7 @@ def _classes(dataset: ViewsDataset, rows: list[int]) -> list[str] | None:
 
 
 def _image_size(config: dict[str, Any]) -> int | None:
-    crops = (((config.get('train_dataloader') or {}).get('dataset')) or {}).get('crops') or {}
-    return crops.get('size') if isinstance(crops, dict) else None
+    return Recipe(config).crops.get('size')
 
 
 def _part_of(config: dict[str, Any]) -> Config:

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import yaml
-from mmengine.config import Config
-
-from mocox.configs import config_folder
+from mocox.configs import open_config, published_models, shipped_config
 from mocox.recipe import Recipe, argument, section, type_of
 from mocox.registry import HOOKS
 
@@ -53,22 +50,18 @@ def compare(config: dict[str, Any], world_size: int) -> Comparison | None:
 @cache
 def published_rows() -> list[dict[str, Any]]:
     """The recipes with a published number, from every ``metafile.yml``, with the settings of their configs."""
-    folder = config_folder()
     rows = []
-    for path in sorted(folder.glob('*/metafile.yml')):
-        for model in yaml.safe_load(path.read_text(encoding='utf-8'))['Models']:
-            if not model['Results'] or not model['Config'].startswith(f'configs/{path.parent.name}/'):
-                continue
-            file = folder / model['Config'].removeprefix('configs/')
-            result = model['Results'][0]
-            number = next(iter(result['Metrics'].items()))
-            config = Config.fromfile(file).to_dict()
-            processes = model['Metadata']['Batch Size'] // config['train_dataloader']['batch_size']
-            settings = settings_of(Recipe(config, processes))
-            if settings['method'] is None:
-                continue
-            text = f'{number[0]} {number[1]}, {result["Task"]} on {result["Dataset"]} ({result["Source"]})'
-            rows.append(dict(name=model['Name'], stem=file.stem, result=text, settings=settings))
+    for model in published_models():
+        result = model['Results'][0]
+        if result['Task'] != 'Linear evaluation':  # of a backbone that is trained further
+            continue
+        file = shipped_config(model['Config'].removeprefix('configs/'))
+        number = next(iter(result['Metrics'].items()))
+        config = open_config(file).to_dict()
+        processes = model['Metadata']['Batch Size'] // config['train_dataloader']['batch_size']
+        text = f'{number[0]} {number[1]}, {result["Task"]} on {result["Dataset"]} ({result["Source"]})'
+        settings = settings_of(Recipe(config, processes))
+        rows.append(dict(name=model['Name'], stem=file.stem, result=text, settings=settings))
     return rows
 
 

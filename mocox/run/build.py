@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mocox import dist
 from mocox.processes import group
+from mocox.recipe import Recipe, type_of
 from mocox.run.checks import check_run, require_file
 
 if TYPE_CHECKING:
@@ -95,10 +96,10 @@ def place_augmentation(config: 'Config') -> None:
 
     loader = config['train_dataloader']
     collate = loader.get('collate_fn')
-    if not isinstance(collate, dict) or str(collate.get('type')).rpartition('.')[2] != 'collate_views':
+    if not isinstance(collate, dict) or type_of(collate) != 'collate_views':
         return
     collate.pop('views', None)  # of a config that another machine completed
-    preprocessor = config.get('model', {}).get('data_preprocessor') or config.get('data_preprocessor') or {}
+    preprocessor = Recipe(config).preprocessor
     if augments_in_workers(preprocessor, get_device(), loader.get('num_workers', 0)):
         collate['views'] = preprocessor['views']
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mocox.configs import open_config
+from mocox.recipe import type_of
 from mocox.run.checks import check_options, require_file
 
 if TYPE_CHECKING:
@@ -42,18 +44,8 @@ def prepare_config(
         FileNotFoundError: The config, ``data_root``, ``resume`` or ``pretrained`` does not exist.
         ValueError: A file that is no config, or an option that does not fit it.
     """
-    from mmengine.config import Config
-    from mmengine.hub import get_config
-
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    if '::' in path:
-        config = get_config(path)
-    elif not Path(path).is_file():
-        raise FileNotFoundError(f'there is no config file {path}')
-    elif Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise ValueError(f'{path} is no config (.py, .json, .yaml, .yml), such as configs/mocov3/vit-small.py')
-    else:
-        config = Config.fromfile(path)
+    config = open_config(path)
     if cfg_options:
         check_options(config, cfg_options)
         config.merge_from_dict(cfg_options)
@@ -116,7 +108,7 @@ def _use_mixed_precision(config: 'Config') -> None:
     import torch
 
     kind = config.optim_wrapper.get('type', 'OptimWrapper')
-    if kind.rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper'):
+    if type_of(config.optim_wrapper) not in ('', 'OptimWrapper', 'AmpOptimWrapper'):
         raise ValueError(f'--amp replaces an OptimWrapper, but the config has optim_wrapper.type={kind!r}')
     lacks_bfloat16 = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
     config.optim_wrapper.update(type='mocox.AmpOptimWrapper', dtype='float16' if lacks_bfloat16 else 'bfloat16')

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mocox.datasets import ViewsDataset, collate_views
 from mocox.models import ViewsPreprocessor
+from mocox.recipe import Recipe
 from mocox.registry import DATASETS, MODELS
 
 MIN_TILE_PX = 96  # smaller views are magnified, pixel by pixel
@@ -73,8 +74,8 @@ def draw_sheet(rows: list[list[np.ndarray]], titles: list[str] | None = None) ->
 
 
 def _preprocessor_config(config: dict[str, Any]) -> dict[str, Any]:
-    preprocessor = config['model'].get('data_preprocessor') or config.get('data_preprocessor')
-    if preprocessor is None:
+    preprocessor = Recipe(config).preprocessor
+    if not preprocessor:
         raise ValueError('the config has no data_preprocessor: there are no views to show')
     return preprocessor
 

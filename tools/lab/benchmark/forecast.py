@@ -6,12 +6,12 @@ from functools import cache
 from math import ceil
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lab.benchmark.report import table
 from lab.benchmark.roofline import step_flops
+from mocox.configs import open_config
 from mocox.models.fully_shard import blocks
 from mocox.registry import MODELS
 
@@ -105,7 +105,7 @@ class Step:
 @cache
 def count(config: str) -> Size:
     """Counts the model of a config, with tensors that have shapes and no values: nothing is computed."""
-    cfg = Config.fromfile(config)
+    cfg = open_config(config)
     with DefaultScope.overwrite_default_scope('mocox'), torch.device('meta'):
         model = MODELS.build(cfg.model.to_dict())
     parameters = list(model.parameters())

@@ -19,6 +19,7 @@ from torchvision import transforms
 from mocox.datasets import ImageFiles, collate_views
 from mocox.datasets.decode import decode
 from mocox.datasets.transforms import RandomResizedCrops
+from mocox.recipe import Recipe
 from mocox.registry import MODELS, TRANSFORMS
 
 # A pipeline takes numbers of images and gives a batch.
@@ -90,9 +91,9 @@ def ours(folder: Path, config: Config, image_size: int) -> dict[str, Pipeline]:
     """The ways mocox has: crops alone, with what a GPU would then do left out, and all of it on the CPU."""
     with DefaultScope.overwrite_default_scope('mocox'):
         crops = TRANSFORMS.build(dict(config.train_dataloader.dataset.crops, size=image_size))
-        preprocessor = MODELS.build(config.get('data_preprocessor') or config.model.data_preprocessor)
+        preprocessor = MODELS.build(Recipe(config).preprocessor)
         dataset = ImageFiles(str(folder), crops=crops)
-    recipes = list((config.get('data_preprocessor') or config.model.data_preprocessor)['views'])
+    recipes = list(Recipe(config).views)
 
     epochs = count()  # other crops in each round
 
