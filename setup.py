@@ -88,6 +88,10 @@ setup(
         'fast': ['simplejpeg>=1.8'],  # decodes JPEGs a little faster than OpenCV, the same pixels
         'webdataset': ['webdataset>=0.2.86', 'fsspec[http]>=2024.2'],
         'lmdb': ['lmdb>=1.4'],
+        # TIFF of any kind, GeoTIFF, OME, JPEG 2000 and XL, LERC
+        'scientific': ['tifffile>=2024.8', 'imagecodecs>=2024.9'],
+        'dicom': ['pydicom>=3.0', 'pylibjpeg>=2.0', 'pylibjpeg-openjpeg>=2.3', 'python-gdcm>=3.0.24'],
+        'heif': ['pillow-heif>=0.18'],
         'umap': ['umap-learn>=0.5'],  # a third map of features
         'test': [
             'pytest>=8',
@@ -96,6 +100,13 @@ setup(
             'webdataset>=0.2.86',
             'fsspec[http]>=2024.2',
             'lmdb>=1.4',
+            'tifffile>=2024.8',
+            'imagecodecs>=2024.9',
+            'pydicom>=3.0',
+            'pylibjpeg>=2.0',
+            'pylibjpeg-openjpeg>=2.3',
+            'python-gdcm>=3.0.24',
+            'pillow-heif>=0.18',
             'tensorboard>=2.16',
         ],
     },

@@ -7,6 +7,7 @@ from mocox.datasets.decode import decode
 from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.image_files import ImageFiles
 from mocox.datasets.lmdb_images import LMDBImages, write_lmdb
+from mocox.datasets.pixels import Pixels
 from mocox.datasets.samplers import EpochSampler
 from mocox.datasets.subset import stratified_subset
 from mocox.datasets.transforms import CenterCrop, RandomAffineCrops, RandomResizedCrops, TransformedCrops
@@ -26,6 +27,7 @@ __all__ = [
     'ImageFiles',
     'LMDBImages',
     'PetsImages',
+    'Pixels',
     'RandomAffineCrops',
     'RandomResizedCrops',
     'TransformedCrops',

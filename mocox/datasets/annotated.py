@@ -21,18 +21,25 @@ class AnnotatedImages(ImageFiles):
         crops: Config of the transform that cuts the views.
         with_labels: Whether items have a label.
         seed: Seed of crops and draws.
+        pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
     folder_name = ''  # below data_root, the images; paths are relative to it
     url = ''
 
     def __init__(
-        self, data_root: str, split: str, crops: dict | Crops, with_labels: bool = False, seed: int = 0
+        self,
+        data_root: str,
+        split: str,
+        crops: dict | Crops,
+        with_labels: bool = False,
+        seed: int = 0,
+        **pixels: Any,
     ) -> None:
         self.root, self.split = os.path.expanduser(data_root), split
         if not os.path.isdir(os.path.join(self.root, self.folder_name)):
             self._raise_missing(os.path.join(self.root, self.folder_name))
-        super().__init__(data_root, crops, self.folder_name, with_labels=with_labels, seed=seed)
+        super().__init__(data_root, crops, self.folder_name, with_labels=with_labels, seed=seed, **pixels)
 
     def read_annotations(self) -> tuple[list[str], list[int], list[str] | None]:
         """Paths relative to the image folder, labels from 0, class names in their order if there are names."""

@@ -1,4 +1,4 @@
-"""What a sample is: uint8 crops, the uniform numbers for its photometric operations, and its index."""
+"""What a sample is: crops, the uniform numbers for its photometric operations, and its index."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,10 +13,13 @@ from torch.utils.data import Dataset, default_collate
 from mocox.augment.opencv import augment_image, read_parameters
 from mocox.augment.recipe import View, check_num_views
 from mocox.datasets.decode import decode
+from mocox.datasets.pixels import Pixels
 from mocox.registry import FUNCTIONS, TRANSFORMS
 
 # Uniform numbers shipped per view. More than today's operations read, so that a new one leaves the crops as they are.
 NUM_DRAWS = 16
+
+SPLIT = (torch.uint8, torch.uint16, torch.float32)  # types of crops
 
 Crops = Callable[[np.ndarray, np.random.Generator], list[Tensor]]
 
@@ -34,10 +37,16 @@ class ViewsDataset(Dataset):
         with_labels: Whether an item has a ``label``.
         classes: Class names in the order of their labels.
         seed: Not negative.
+        pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
     def __init__(
-        self, crops: dict | Crops, with_labels: bool = False, classes: list[str] | None = None, seed: int = 0
+        self,
+        crops: dict | Crops,
+        with_labels: bool = False,
+        classes: list[str] | None = None,
+        seed: int = 0,
+        **pixels: Any,
     ) -> None:
         if not isinstance(seed, int) or seed < 0:
             raise ValueError(f'seed must be an integer >= 0, got {seed!r}')
@@ -45,23 +54,25 @@ class ViewsDataset(Dataset):
         self.with_labels = with_labels
         self.classes = classes
         self.seed = seed
+        self.pixels = Pixels(**pixels)
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """What MMEngine hands to evaluators and visualizers."""
-        return {} if self.classes is None else dict(classes=tuple(self.classes))
+        """What MMEngine hands to evaluators and visualizers, and stores in every checkpoint."""
+        found = {} if self.classes is None else dict(classes=tuple(self.classes))
+        return found | (dict(pixels=settings) if (settings := self.pixels.settings()) else {})
 
     def load(self, index: int) -> tuple[np.ndarray, int | None]:
         """Reads one image.
 
         Returns:
-            RGB, (H, W, 3) uint8, and its label (None without labels).
+            (H, W, C), RGB and uint8 unless ``pixels`` says otherwise, and its label (None without labels).
         """
         raise NotImplementedError
 
     def decode(self, data: bytes) -> np.ndarray:
         """The pixels of an image file, see :func:`mocox.datasets.decode`; smaller only where the crops allow it."""
-        return decode(data, getattr(self.crops, 'reduction', None))
+        return decode(data, getattr(self.crops, 'reduction', None), self.pixels)
 
     def monitoring_labels(self) -> np.ndarray | None:
         """Labels (N,) for a k-NN curve while training, whether or not items have them; None where there are none."""
@@ -98,8 +109,8 @@ def collate_views(
         _scope_: Ignored: MMEngine hands over all of a config that was inherited from another package.
 
     Returns:
-        ``inputs``: V tensors (B, 3, S, S) uint8; ``draws`` (B, V, P); ``index`` (B,); with labels ``label`` (B,);
-        with ``views`` also ``augmented``, which tells the preprocessor that nothing is left to do.
+        ``inputs``: V tensors (B, C, S, S) of the crops' type; ``draws`` (B, V, P); ``index`` (B,); with labels
+        ``label`` (B,); with ``views`` also ``augmented``, which tells the preprocessor that nothing is left to do.
     """
     batch = {key: default_collate([sample[key] for sample in samples]) for key in samples[0] if key != 'inputs'}
     crops = list(zip(*(sample['inputs'] for sample in samples), strict=True))
@@ -114,35 +125,37 @@ def collate_views(
 
 
 def _stack(crops: Sequence[Tensor], recipe: View | None = None, draws: Tensor | None = None) -> Tensor:
-    """B tensors (3, S, S) to a batch, each augmented on its way if there is a recipe.
+    """B tensors (C, S, S) to a batch, each augmented on its way if there is a recipe.
 
     default_collate takes six times as long to bring pixels stored as RGBRGB into planes.
     """
-    if not all(crop.dtype == torch.uint8 and crop.shape == crops[0].shape for crop in crops):
-        if recipe is not None:
-            raise TypeError(
-                f'only uint8 crops of one size are augmented in workers, got {crops[0].dtype} {tuple(crops[0].shape)}: '
-                "set photometric='device' in data_preprocessor"
-            )
+    dtype, shape = crops[0].dtype, crops[0].shape
+    alike = all(crop.dtype == dtype and crop.shape == shape for crop in crops)
+    if recipe is not None and not (alike and dtype == torch.uint8):
+        raise TypeError(
+            f'only uint8 crops of one size are augmented in workers, got {dtype} {tuple(shape)}: '
+            "set photometric='device' in data_preprocessor"
+        )
+    if not alike or dtype not in SPLIT:
         return default_collate(list(crops))
     images = map(_to_pixels, crops)
     if recipe is not None:
         rows = zip(images, read_parameters(draws, recipe), strict=True)
         images = (augment_image(image, parameters, recipe) for image, parameters in rows)
-    batch = _empty(len(crops), *crops[0].shape)
+    batch = _empty(dtype, len(crops), *shape)
     for image, planes in zip(images, batch.numpy(), strict=True):
         cv2.split(image, list(planes))
     return batch
 
 
-def _empty(*shape: int) -> Tensor:
-    """Memory for uint8, in a worker shared with the main process, as default_collate allocates it."""
+def _empty(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Memory for a batch, in a worker shared with the main process, as default_collate allocates it."""
     if torch.utils.data.get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(math.prod(shape))
-    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
+        return torch.empty(shape, dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)
 
 
 def _to_pixels(crop: Tensor) -> np.ndarray:
-    """(3, H, W) to (H, W, 3), a view if the pixels are stored so, as our crops are."""
+    """(C, H, W) to (H, W, C), a view if the pixels are stored so, as our crops are."""
     return np.ascontiguousarray(crop.permute(1, 2, 0).numpy())

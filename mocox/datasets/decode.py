@@ -1,77 +1,96 @@
-"""From the bytes of an image file to RGB uint8: what Pillow reads, plain JPEG by faster decoders of equal result.
+"""From the bytes of an image file to pixels: plain JPEG by fast decoders, 8 bits by Pillow, the rest by :mod:`readers`.
 
-These are simplejpeg where it is installed (the extra ``fast``), else OpenCV.
+The fast ones are simplejpeg where it is installed (the extra ``fast``), else OpenCV; their result is Pillow's.
 """
 
-import io
 from collections.abc import Callable
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+
+from mocox.datasets.orientation import orientation_of, turn
+from mocox.datasets.pixels import RGB, Pixels, Raw
+from mocox.datasets.readers import FORMATS, load, needs_own_reader, open_with_pillow, read_raw
 
 try:
     import simplejpeg
 except ImportError:  # an extra
     simplejpeg = None
 
-# What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
-_READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}
-Image.init()
-FORMATS = [name for name in Image.ID if name in _READ]  # those that this Pillow has
+__all__ = ['FORMATS', 'Reduction', 'decode', 'to_rgb']
 
 # From the height and width of an image to the factor by which a JPEG may be shrunk as it is decoded: 1, 2, 4 or 8.
 Reduction = Callable[[int, int], int]
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
-def decode(data: bytes, reduction: Reduction | None = None) -> np.ndarray:
+def decode(data: bytes, reduction: Reduction | None = None, pixels: Pixels = RGB) -> np.ndarray:
     """Decodes an image file.
 
-    The orientation noted in EXIF is applied. Alpha is dropped, as ``convert('RGB')`` does it; gray and palette images
-    become RGB; 16-bit gray is scaled by its whole range, not clipped; of an animation the first frame counts. The
-    formats are those of ``FORMATS``. Pillow's limit on the number of pixels (twice ``PIL.Image.MAX_IMAGE_PIXELS``, by
-    default 179 million) holds for every format.
+    The orientation noted in EXIF is applied; of an animation or of several pages the first counts. Formats are told by
+    content, not by name; those of :data:`mocox.datasets.readers.READERS` are read. Pillow's limit on the number of
+    pixels (twice ``PIL.Image.MAX_IMAGE_PIXELS``, by default 179 million) holds for every format.
 
     Args:
         data: The file.
         reduction: Asked for JPEGs; by default they keep their size. The other formats always do.
+        pixels: Which bands count and what their numbers mean. By default red, green and blue of 8 bits: alpha is
+            dropped, as ``convert('RGB')`` does it; gray and palette images become RGB; more bits are scaled by the
+            range that the file states, not clipped.
 
     Returns:
-        (H, W, 3) uint8, RGB.
+        (H, W, C) uint8, for other ``pixels`` uint16 or float32.
 
     Raises:
-        ValueError: No image, or one whose values have no fixed range.
-        Exception: Whatever Pillow raises for damaged bytes.
+        MissingExtraError: The file needs a library that is not installed.
+        ValueError: No image, one of other bands, or one whose values have no fixed range.
+        Exception: Whatever a library raises for damaged bytes.
     """
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
-    except UnidentifiedImageError:  # its message names the buffer
-        raise ValueError('not an image of a format that mocox reads' if data else 'the file is empty') from None
+    is_jpeg = data.startswith(b'\xff\xd8')
+    if not is_jpeg and (needs_own_reader(data) or not pixels.is_rgb8):
+        return pixels(read_raw(data))
+    image = open_with_pillow(data)  # reads the header only
     if image.format == 'JPEG' and image.mode in ('RGB', 'L') and _is_whole_jpeg(data):
-        factor = 1 if reduction is None else reduction(image.height, image.width)
-        pixels = _decode_jpeg(data, factor, 'exif' in image.info)
-        if pixels is not None:
-            return pixels
-    return to_rgb(image)
+        found = _decode_jpeg(data, 1 if reduction is None else reduction(image.height, image.width), image)
+        if found is not None:
+            return found if pixels.is_rgb8 else pixels(_of_jpeg(found, image.mode))
+    if not pixels.is_rgb8 or image.mode.startswith(('I', 'F')):
+        return pixels(read_raw(data))
+    return to_rgb(load(data))
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """The pixels of an opened image; see :func:`decode`."""
-    return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+    """The pixels of an opened image of 8 bits; see :func:`decode`."""
+    image = turn(image)
+    if image.mode == 'P' and 'transparency' in image.info:
+        image = image.convert('RGBA')  # the same colours as convert('RGB'), without its warning
+    return np.array(image.convert('RGB'))
 
 
-def _decode_jpeg(data: bytes, factor: int, has_exif: bool) -> np.ndarray | None:
-    """RGB with EXIF's orientation applied, which OpenCV does; None where the file is damaged."""
-    if simplejpeg is not None and factor == 1 and not has_exif:
+def _of_jpeg(found: np.ndarray, mode: str) -> Raw:
+    return Raw(found[:, :, :1], 0, 255) if mode == 'L' else Raw(found, 0, 255, is_colour=True)
+
+
+def _decode_jpeg(data: bytes, factor: int, image: Image.Image) -> np.ndarray | None:
+    """RGB, turned as its EXIF or XMP says; None where the file is damaged."""
+    noted = 'exif' in image.info or 'xmp' in image.info
+    orientation = orientation_of(image) if noted else 1
+    pixels = _decode_plain_jpeg(data, factor)
+    return pixels if pixels is None or orientation == 1 else turn(pixels, orientation)
+
+
+def _decode_plain_jpeg(data: bytes, factor: int) -> np.ndarray | None:
+    if simplejpeg is not None and factor == 1:
         try:
             return simplejpeg.decode_jpeg(data)
         except ValueError:
             return None
     buffer = np.frombuffer(data, np.uint8)
+    as_stored = cv2.IMREAD_IGNORE_ORIENTATION  # OpenCV does not understand every way to note it
     if factor == 1 and hasattr(cv2, 'IMREAD_COLOR_RGB'):  # from OpenCV 4.11 on
-        return cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
-    pixels = cv2.imdecode(buffer, REDUCED.get(factor, cv2.IMREAD_COLOR))
+        return cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB | as_stored)
+    pixels = cv2.imdecode(buffer, REDUCED.get(factor, cv2.IMREAD_COLOR) | as_stored)
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
 
 
@@ -81,25 +100,3 @@ def _is_whole_jpeg(data: bytes) -> bool:
     Before version 5, OpenCV fills what a truncated file lacks with gray and says nothing; Pillow refuses it.
     """
     return data.endswith(b'\xff\xd9')
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith('I'):  # I;16, I;16B, I;16L, I
-        return _from_16_bit(image)
-    if image.mode == 'F':
-        raise ValueError('a floating-point image has no fixed range: convert it to 8 or 16 bits per channel')
-    if image.mode == 'P' and 'transparency' in image.info:
-        image = image.convert('RGBA')  # the same colours as convert('RGB'), without its warning
-    return image.convert('RGB')
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError(
-            f'a 32-bit image with values from {values.min()} to {values.max()} has no fixed range: '
-            'convert it to 8 or 16 bits per channel'
-        )
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert(
-        'RGB'
-    )  # 65535 = 257 * 255

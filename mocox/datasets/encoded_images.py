@@ -1,24 +1,25 @@
 """Images kept as encoded files somewhere, some of which cannot be read."""
 
-import importlib
 import logging
 import os
 from collections.abc import Iterator
 from functools import cached_property
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
 
 from mocox.datasets.base import Crops, ViewsDataset
+from mocox.datasets.census import describe_sample
+from mocox.datasets.extras import MissingExtraError
 from mocox.datasets.packed_paths import PackedPaths
 
 NUM_PROBES = 32  # images tried at the start, spread over the data set
 MAX_PROBES = 1000  # tried in all before a data set counts as unreadable
 MAX_NAMED = 100  # unreadable images that one run names in the log; all are counted
 MAX_FILE_BYTES = 2**30  # of one encoded image
-UNTRIED, READABLE, UNREADABLE = range(3)
+UNTRIED, READABLE, UNREADABLE, MISSING = range(4)  # the last: for want of a library
 
 
 class EncodedImages(ViewsDataset):
@@ -34,6 +35,7 @@ class EncodedImages(ViewsDataset):
         classes: Class names in the order of their labels.
         seed: Seed of crops, draws and replacements.
         max_replacements: Images tried in place of an unreadable one before giving up.
+        pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
     fix = 'correct the config'  # what a user can do about a wrong place
@@ -45,8 +47,9 @@ class EncodedImages(ViewsDataset):
         classes: list[str] | None = None,
         seed: int = 0,
         max_replacements: int = 100,
+        **pixels: Any,
     ) -> None:
-        super().__init__(crops, with_labels, classes, seed)
+        super().__init__(crops, with_labels, classes, seed, **pixels)
         self.max_replacements = max_replacements
 
     def read_bytes(self, index: int) -> bytes:
@@ -75,6 +78,13 @@ class EncodedImages(ViewsDataset):
         self._paths, self.labels, self.source = paths, labels, source
         self._status = torch.zeros(len(paths), dtype=torch.uint8).share_memory_()  # written by workers too
         self._check_readable()
+        for level, note in self.describe_files():
+            print_log(note, logger='current', level=level)
+
+    def describe_files(self) -> list[tuple[int, str]]:
+        """What of the files is not used, and what their numbers are, each with a level of :mod:`logging`."""
+        self.file_notes = describe_sample(self, NUM_PROBES)
+        return self.file_notes
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -92,11 +102,16 @@ class EncodedImages(ViewsDataset):
     @property
     def num_unreadable(self) -> int:
         """Images found unreadable so far, by this process and its workers."""
-        return int((self._status == UNREADABLE).sum())
+        return int((self._status >= UNREADABLE).sum())
+
+    @property
+    def num_missing(self) -> int:
+        """Those of them that only lack a library that is not installed."""
+        return int((self._status == MISSING).sum())
 
     def unreadable(self) -> list[int]:
         """Indices of the images found unreadable so far, by this process and its workers."""
-        return (self._status == UNREADABLE).nonzero()[:, 0].tolist()
+        return (self._status >= UNREADABLE).nonzero()[:, 0].tolist()
 
     def load(self, index: int) -> tuple[np.ndarray, int | None]:
         """Reads one image, or the first readable one of its replacements, and the label that belongs to it."""
@@ -124,13 +139,16 @@ class EncodedImages(ViewsDataset):
         except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
             # repr: a name may hold line breaks, or bytes that no log file can encode
             reasons.append(f'{self.path(index)!r}: {_one_line(error)}')
+            state = MISSING if isinstance(error, MissingExtraError) else UNREADABLE
         else:
             if self._status[index] == UNTRIED:
                 self._status[index] = READABLE
             return image
-        if self._status[index] != UNREADABLE:
-            self._status[index] = UNREADABLE
-            self._log_unreadable(reasons[-1])
+        if self._status[index] < UNREADABLE:
+            known = state == MISSING and self.num_missing  # one line says what to install
+            self._status[index] = state
+            if not known:
+                self._log_unreadable(reasons[-1])
         return None
 
     def _log_unreadable(self, reason: str) -> None:
@@ -158,15 +176,3 @@ class EncodedImages(ViewsDataset):
 
 def _one_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).encode('unicode_escape').decode()[:500]
-
-
-def require_extra(library: str, need: str, extra: str) -> ModuleType:
-    """Imports what only some users need; ``need`` begins the message that says how to install it.
-
-    Raises:
-        ImportError: It is not installed.
-    """
-    try:
-        return importlib.import_module(library)
-    except ImportError as error:
-        raise ImportError(f'{need} {library}, which is not installed: pip install "mocox[{extra}]"') from error

@@ -5,7 +5,10 @@ import os
 import re
 import stat
 from array import array
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
@@ -15,9 +18,27 @@ from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
 
+# Endings that only an extra reads: its library, and its name.
+EXTRAS = {
+    **dict.fromkeys(('.dcm', '.dicom'), ('pydicom', 'dicom')),
+    **dict.fromkeys(('.heic', '.heif', '.hif'), ('pillow_heif', 'heif')),
+    '.jxl': ('imagecodecs', 'scientific'),
+}
 EXTENSIONS = (
-    *('.bmp', '.dib', '.gif', '.j2k', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg'),
-    *('.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tga', '.tif', '.tiff', '.webp'),
+    *('.apng', '.avif', '.bmp', '.btf', '.dib', '.gif', '.j2c', '.j2k', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpf'),
+    *('.jpg', '.jpx', '.mpo', '.npy', '.npz', '.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tf8', '.tga', '.tif'),
+    *('.tiff', '.webp', *EXTRAS),
+)
+# Where NAS and desktop systems keep thumbnails, deleted files and the like; small letters.
+BINS = (
+    '@eadir',
+    '#recycle',
+    '@recycle',
+    '#snapshot',
+    '$recycle.bin',
+    'lost+found',
+    '__macosx',
+    'system volume information',
 )
 # A label is a last column of digits; 'photo 1.jpg' has none because its last word is no integer.
 LABELLED_LINE = re.compile(r'(?P<path>.*[^\s,])(?:[ \t]+|[ \t]*,[ \t]*)(?P<label>[0-9]+)')
@@ -31,9 +52,11 @@ FIX = 'pass --data-root DIR, or set data_root (and data_prefix) of the dataset i
 class ImageFiles(EncodedImages):
     """All images of a folder, in the order of their relative paths.
 
-    Names that start with a dot are left out. A file that cannot be read (corrupt, truncated, vanished, larger than 1
-    GiB, no regular file) does not end a run: another image takes its place, the same one every time, and the log names
-    the file once. ``index`` of the item stays the one asked for; ``label`` is that of the image shown.
+    Names that start with a dot are left out, and so are folders of thumbnails and deleted files (``@eaDir``,
+    ``#recycle``, ...) and files of other endings, which the log counts. A file that cannot be read (corrupt, truncated,
+    vanished, larger than 1 GiB, no regular file) does not end a run: another image takes its place, the same one every
+    time, and the log names the file once. ``index`` of the item stays the one asked for; ``label`` is that of the image
+    shown.
 
     Args:
         data_root: A folder.
@@ -48,6 +71,7 @@ class ImageFiles(EncodedImages):
             list leaves out does not shift the others. With a labelled list file only the names.
         seed: Seed of crops and draws.
         max_replacements: Images tried in place of an unreadable one before giving up.
+        pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
     fix = FIX
@@ -62,9 +86,10 @@ class ImageFiles(EncodedImages):
         classes: list[str] | None = None,
         seed: int = 0,
         max_replacements: int = 100,
+        **pixels: Any,
     ) -> None:
-        super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements)
-        self.folder = _existing_folder(data_root, data_prefix)
+        super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements, **pixels)
+        self.folder, self.left_out = _existing_folder(data_root, data_prefix), Counter()
         paths, labels = self._find(list_file and os.path.join(os.path.expanduser(data_root), list_file))
         self.set_images(paths, labels, repr(self.folder))
 
@@ -89,13 +114,21 @@ class ImageFiles(EncodedImages):
         """Reads one file."""
         return read_regular_file(self.path(index))
 
+    def describe_files(self) -> list[tuple[int, str]]:
+        """Also what lies in the folder and is not read."""
+        notes = super().describe_files()
+        if left_out := describe_left_out(self.left_out):
+            notes.insert(0, (logging.INFO, f'{len(self):,} files in {self.folder!r}; {left_out[:-2]}'))
+        return notes
+
     def _find(self, list_file: str | None) -> tuple[PackedPaths, np.ndarray | None]:
         if list_file is None:
-            paths, labels = PackedPaths(map(os.fsencode, scan(self.folder))), None
+            self.left_out.clear()
+            paths, labels = PackedPaths(map(os.fsencode, scan(self.folder, self.left_out))), None
             if not len(paths):
                 raise ValueError(
                     f'no images in {self.folder!r}: neither it nor its subfolders hold a file named '
-                    f'{" ".join(EXTENSIONS)}; {FIX}'
+                    f'{" ".join(EXTENSIONS)}; {describe_left_out(self.left_out)}{FIX}'
                 )
         else:
             paths, labels = parse_list(list_file)
@@ -127,12 +160,29 @@ def _existing_folder(data_root: str, data_prefix: str) -> str:
     raise error(f'the image folder {folder!r} {problem} (data_root={data_root!r}, data_prefix={data_prefix!r}): {FIX}')
 
 
-def scan(folder: str) -> Iterator[str]:
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """What lies in a folder and is not read, in words: '' or a clause that ends with '; '."""
+    words = [f'{name} {number:,}' for name, number in sorted(left_out.items(), key=lambda pair: -pair[1])]
+    needed = {EXTRAS[name] for name in left_out if name in EXTRAS}
+    cures = [f'to read those of {library}: pip install "mocox[{extra}]"; ' for library, extra in sorted(needed)]
+    return ''.join([f'left out by ending: {", ".join(words)}; ' if words else '', *cures])
+
+
+def scan(folder: str, left_out: Counter | None = None) -> Iterator[str]:
     """Relative paths of the images below a folder, with forward slashes, in the order of ``sorted``.
 
     One folder's names are in memory at a time. Linked folders are followed, but not in circles.
+
+    Args:
+        folder: Searched with all its subfolders, those of thumbnails and deleted files apart.
+        left_out: Gets the numbers of the other files by their ending, and of the folders not searched by their name.
     """
-    stack = [('', (), iter(_names_in(folder)))]  # sorting 'name/' as such puts 'a.jpg' before 'a/b.jpg'
+    left_out = Counter() if left_out is None else left_out
+    absent = {ending for ending, (library, _) in EXTRAS.items() if find_spec(library) is None}
+    endings = frozenset(EXTENSIONS) - absent
+    stack = [
+        ('', (), iter(_names_in(folder, endings, left_out)))
+    ]  # sorting 'name/' as such puts 'a.jpg' before 'a/b.jpg'
     while stack:
         prefix, crossed, names = stack[-1]
         name = next(names, None)
@@ -147,10 +197,10 @@ def scan(folder: str) -> Iterator[str]:
                 target = os.path.realpath(path)
                 if any(os.path.commonpath([target, parent]) == target for parent in crossed):
                     continue  # it leads back to a folder that the walk came through
-            stack.append((prefix + name, crossed, iter(_names_in(path, required=False))))
+            stack.append((prefix + name, crossed, iter(_names_in(path, endings, left_out, required=False))))
 
 
-def _names_in(folder: str, required: bool = True) -> list[str]:
+def _names_in(folder: str, endings: frozenset[str], left_out: Counter, required: bool = True) -> list[str]:
     """Sorted names of the images and, with a slash at the end, of the folders in a folder."""
     names = []
     try:
@@ -158,10 +208,16 @@ def _names_in(folder: str, required: bool = True) -> list[str]:
             for entry in entries:
                 if entry.name[0] == '.':
                     continue
+                ending = os.path.splitext(entry.name)[1].lower()
                 if _is_folder(entry):
-                    names.append(f'{entry.name}/')
-                elif entry.name[entry.name.rfind('.') :].lower() in EXTENSIONS:
+                    if entry.name.lower() in BINS:
+                        left_out[f'{entry.name}/'] += 1
+                    else:
+                        names.append(f'{entry.name}/')
+                elif ending in endings:
                     names.append(entry.name)
+                else:
+                    left_out[ending or 'none'] += 1
     except OSError as error:
         if required:
             raise type(error)(f'the image folder {folder!r} cannot be read ({error.strerror}): {FIX}') from None

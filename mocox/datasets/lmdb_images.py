@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mocox.datasets.base import Crops
-from mocox.datasets.encoded_images import EncodedImages, require_extra
+from mocox.datasets.encoded_images import EncodedImages
+from mocox.datasets.extras import require_extra
 from mocox.datasets.image_files import label_by_folder, read_regular_file, scan
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
@@ -32,6 +33,7 @@ class LMDBImages(EncodedImages):
         classes: Class folders in the order of their labels; by default all, sorted.
         seed: Seed of crops and draws.
         max_replacements: Images tried in place of an unreadable one before giving up.
+        pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
     fix = FIX
@@ -44,8 +46,9 @@ class LMDBImages(EncodedImages):
         classes: list[str] | None = None,
         seed: int = 0,
         max_replacements: int = 100,
+        **pixels: Any,
     ) -> None:
-        super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements)
+        super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements, **pixels)
         self.file = os.path.expanduser(data_root)
         with open_lmdb(self.file).begin() as transaction:
             paths, labels = PackedPaths(transaction.cursor().iternext(values=False)), None

@@ -1,8 +1,8 @@
-"""Cutting views out of one decoded image: what can only be done per image, on the CPU, in uint8.
+"""Cutting views out of one decoded image: what can only be done per image, on the CPU.
 
-A transform is called as ``crops(image, rng)`` with an (H, W, 3) uint8 array and the sample's own random generator, and
-returns ``num_views`` tensors (3, S, S) uint8. Their memory holds RGBRGB... as the image's does, which resizes fastest
-and which OpenCV reads; :func:`mocox.datasets.collate_views` makes planes of it.
+A transform is called as ``crops(image, rng)`` with an (H, W, C) array (uint8, uint16 or float32) and the sample's own
+random generator, and returns ``num_views`` tensors (C, S, S) of the same type. Their memory holds RGBRGB... as the
+image's does, which resizes fastest and which OpenCV reads; :func:`mocox.datasets.collate_views` makes planes of it.
 """
 
 import math
@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from mocox.datasets.base import Crops
 from mocox.randomness import global_seed
 from mocox.registry import TRANSFORMS
+
+MAX_ELONGATION = 16  # long side by short side up to which an image is resized as a whole
 
 
 @TRANSFORMS.register_module()
@@ -119,6 +121,7 @@ class CenterCrop:
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
         """Resizes and cuts; nothing is random."""
+        image = _cut_long(image)
         height, width = image.shape[:2]
         short = min(height, width)
         new_height, new_width = self.resize * height // short, self.resize * width // short
@@ -184,10 +187,13 @@ class RandomAffineCrops:
         return affine_matrix(self.size, angle, shift, zoom, shear)
 
     def _warp(self, image: np.ndarray, matrix: np.ndarray) -> Tensor:
-        warped = cv2.warpAffine(
-            image, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=(self.fill,) * 3
-        )
-        return _to_tensor(warped)
+        fill = (self.fill * (257 if image.dtype == np.uint16 else 1),) * 4  # OpenCV takes four channels at a time
+        parts = [np.ascontiguousarray(image[:, :, i : i + 4]) for i in range(0, image.shape[2], 4)]
+        warped = [
+            cv2.warpAffine(part, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=fill)
+            for part in parts
+        ]
+        return _to_tensor(warped[0] if image.shape[2] in (2, 3, 4) else np.dstack(warped))
 
 
 @TRANSFORMS.register_module()
@@ -237,16 +243,32 @@ def affine_matrix(size: int, angle: float, shift: np.ndarray, zoom: float, shear
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)  # (3, H, W), a view
+    return torch.from_numpy(image).permute(2, 0, 1)  # (C, H, W), a view
 
 
 def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> Tensor:
-    """Antialiased resize of an (H, W, 3) uint8 image, in integers; (3, H, W), stored as the image is."""
+    """Antialiased resize of an (H, W, C) image, uint8 in integers; (C, H, W), stored as the image is."""
     if image.shape[:2] == size:
         return _to_tensor(image)
     # The batch of one is made by torch and before the axes are swapped: else it does not see that channels come last.
     batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
-    return F.interpolate(batch, size=size, mode=interpolation, antialias=True)[0]
+    if image.dtype == np.uint8:
+        return F.interpolate(batch, size=size, mode=interpolation, antialias=True)[0]
+    top = 65535 if image.dtype == np.uint16 else 255
+    resized = F.interpolate(batch.float(), size=size, mode=interpolation, antialias=True)[0].clamp_(0, top)
+    return resized.round_().to(torch.uint16) if image.dtype == np.uint16 else resized
+
+
+def _cut_long(image: np.ndarray) -> np.ndarray:
+    """The middle of an image that is very much longer than wide: what is cut would not be seen, and be magnified first.
+
+    The centre stays where it is, to half a pixel.
+    """
+    longest = MAX_ELONGATION * min(image.shape[:2])
+    for axis in (0, 1):
+        if (surplus := (image.shape[axis] - longest) // 2) > 0:
+            image = image[surplus:-surplus] if axis == 0 else image[:, surplus:-surplus]
+    return image
 
 
 def _interpolation(name: str) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mocox.datasets.base import Crops
-from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages, require_extra
+from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages
+from mocox.datasets.extras import require_extra
 from mocox.datasets.image_files import EXTENSIONS
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
@@ -49,6 +50,7 @@ class WebDatasetImages(EncodedImages):
         storage_options: Arguments of fsspec's file system, such as ``dict(anon=True)`` for a public S3 bucket.
         seed: Seed of crops and draws.
         max_replacements: Images tried in place of an unreadable one before giving up.
+        pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
     fix = FIX
@@ -63,8 +65,9 @@ class WebDatasetImages(EncodedImages):
         storage_options: dict | None = None,
         seed: int = 0,
         max_replacements: int = 100,
+        **pixels: Any,
     ) -> None:
-        super().__init__(crops, with_labels, None, seed, max_replacements)
+        super().__init__(crops, with_labels, None, seed, max_replacements, **pixels)
         self.urls = expand_shards(data_root, shards)
         self.storage_options = dict(storage_options or {})
         cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'

@@ -96,6 +96,8 @@ class UnreadableImagesHook(Hook):
             path = Path(runner.log_dir, FILE)
             path.write_text(''.join(f'{images.path(index)!r}\n' for index in indices), encoding='utf-8')
             total += f', each replaced by another one; their names are in {path}'
+            if images.num_missing:
+                total += f'; {images.num_missing} of them only need a library that the log names'
         runner.logger.log(logging.WARNING if indices else logging.INFO, total)
 
 

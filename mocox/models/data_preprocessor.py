@@ -1,4 +1,4 @@
-"""From uint8 views to the model's input: photometric augmentation and normalisation, on the training device."""
+"""From crops to the model's input: photometric augmentation and normalisation, on the training device."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ class ViewsPreprocessor(BaseDataPreprocessor):
     so it does with batches that were ``augmented`` where they were loaded.
 
     Args:
-        mean: Per channel (RGB), 0 to 255.
-        std: Per channel (RGB), 0 to 255.
+        mean: Per channel (of RGB, say), in levels of 0 to 255 whatever the depth of the crops.
+        std: Per channel, likewise.
         views: One dictionary per view, see :class:`mocox.augment.recipe.View`.
         non_blocking: Whether the copy to a GPU may overlap with its work.
         photometric: Where the views are augmented: ``'workers'`` (image by image, by the processes that load the data),
@@ -53,11 +53,15 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         if fused not in (True, False, 'auto'):
             raise ValueError(f"fused must be True, False or 'auto', got {fused!r}")
         self.fused = fused
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f'mean and std must be three levels (RGB, 0 to 255), std > 0; got {mean!r} and {std!r}')
+        if len(mean) != len(std) or not std or min(std) <= 0:
+            raise ValueError(
+                f'mean and std must be a level (0 to 255) per channel, three for RGB, std > 0; got {mean!r} and {std!r}'
+            )
         self.views = [View.from_config(view) for view in views]
-        self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        if len(mean) != 3 and any(view.color_jitter or view.grayscale_prob for view in self.views):
+            raise ValueError(f'color_jitter and grayscale need red, green and blue, and mean has {len(mean)} channels')
+        self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     @torch.no_grad()
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -67,12 +71,12 @@ class ViewsPreprocessor(BaseDataPreprocessor):
             data: What ``collate_views`` returns.
 
         Returns:
-            ``inputs``: list of V float32 tensors (B, 3, S, S); ``data_samples``: None.
+            ``inputs``: list of V float32 tensors (B, C, S, S); ``data_samples``: None.
         """
         return dict(inputs=self._prepare_views(data, training), data_samples=None)
 
     def _prepare_views(self, data: dict[str, Any], training: bool) -> list[Tensor]:
-        crops = self.cast_data(data['inputs'])
+        crops = [self._levels(crop) for crop in self.cast_data(data['inputs'])]
         if training:
             check_num_views(len(crops), len(self.views))
         with torch.autocast(self.device.type, enabled=False):
@@ -80,6 +84,15 @@ class ViewsPreprocessor(BaseDataPreprocessor):
                 draws = data['draws'].unbind(1)  # stays on the CPU
                 return [self._augment(*row) for row in zip(crops, draws, self.views, strict=True)]
             return [self._normalise(crop.to(torch.float32, copy=True)) for crop in crops]
+
+    def _levels(self, crops: Tensor) -> Tensor:
+        """Crops of 8 bits and of floating point are levels already; those of 16 bits become such."""
+        if crops.shape[1] != len(self.mean):
+            raise ValueError(
+                f'the images have {crops.shape[1]} channels, mean and std of data_preprocessor {len(self.mean)}: give '
+                'one of each per channel (tools/doctor.py measures them), or set channels of the dataset'
+            )
+        return crops.to(torch.float32).mul_(255 / 65535) if crops.dtype == torch.uint16 else crops
 
     def _normalise(self, images: Tensor) -> Tensor:
         """In place: on a CPU, new memory costs more than the arithmetic."""
@@ -113,8 +126,8 @@ class LabelledPreprocessor(ViewsPreprocessor):
     """One view and its label, in the form that mmpretrain's classifiers take; ``views`` has one entry.
 
     Args:
-        mean: Per channel (RGB), 0 to 255.
-        std: Per channel (RGB), 0 to 255.
+        mean: Per channel (of RGB, say), in levels of 0 to 255 whatever the depth of the crops.
+        std: Per channel, likewise.
         views: One dictionary, see :class:`mocox.augment.recipe.View`.
         non_blocking: Whether the copy to a GPU may overlap with its work.
         num_classes: Needed by ``batch_augments`` only.
@@ -148,7 +161,7 @@ class LabelledPreprocessor(ViewsPreprocessor):
         """Prepares a batch.
 
         Returns:
-            ``inputs``: float32 (B, 3, S, S); ``data_samples``: list of B mmpretrain DataSamples with ``gt_label``, and
+            ``inputs``: float32 (B, C, S, S); ``data_samples``: list of B mmpretrain DataSamples with ``gt_label``, and
             with ``gt_score`` (a distribution over classes) where images were mixed.
         """
         from mmpretrain.structures import DataSample  # slow to import, and only classifiers need it

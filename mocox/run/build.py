@@ -92,6 +92,7 @@ def place_augmentation(config: 'Config') -> None:
     """
     from mmengine.device import get_device
 
+    from mocox.datasets import Pixels
     from mocox.models.data_preprocessor import augments_in_workers
 
     loader = config['train_dataloader']
@@ -100,7 +101,8 @@ def place_augmentation(config: 'Config') -> None:
         return
     collate.pop('views', None)  # of a config that another machine completed
     preprocessor = Recipe(config).preprocessor
-    if augments_in_workers(preprocessor, get_device(), loader.get('num_workers', 0)):
+    is_8_bit = Pixels.from_settings(loader['dataset']).bits == 8  # OpenCV's operations are for levels of that
+    if is_8_bit and augments_in_workers(preprocessor, get_device(), loader.get('num_workers', 0)):
         collate['views'] = preprocessor['views']
 
 

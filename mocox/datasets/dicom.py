@@ -1,0 +1,117 @@
+"""DICOM, by pydicom: rescaled numbers, and the window that the file asks to be shown with."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mocox.datasets.extras import require_extra
+from mocox.datasets.pixels import Raw, check_size
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# First elements of a file without the preamble: of the file meta group, or of the identifying group.
+BARE = (
+    b'\x02\0\0\0',
+    b'\x02\0\x01\0',
+    b'\x08\0\0\0',
+    b'\x08\0\x01\0',
+    b'\x08\0\x05\0',
+    b'\x08\0\x08\0',
+    b'\x08\0\x16\0',
+)
+GROUPS = ('PixelValueTransformationSequence', 'FrameVOILUTSequence')  # of enhanced multi-frame files
+GROUP_KEYS = ('RescaleSlope', 'RescaleIntercept', 'WindowCenter', 'WindowWidth', 'VOILUTFunction')
+
+
+def is_dicom(data: bytes) -> bool:
+    """With the preamble, or without it as old archives have them."""
+    return data[128:132] == b'DICM' or data[:4] in BARE
+
+
+def read(data: bytes) -> Raw:
+    """The first frame; gray in the unit that the file rescales to (Hounsfield units, say).
+
+    Its range is the file's window; without one, all that its stored bits can hold, up to 16.
+
+    Raises:
+        MissingExtraError: pydicom is not installed.
+        ValueError: It holds no image.
+    """
+    library = require_extra('pydicom', 'DICOM files need', 'dicom')
+    from pydicom import pixels
+
+    file = library.dcmread(io.BytesIO(data), force=True)
+    if not all(key in file for key in ('Rows', 'Columns', 'BitsAllocated', 'PhotometricInterpretation')):
+        raise ValueError('a DICOM without an image')
+    check_size(file.Rows, file.Columns)
+    _complete_meta(file)
+    pages = int(file.get('NumberOfFrames') or 1)
+    values = pixels.pixel_array(file, index=0)  # YBR becomes RGB
+    kind = file.PhotometricInterpretation
+    if kind == 'PALETTE COLOR':
+        values = pixels.apply_color_lut(values, file)
+    if values.ndim == 3:
+        bits = 8 * values.dtype.itemsize if kind == 'PALETTE COLOR' else file.BitsStored
+        return Raw(values, 0, 2**bits - 1, is_colour=True, pages=pages)
+    _take_over_groups(file)
+    values, low, high = _shown(pixels.apply_modality_lut(values, file), file)
+    return Raw(values[:, :, None], low, high, is_inverted=kind == 'MONOCHROME1', pages=pages)
+
+
+def _complete_meta(file: 'Dataset') -> None:
+    """A file without a preamble does not name its encoding; it has been read by then, so it is known."""
+    from pydicom import uid
+
+    if not file.file_meta.get('TransferSyntaxUID'):
+        implicit, little = file.original_encoding
+        explicit = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+        file.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
+
+
+def _shown(values: np.ndarray, file: 'Dataset') -> tuple[np.ndarray, float | None, float | None]:
+    """The numbers, and those that are shown black and white (PS3.3, C.11.2.1)."""
+    from pydicom.pixels import apply_voi_lut
+
+    centre, width = (_first(file.get(key)) for key in ('WindowCenter', 'WindowWidth'))
+    if file.get('VOILUTSequence'):
+        return apply_voi_lut(values, file, prefer_lut=True), 0, 2 ** file.VOILUTSequence[0].LUTDescriptor[2] - 1
+    if centre is None or width is None or width <= 0:
+        return values, *_stored_range(file)
+    function = file.get('VOILUTFunction') or 'LINEAR'
+    if function == 'SIGMOID':
+        return 1 / (1 + np.exp(-4 * (values - centre) / width)), 0.0, 1.0
+    if function == 'LINEAR_EXACT' or width <= 1:
+        return values, centre - width / 2, centre + width / 2
+    return values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+
+
+def _stored_range(file: 'Dataset') -> tuple[float | None, float | None]:
+    if file.get('ModalityLUTSequence'):
+        return 0, 2 ** file.ModalityLUTSequence[0].LUTDescriptor[2] - 1
+    bits, signed = file.BitsStored, file.get('PixelRepresentation', 0)
+    if bits > 16:  # nobody means all of them
+        return None, None
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    slope, intercept = float(file.get('RescaleSlope') or 1), float(file.get('RescaleIntercept') or 0)
+    ends = sorted((low * slope + intercept, high * slope + intercept))
+    return ends[0], ends[1]
+
+
+def _take_over_groups(file: 'Dataset') -> None:
+    """Puts what an enhanced file says of its first frame, or of all, where a simple file says it."""
+    shared, own = (file.get(f'{kind}FunctionalGroupsSequence') for kind in ('Shared', 'PerFrame'))
+    for group in [part[0] for part in (shared, own) if part]:
+        for name in GROUPS:
+            item = group.get(name)
+            for key in GROUP_KEYS:
+                if item and key in item[0]:
+                    setattr(file, key, item[0].get(key))
+
+
+def _first(value: object) -> float | None:
+    """Of several windows the first."""
+    if value is None or value == '':
+        return None
+    return float(value[0] if isinstance(value, list | tuple) or hasattr(value, '__getitem__') else value)

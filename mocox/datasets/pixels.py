@@ -1,0 +1,278 @@
+"""From the numbers of an image file to the levels that are trained on: which bands, which range, how many bits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow's convert('L')
+PERCENTILES = (1, 99)  # of 'percentile'
+MAX_LEVEL = 255
+MAX_CHANNELS = 512  # OpenCV's limit
+NUM_RANKED = 100_000  # values that percentiles are taken of
+DTYPES = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.float32)}
+
+
+class Raw(NamedTuple):
+    """What a file holds, before anything is left out or scaled.
+
+    Args:
+        bands: (H, W, C), any type of number.
+        low: What the file shows black; None where it does not say and its type does not either.
+        high: What it shows white.
+        has_alpha: The last band is opacity.
+        is_colour: The first three bands are red, green, blue.
+        is_inverted: The smallest number is white.
+        pages: In the file, of which this is the first.
+        name: Of the format, for people.
+    """
+
+    bands: np.ndarray
+    low: float | None
+    high: float | None
+    has_alpha: bool = False
+    is_colour: bool = False
+    is_inverted: bool = False
+    pages: int = 1
+    name: str = 'image'
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What of an image counts and what its numbers mean: one setting for training, evaluation and features.
+
+    Args:
+        channels: None: red, green and blue, and gray images become such. A number: images with so many bands (1 also
+            takes the luma of colour images, 3 also gray ones). A list: these bands of the file, counted from 0.
+        value_range: The numbers that become black and white. ``'auto'``: what the file says (bits per sample, DICOM's
+            window), else all that its type can hold. A pair: these, for every image of more than 8 bits; the unit is
+            the file's (Hounsfield units, reflectance). ``'dtype'``: all that the type can hold, 0 to 1 for floating
+            point. ``'percentile'``: the 1st and 99th percentile of each image, which thereby loses its absolute
+            brightness.
+        depth: Bits of a crop: 8, 16 (twice the memory of the loaders) or 32 (floating point, four times). By default 8,
+            and 16 where ``value_range`` is a pair of more than 256 steps. Levels are 0 to 255 in the preprocessor all
+            the same; more bits are digits after the point.
+
+    Raises:
+        ValueError: A value that cannot be.
+    """
+
+    channels: int | tuple[int, ...] | None = None
+    value_range: str | tuple[float, float] = 'auto'
+    depth: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.channels, list | tuple):
+            object.__setattr__(self, 'channels', tuple(self.channels))
+        if isinstance(self.value_range, list | tuple):
+            object.__setattr__(self, 'value_range', tuple(self.value_range))
+        _check_channels(self.channels)
+        _check_range(self.value_range)
+        if self.depth not in (None, *DTYPES):
+            raise ValueError(f'depth must be 8, 16 or 32 bits, or None, got {self.depth!r}')
+
+    @property
+    def num_channels(self) -> int:
+        """Of a crop."""
+        if isinstance(self.channels, tuple):
+            return len(self.channels)
+        return 3 if self.channels is None else self.channels
+
+    @property
+    def bits(self) -> int:
+        """Of a crop."""
+        if self.depth:
+            return self.depth
+        if isinstance(self.value_range, str):
+            return 8
+        low, high = self.value_range
+        return 8 if isinstance(low, int) and isinstance(high, int) and high - low < 256 else 16
+
+    @property
+    def is_rgb8(self) -> bool:
+        """Whether an 8-bit image is taken as any program shows it."""
+        return self.channels in (None, 3) and self.bits == 8 and self.value_range != 'percentile'
+
+    def settings(self) -> dict[str, Any]:
+        """What differs from the defaults, in types that every file can hold; empty for RGB of 8 bits."""
+        found = {name: getattr(self, name) for name in ('channels', 'value_range', 'depth')}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in found.items()
+            if value != getattr(Pixels, name)
+        }
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any] | None) -> 'Pixels':
+        """The inverse of :meth:`settings`; other keys are left alone."""
+        return cls(**{name: settings[name] for name in cls.__dataclass_fields__ if name in (settings or {})})
+
+    def __call__(self, raw: Raw) -> np.ndarray:
+        """Chooses the bands and scales their numbers.
+
+        Returns:
+            (H, W, C) uint8 (0 to 255), uint16 (0 to 65535) or float32 (0 to 255), by ``bits``.
+
+        Raises:
+            ValueError: The file has other bands, or numbers without a range.
+        """
+        bands = self.choose(raw)
+        low, high = self.range_of(raw, bands)
+        levels = self._scale(bands, low, high)
+        if raw.is_inverted:
+            levels = _white(levels.dtype) - levels
+        return np.ascontiguousarray(levels)
+
+    def choose(self, raw: Raw) -> np.ndarray:
+        """The bands that count, (H, W, C), their numbers as they are.
+
+        Raises:
+            ValueError: The file has others.
+        """
+        bands, total = raw.bands, raw.bands.shape[2]
+        useful = total - raw.has_alpha
+        if isinstance(self.channels, tuple):
+            if max(self.channels) >= total:
+                raise ValueError(f'{_bands(raw)}, counted from 0: channels={list(self.channels)} asks for others')
+            return bands[:, :, list(self.channels)]
+        wanted = self.num_channels
+        if wanted in (total, useful) or (wanted == 3 and raw.is_colour):
+            return bands[:, :, :wanted]
+        if wanted == 3 and useful == 1:
+            return bands[:, :, :1].repeat(3, axis=2)
+        if wanted == 1 and raw.is_colour:
+            return _luma(bands)
+        some = list(range(3))
+        asked = f', and channels={self.channels}' if self.channels else ''
+        raise ValueError(
+            f'{_bands(raw)}{asked}: set channels={useful} of the dataset, or choose some, such as channels={some}'
+        )
+
+    def range_of(self, raw: Raw, bands: np.ndarray) -> tuple[float, float]:
+        """The numbers that become black and white.
+
+        Raises:
+            ValueError: Nothing says so.
+        """
+        own = raw.low, raw.high
+        if self.value_range == 'percentile':
+            return _percentiles(bands)
+        if isinstance(self.value_range, tuple):
+            return own if raw.bands.dtype == np.uint8 and own == (0, MAX_LEVEL) else self.value_range
+        if self.value_range == 'dtype':
+            return type_range(raw.bands.dtype) or (0.0, 1.0)
+        if own[0] is not None:
+            return own
+        low, high = float(np.nanmin(raw.bands)), float(np.nanmax(raw.bands))
+        if raw.bands.dtype.kind in 'iu' and low >= 0 and high <= 65535:
+            return 0, 65535
+        raise ValueError(
+            f'an image of {raw.bands.dtype} numbers, here from {low:g} to {high:g}, has no fixed range: set '
+            f'value_range=(LOW, HIGH) of the dataset (tools/doctor.py measures it), or convert it to 8 or 16 bits per '
+            'channel'
+        )
+
+    def _scale(self, bands: np.ndarray, low: float, high: float) -> np.ndarray:
+        dtype = DTYPES[self.bits]
+        if bands.dtype == dtype == np.uint8 and (low, high) == (0, MAX_LEVEL):
+            return bands
+        top = _white(dtype)
+        exact = bands.dtype.itemsize <= 2 or bands.dtype == np.float32  # float32 holds all of these
+        values = np.subtract(bands, low, dtype=np.float32 if exact else np.float64)
+        values *= top / (high - low)
+        if bands.dtype.kind == 'f':
+            np.nan_to_num(values, copy=False, nan=0, posinf=top, neginf=0)
+        np.clip(values, 0, top, out=values)
+        return values.astype(dtype) if dtype.kind == 'f' else np.rint(values, out=values).astype(dtype)
+
+
+def type_range(dtype: np.dtype) -> tuple[int, int] | None:
+    """All that a type of whole numbers can hold; None for floating point."""
+    if dtype.kind == 'b':
+        return 0, 1
+    return (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in 'iu' else None
+
+
+def fixed_range(dtype: np.dtype) -> tuple[int, int] | tuple[None, None]:
+    """That of a type of up to 16 bits; nobody means all of 32."""
+    return type_range(dtype) if dtype.kind in 'biu' and dtype.itemsize <= 2 else (None, None)
+
+
+def to_rgb8(levels: np.ndarray) -> np.ndarray:
+    """Levels as a picture for people: (H, W, 3) uint8 of the first three channels, or of the one there is.
+
+    Args:
+        levels: (H, W, C) uint8, uint16 or float32, as :class:`Pixels` gives them.
+    """
+    if levels.dtype == np.uint16:
+        levels = np.rint(levels / 257).astype(np.uint8)
+    elif levels.dtype != np.uint8:
+        levels = np.rint(levels).clip(0, MAX_LEVEL).astype(np.uint8)
+    if levels.shape[2] == 3:
+        return levels
+    return levels[:, :, [min(i, levels.shape[2] - 1) for i in range(3)] if levels.shape[2] > 1 else [0, 0, 0]]
+
+
+def check_size(height: int, width: int) -> None:
+    """Pillow's limit on the number of pixels, for the readers that do not have it.
+
+    Raises:
+        PIL.Image.DecompressionBombError: More than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(
+            f'{width} x {height} pixels, more than {2 * Image.MAX_IMAGE_PIXELS}, twice PIL.Image.MAX_IMAGE_PIXELS'
+        )
+
+
+def _white(dtype: np.dtype) -> int:
+    return 65535 if dtype == np.uint16 else MAX_LEVEL
+
+
+def _luma(bands: np.ndarray) -> np.ndarray:
+    gray = bands[:, :, :3].astype(np.float64) @ LUMA
+    return (gray if bands.dtype.kind == 'f' else np.rint(gray)).astype(bands.dtype)[:, :, None]
+
+
+def _percentiles(bands: np.ndarray) -> tuple[float, float]:
+    values = bands.reshape(-1)
+    values = values[:: max(1, len(values) // NUM_RANKED)].astype(np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(values, PERCENTILES))
+    return (low, high) if high > low else (low, low + 1)
+
+
+def _bands(raw: Raw) -> str:
+    total = raw.bands.shape[2]
+    return f'{raw.name} of {total} band{"s" * (total != 1)}'
+
+
+def _check_channels(channels: Any) -> None:
+    whole = [channels] if isinstance(channels, int) else channels
+    low = 1 if isinstance(channels, int) else 0
+    if channels is not None and not (
+        isinstance(whole, list | tuple)
+        and 0 < len(whole) <= MAX_CHANNELS
+        and all(isinstance(value, int) and not isinstance(value, bool) and low <= value <= 65535 for value in whole)
+        and (not isinstance(channels, int) or channels <= MAX_CHANNELS)
+    ):
+        raise ValueError(f'channels must be a number from 1 to {MAX_CHANNELS} or a list of bands, got {channels!r}')
+
+
+def _check_range(value_range: Any) -> None:
+    if value_range in ('auto', 'dtype', 'percentile'):
+        return
+    pair = isinstance(value_range, tuple) and len(value_range) == 2
+    if not (pair and all(isinstance(value, int | float) for value in value_range)) or not (
+        -np.inf < value_range[0] < value_range[1] < np.inf
+    ):
+        raise ValueError(
+            f"value_range must be 'auto', 'dtype', 'percentile' or a pair (low, high), got {value_range!r}"
+        )
+
+
+RGB = Pixels()

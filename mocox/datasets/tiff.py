@@ -1,0 +1,133 @@
+"""TIFF of any kind: what Pillow reads well stays with it, the rest goes to tifffile."""
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from mocox.datasets.extras import MissingExtraError, require_extra
+from mocox.datasets.opencv import read_with_opencv
+from mocox.datasets.orientation import TAG, turn
+from mocox.datasets.pixels import Raw, check_size, fixed_range
+
+if TYPE_CHECKING:
+    import tifffile
+
+SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+BITS, PHOTOMETRIC, DESCRIPTION, SAMPLES, PLANAR, FORMAT = 258, 262, 270, 277, 284, 339
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
+UNSIGNED = 1
+ALPHA = (1, 2)  # of ExtraSamples
+REDUCED = 1 | 4  # of NewSubfileType: a smaller copy, a mask
+NEED = 'a TIFF of this kind needs'
+
+
+def is_scientific(data: bytes) -> bool:
+    """A TIFF that is more than 8 bits of gray or colour, or 16 bits of gray, which is what Pillow reads right."""
+    if data[:4] not in SIGNATURES:
+        return False
+    try:
+        image = Image.open(io.BytesIO(data), formats=['TIFF'])
+    except Exception:  # Pillow raises anything: it is not the one to judge
+        return True
+    tags = image.tag_v2
+    bits, count = bits_of(image), tags.get(SAMPLES, 1)
+    description = str(tags.get(DESCRIPTION, ''))
+    if image.n_frames > 1 and (description.startswith('ImageJ=') or '<OME' in description):
+        return True  # their channels are pages
+    if any(kind != UNSIGNED for kind in np.atleast_1d(tags.get(FORMAT, UNSIGNED))):
+        return True
+    if max(bits) <= 8:
+        return len(image.getbands()) != count
+    return not (count == 1 and image.mode.startswith('I;16') and tags.get(PHOTOMETRIC) == BLACK_IS_ZERO)
+
+
+def bits_of(image: Image.Image) -> tuple[int, ...]:
+    """Bits per sample of each band of a TIFF; of another format those of its mode."""
+    bits = getattr(image, 'tag_v2', {}).get(BITS)
+    if bits is None:
+        return (1,) if hasattr(image, 'tag_v2') else (16,)
+    return tuple(int(value) for value in np.atleast_1d(bits))
+
+
+def read(data: bytes) -> Raw:
+    """The first image of a file, with all its bands.
+
+    Raises:
+        MissingExtraError: It needs tifffile or imagecodecs.
+        ValueError: It is damaged, or of a kind that tifffile does not read.
+    """
+    try:
+        library = require_extra('tifffile', NEED, 'scientific')
+    except MissingExtraError:
+        if not _is_deep_rgb(data):
+            raise
+        return read_with_opencv(data)
+    try:
+        with library.TiffFile(io.BytesIO(data)) as file:
+            return _read_series(file)
+    except ValueError as error:
+        if 'imagecodecs' in str(error):
+            raise MissingExtraError(f'{NEED} imagecodecs: pip install "mocox[scientific]"') from error
+        raise
+
+
+def _is_deep_rgb(data: bytes) -> bool:
+    """16 bits of colour, band beside band, which OpenCV reads right."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=['TIFF'])
+    except Exception:  # Pillow raises anything
+        return False
+    tags = image.tag_v2
+    plain = tags.get(PHOTOMETRIC) == RGB and tags.get(PLANAR, 1) == 1 and tags.get(TAG, 1) == 1
+    return plain and set(bits_of(image)) == {16} and tags.get(SAMPLES) in (3, 4)
+
+
+def _read_series(file: 'tifffile.TiffFile') -> Raw:
+    series = file.series[0]
+    page = series.keyframe
+    check_size(page.imagelength, page.imagewidth)
+    bands, num_planes = _bands(series)
+    low, high = fixed_range(bands.dtype)
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else 0
+    if page.sampleformat == UNSIGNED and 0 < bits < 8 * bands.dtype.itemsize:
+        low, high = 0, 2**bits - 1
+    extra = page.extrasamples
+    orientation = page.tags[TAG].value if TAG in page.tags else 1
+    whole = sum(not getattr(other, 'subfiletype', 0) & REDUCED for other in file.pages)
+    return Raw(
+        turn(bands, orientation if orientation in range(1, 9) else 1),
+        low,
+        high,
+        has_alpha=bool(extra) and extra[-1] in ALPHA,
+        is_colour=page.photometric == RGB,
+        is_inverted=page.photometric == WHITE_IS_ZERO and low is not None,
+        pages=max(whole // num_planes, 1),
+    )
+
+
+def _bands(series: 'tifffile.TiffPageSeries') -> tuple[np.ndarray, int]:
+    """(H, W, C) of the first time, slice, position ..., and in how many pages of the file it lies."""
+    axes, shape = series.axes, series.shape
+    planes = series.keyframe.axes  # of a page: YX, YXS, SYX
+    leading = axes[: len(axes) - len(planes)]
+    if 'C' not in leading:
+        return _channels_last(series.keyframe.asarray(), planes), 1
+    at = leading.index('C')
+    step = math.prod(shape[at + 1 : len(leading)])
+    if len(series.pages) > (shape[at] - 1) * step:
+        pages = [series.pages[i * step] for i in range(shape[at])]
+        arrays = [_channels_last(page.asarray(), planes) for page in pages]
+        return np.concatenate(arrays, axis=2), shape[at]
+    return _channels_last(series.asarray(), axes), 1
+
+
+def _channels_last(values: np.ndarray, axes: str) -> np.ndarray:
+    for axis in [axis for axis in axes if axis not in 'YXSC']:  # time, depth, ...: the first
+        values = np.take(values, 0, axes.index(axis))
+        axes = axes.replace(axis, '', 1)
+    rest = [i for i, axis in enumerate(axes) if axis in 'SC']
+    values = values.transpose(axes.index('Y'), axes.index('X'), *rest)
+    return values.reshape(*values.shape[:2], -1)
