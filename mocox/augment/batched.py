@@ -110,8 +110,8 @@ def _to_hue(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def to_grayscale(images: Tensor) -> Tensor:
-    """Replaces the three channels by their luma."""
-    return luma(images).expand_as(images)
+    """Replaces the three channels by their luma, each in memory of its own: the next operation may write into them."""
+    return luma(images).expand_as(images).clone()
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:

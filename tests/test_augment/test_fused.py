@@ -1,5 +1,7 @@
 """The function for the compiler: on real photographs equal to the batched operations, as it stands and compiled."""
 
+import itertools
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mocox.augment.batched import augment
 from mocox.augment.fused import augment_fused, fuse, pack_parameters, plan_of
-from mocox.augment.recipe import JITTERS, OPERATIONS, View, sample_parameters
+from mocox.augment.opencv import SampleParameters, augment_image
+from mocox.augment.recipe import JITTERS, OPERATIONS, Parameters, View, sample_parameters
 from tests.support.photographs import crops, draws
 
 NUM, SIZE = 48, 40
@@ -134,3 +137,43 @@ def test_compiled_on_a_gpu_equals_cpu_and_never_waits():
     finally:
         torch.cuda.set_sync_debug_mode('default')
     torch.testing.assert_close(levels(actual.cpu()), expected(DISTORTING), rtol=0, atol=0.1)
+
+
+FULL = plan_of(DISTORTING)
+SUBSETS = ('none', 'some', 'all')  # of a batch take part in an operation
+
+
+def of_subsets(view: View, subsets: tuple[str, ...], num: int) -> Parameters:
+    """The parameters of ``num`` samples, of which each operation takes none, the first ones or all."""
+    parameters = sample_parameters(draws(num, 2), view)
+    chosen = {
+        name: torch.arange(num) < dict(none=0, some=max(1, num // 2), all=num)[subset]
+        for name, subset in zip(('jitter', 'grayscale', 'blur', 'solarize', 'flip'), subsets, strict=True)
+    }
+    return replace(parameters, **chosen)
+
+
+@pytest.mark.parametrize('order', [OPERATIONS, V1_ORDER, SCATTERED])
+@pytest.mark.parametrize('num', [1, 2, 3])
+def test_every_subset_of_every_operation_in_every_executor(order, num):
+    """One sample at a time is the reference: no operation may write into pixels that it shares with another."""
+    view = View(JITTER, order=order)
+    images = crops(num, 12)
+    for subsets in itertools.product(SUBSETS, repeat=5):
+        parameters = of_subsets(view, subsets, num)
+        columns = vars(parameters)
+        batched = augment(images.float(), parameters, view)
+        alone = [
+            augment(images[i : i + 1].float(), Parameters(**{k: v[i : i + 1] for k, v in columns.items()}), view)
+            for i in range(num)
+        ]
+        torch.testing.assert_close(batched, torch.cat(alone), rtol=0, atol=1e-3)
+        in_one = levels(
+            augment_fused(images, pack_parameters(parameters, view), MEAN, STD, plan=FULL._replace(order=order))
+        )
+        assert (in_one - batched).abs().mean() < 1e-3
+        for i in range(num):
+            row = SampleParameters(*(columns[name][i].tolist() for name in SampleParameters._fields))
+            picture = augment_image(images[i].permute(1, 2, 0).numpy(), row, view)
+            difference = (torch.from_numpy(picture).permute(2, 0, 1) - batched[i]).abs()
+            assert difference.mean() < 1.0, subsets  # whole levels, of which solarisation turns those at its edge
