@@ -92,7 +92,7 @@ def cached_features(
     files = [folder / f'{start:09}.pt' for start in range(0, len(dataset), shard_images)]
     shards = [range(start, min(start + shard_images, len(dataset))) for start in range(0, len(dataset), shard_images)]
     missing = [(file, rows) for file, rows in zip(files, shards) if not file.is_file()]
-    dist.all_reduce_sum(torch.zeros((), device=_device(model)))  # nobody writes before everybody has looked
+    dist.barrier()  # list the missing shards before any rank writes one
     mine = missing[dist.rank() :: dist.world_size()]
     progress = Progress(name, sum(len(rows) for _, rows in mine), len(dataset))
     for file, rows in mine:
@@ -100,14 +100,10 @@ def cached_features(
         features, labels = extract_features(model, loader, progress)
         content = dict(features=features) if labels is None else dict(features=features, labels=labels)
         write_atomically(file, lambda path, content=content: torch.save(content, path))
-    dist.all_reduce_sum(torch.zeros((), device=_device(model)))  # all files are there
+    dist.barrier()  # every file is written before any rank reads
     parts = [torch.load(file, weights_only=True) for file in files]
     labels = torch.cat([part['labels'] for part in parts]) if 'labels' in parts[0] else None
     return torch.cat([part['features'] for part in parts]), labels
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
 
 
 class Progress:

@@ -111,7 +111,7 @@ def _train_rank(rank: int, world_size: int, port: int, config: Config, case: Cas
     result = _train(config, case)
     if rank == 0:
         torch.save(vars(result), out)
-    torch.distributed.barrier()
+    dist.barrier()
     torch.distributed.destroy_process_group()
 
 

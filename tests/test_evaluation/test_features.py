@@ -1,5 +1,7 @@
 """Features of a folder of images: in order, with labels, from a model in evaluation mode that stays as it was."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,12 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from mocox import dist
 from mocox.datasets import ImageFiles, collate_views
 from mocox.evaluation import extract_features
+from mocox.evaluation.features import cached_features
 from mocox.registry import MODELS
+from tests.support.processes import run_processes
 
 MEAN, STD = [100.0, 110.0, 120.0], [50.0, 55.0, 60.0]
 
@@ -72,3 +77,29 @@ def test_model_stays_as_it_was(folder, training):
     assert model.training is training
     assert model.backbone.training is training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize('late', [0, 1])
+def test_nobody_reads_what_a_late_process_has_not_written(folder, tmp_path, late):
+    """Five shards of one image: a process that is late looks late, when the other may have written, and writes late."""
+    everything = run_processes(features_of_a_late_process, 2, folder, tmp_path / 'cache', late)
+    expected, _ = extract_features(build_once(), make_loader(folder, with_labels=False))
+    for features in everything:
+        torch.testing.assert_close(features, expected)
+    assert len(list((tmp_path / 'cache').glob('*.pt'))) == 5
+
+
+def features_of_a_late_process(folder, cache, late):
+    dataset = make_loader(folder, with_labels=False).dataset
+    if dist.rank() == late:
+        time.sleep(0.5)
+        load = dataset.load
+        dataset.load = lambda index: (time.sleep(0.3), load(index))[1]
+    features, _ = cached_features(build_once(), dataset, cache, shard_images=1)
+    return features
+
+
+def build_once():
+    torch.manual_seed(0)
+    return build('MoCoV3')
