@@ -12,13 +12,14 @@ from mmengine.config import Config
 from PIL import Image
 
 import mocox
-from mocox.checkpoint import convert, read
+from mocox.checkpoint import convert, durable, read
 from mocox.evaluation.inference import extract_features
 from mocox.evaluation.search import search_images
 from mocox.monitors.bad_step import FORMAT, replay_step
 from mocox.registry import MODELS, require_registered
 from mocox.report.pictures import from_checkpoint
 from mocox.report.runs import read_run
+from mocox.run.build import find_resume, load_for_test
 from tests.support.tiny_run import ROOT
 from tools import inspect_checkpoint
 
@@ -247,6 +248,31 @@ def test_a_config_inside_a_checkpoint_builds_nothing(tmp_path, name, monkeypatch
     run = run_of(tmp_path / 'run', dict(HARMLESS, data_root=str(images)))
     from_checkpoint(dict(read_run(run).config, **parts), file)
     assert not witness.exists()
+
+
+class Claims:
+    """Pickles to a call that takes 2 GB, which torch's safe loading allows."""
+
+    def __reduce__(self) -> tuple:
+        return bytearray, (2 * 10**9,)
+
+
+@pytest.mark.parametrize(
+    'reader',
+    [
+        read,
+        durable.verify,
+        durable.read_position,
+        replay_step,
+        lambda path: load_for_test(None, str(path)),
+        lambda path: find_resume(Config(dict(load_from=str(path)))),
+        lambda path: find_resume(Config(dict(load_from=str(path), resume=True))),
+    ],
+)
+def test_every_reader_of_checkpoints_refuses_a_bomb_first(tmp_path, reader):
+    torch.save(dict(format=FORMAT, meta=dict(epoch=0, iter=1), state_dict={}, x=Claims()), tmp_path / 'bomb.pth')
+    with pytest.raises(ValueError, match='bytearray'):
+        reader(tmp_path / 'bomb.pth')
 
 
 def test_a_foreign_dump_of_a_step_runs_nothing(tmp_path):

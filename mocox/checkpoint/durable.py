@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mocox.checkpoint.bombs import is_regular, refuse_bombs
 from mocox.checkpoint.files import open_pickle, write_atomically
 
 NOTE = 'last_checkpoint'  # MMEngine's: a file with the path of the newest checkpoint
@@ -28,9 +29,10 @@ def verify(path: str | Path) -> None:
         FileNotFoundError: No such file.
         ValueError: Truncated, changed, or no checkpoint at all.
     """
-    with open(path, 'rb') as file:
-        is_archive = file.read(2) == b'PK'
-    if not is_archive:  # torch before 1.6 wrote no archive and no checksum: what can be loaded counts as whole
+    refuse_bombs(Path(path))
+    if not _starts_as_archive(
+        path
+    ):  # torch before 1.6 wrote no archive and no checksum: what can be loaded counts as whole
         _load(path, mmap=False)
         return
     try:
@@ -59,6 +61,7 @@ def read_position(path: Path) -> Saved:
     Raises:
         ValueError: No checkpoint of a training, or damaged where it would say so.
     """
+    refuse_bombs(path)
     try:
         with zipfile.ZipFile(path) as archive:
             structure = next(name for name in archive.namelist() if name.endswith('/data.pkl'))
@@ -199,21 +202,36 @@ def _numbered_files(work_dir: Path, noted: Path | None) -> list[Path]:
     folders = {work_dir, noted.parent} if noted else {work_dir}
     files = [path for folder in folders for path in folder.glob('*_*.pth')]
     files = [path for path in files if path.stem.rpartition('_')[2].isdigit() and not path.name.startswith('best_')]
-    return sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return sorted(filter(is_regular, files), key=_age)
+
+
+def _age(path: Path) -> int:
+    try:
+        return -path.stat().st_mtime_ns
+    except OSError:  # removed meanwhile
+        return 0
 
 
 def _noted(work_dir: Path) -> Path | None:
     note = work_dir / NOTE
-    noted = Path(note.read_text(errors='replace').strip()) if note.is_file() else None
-    places = (work_dir / noted.name, noted) if noted and noted.name else ()
-    return next((path for path in places if path.is_file()), None)
+    if not is_regular(note) or note.stat().st_size > 2**16:
+        return None
+    noted = Path(note.read_text(errors='replace').strip().replace('\0', ''))
+    places = (work_dir / noted.name, noted) if noted.name else ()
+    return next((path for path in places if is_regular(path)), None)
 
 
 def _position_in(content: Any, path: Path) -> Saved:
     meta = content.get('meta') if isinstance(content, Mapping) else None
     if not isinstance(meta, Mapping) or not {'epoch', 'iter'} <= meta.keys():
         raise ValueError(f'{path} is no checkpoint of a training: it does not say its iteration')
-    return Saved(meta['iter'], meta['epoch'], path, content.get('exact_resume', {}).get('run'))
+    exact = content.get('exact_resume')
+    run = exact.get('run') if isinstance(exact, Mapping) else None
+    if type(meta['iter']) is not int or type(meta['epoch']) is not int or not isinstance(run, str | None):
+        raise ValueError(f'{path} is no checkpoint of a training: its iteration is no number')
+    if missing := [key for key in ('state_dict', 'message_hub') if not isinstance(content.get(key), Mapping)]:
+        raise ValueError(f'{path} is no checkpoint of a training: it has no {" and no ".join(missing)}')
+    return Saved(meta['iter'], meta['epoch'], path, run)
 
 
 def _load(path: str | Path, mmap: bool) -> Any:

@@ -2,14 +2,11 @@
 
 import json
 import os
-import pickletools
 import re
 import tempfile
 import warnings
-import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
 
@@ -18,6 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from mocox.checkpoint.bombs import first_call, refuse_bombs, refuse_inflated
 
 # First bytes of what people pass by mistake.
 _NOT_CHECKPOINTS = (
@@ -31,10 +30,7 @@ _NOT_CHECKPOINTS = (
 # too. Python 3.13 moved the path classes.
 _PATHS = [f'{module}.{kind}' for module in ('pathlib', 'pathlib._local') for kind in ('PosixPath', 'WindowsPath')]
 _PLAIN_DATA = [Namespace, *((PurePosixPath, name) for name in _PATHS)]
-MAX_INFLATION = 10  # of a zip file; torch does not compress
-MAX_INFLATED_BYTES = 2**30  # what tensors of few numbers may claim
 _LEGACY_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # how torch.save began before 1.6
-_MAX_OPCODES = 10**6  # of a foreign pickle, looked through without running it
 _WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin')
 
 
@@ -63,8 +59,6 @@ def open_file(path: str | Path, map_location: str = 'cpu') -> tuple[dict, dict]:
     content = open_pickle(path, head, map_location)
     if not isinstance(content, Mapping):
         raise ValueError(f'{path} holds a {type(content).__name__}, not a dict of tensors: not a checkpoint')
-    if str(map_location) != 'meta':
-        _refuse_inflated(content, path)
     return dict(content), beside
 
 
@@ -191,18 +185,17 @@ def open_pickle(path: Path, head: bytes, map_location: str, mmap: bool = False) 
     Raises:
         ValueError: Not such a file, damaged, or one that would run code.
     """
-    if head.startswith(b'PK'):
-        _refuse_zip_bomb(path)
+    refuse_bombs(path)
     try:
         with torch.serialization.safe_globals(_PLAIN_DATA), warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
-            return torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
+            content = torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
     except torch.OutOfMemoryError:  # of a GPU
         raise
     except Exception as error:  # the unpickler raises anything
         wanted = re.search(r"(?:GLOBAL|instantiate|class|function) '?([\w.]+\.[\w.]+)", str(error))
         is_foreign = not head.startswith((b'PK', _LEGACY_TORCH))
-        called = wanted[1] if wanted else is_foreign and _first_call(path)
+        called = wanted[1] if wanted else is_foreign and first_call(path)
         if called:
             what = 'a Python pickle, not a file of torch.save, and ' if is_foreign else ''
             raise ValueError(
@@ -212,54 +205,9 @@ def open_pickle(path: Path, head: bytes, map_location: str, mmap: bool = False) 
         # torch's own words for this advise to load it unsafely
         detail = '' if isinstance(error, UnpicklingError) else f': {str(error).partition(chr(10))[0][:200]}'
         raise ValueError(f'{path} is {describe_file(path)} ({type(error).__name__}{detail})') from None
-
-
-def _refuse_inflated(content: Mapping, path: Path) -> None:
-    """A tensor may claim a size that it has no data for: without storage, sparse, or one number repeated."""
-    claimed, stored, seen, waiting = 0, {}, set(), [content]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, Mapping) and id(item) not in seen:  # a pickle can hold itself
-            seen.add(id(item))
-            waiting += item.values()
-        elif isinstance(item, Tensor):
-            if item.layout != torch.strided or item.is_meta or item.is_nested:
-                raise ValueError(f'{path} is refused: it holds a tensor without its numbers ({item.layout})')
-            claimed += item.numel() * item.element_size()
-            stored[item.untyped_storage().data_ptr()] = item.untyped_storage().nbytes()
-    if claimed > max(MAX_INFLATED_BYTES, MAX_INFLATION * sum(stored.values())):
-        raise ValueError(f'{path} is refused: its {sum(stored.values())} bytes of numbers claim to be {claimed}')
-
-
-def _refuse_zip_bomb(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(info.file_size for info in archive.infolist())
-    except Exception:  # damaged: torch will say so
-        return
-    size = path.stat().st_size
-    if unpacked > MAX_INFLATION * size:
-        raise ValueError(f'{path} is refused: its {size} bytes unpack to {unpacked}, as those of no checkpoint do')
-
-
-def _first_call(path: Path) -> str | None:
-    """What loading a pickle would import first; it is looked through, not run."""
-    strings, called, ended = [], None, False
-    with open(path, 'rb') as file:
-        is_pickle = file.read(1) == b'\x80'
-        file.seek(0)
-        try:
-            for opcode, argument, _ in islice(pickletools.genops(file), _MAX_OPCODES):
-                if isinstance(argument, str) and 'UNICODE' in opcode.name:
-                    strings = [*strings[-1:], argument]
-                elif opcode.name in ('GLOBAL', 'INST') and not called:
-                    called = argument.replace(' ', '.')
-                elif opcode.name == 'STACK_GLOBAL' and len(strings) == 2 and not called:
-                    called = '.'.join(strings)
-                ended = opcode.name == 'STOP'
-        except Exception:  # no pickle, or a damaged one
-            ended = False
-    return called if is_pickle or ended else None
+    if str(map_location) != 'meta':
+        refuse_inflated(content, path)
+    return content
 
 
 def describe_file(path: Path) -> str:

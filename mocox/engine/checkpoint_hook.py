@@ -74,6 +74,7 @@ class CheckpointHook(hooks.CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Puts the loop where the checkpoint was made, or refuses to go on with other batches."""
+        checkpoint.get('meta', {}).pop('config', None)  # old MMEngine's: its FlexibleRunner would run it
         if not runner._resume or runner._train_loop is None or isinstance(runner._train_loop, dict):
             return
         exact, meta = checkpoint.get('exact_resume'), checkpoint['meta']

@@ -122,7 +122,10 @@ def load_for_test(runner: 'Runner', path: str) -> None:
         FileNotFoundError: No such file.
         ValueError: The checkpoint and the model do not hold the same tensors, or it has learned other classes.
     """
+    from mocox.checkpoint.bombs import refuse_bombs
+
     require_file(path, 'CHECKPOINT')
+    refuse_bombs(Path(path))
     try:
         checkpoint = runner.load_checkpoint(path, strict=True)
     except RuntimeError as error:
@@ -155,8 +158,9 @@ def find_resume(config: 'Config') -> None:
     command line says: that was for the first start.
 
     Raises:
-        ValueError: The checkpoint named by ``--resume`` is damaged.
+        ValueError: The checkpoint named by ``--resume`` is damaged, or that of ``load_from`` a bomb.
     """
+    from mocox.checkpoint.bombs import refuse_bombs
     from mocox.checkpoint.durable import verify
     from mocox.engine.checkpoint_hook import newest_for_all
     from mocox.engine.preemption_hook import was_restarted
@@ -173,5 +177,5 @@ def find_resume(config: 'Config') -> None:
         if dist.rank() == 0:
             where = f'{config.work_dir} holds no checkpoint yet'
             print(f'--resume: {where}, so training starts from the beginning', flush=True)
-    elif asked and named and Path(named).is_file():
-        verify(named)
+    elif named and Path(named).is_file():
+        verify(named) if asked else refuse_bombs(Path(named))

@@ -5,7 +5,9 @@ import os
 import random
 import resource
 import subprocess
+import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from mocox.checkpoint.durable import CheckpointWriter, newest_good, read_positio
 def content(iteration: int, run: str | None = 'a', size: int = 1000) -> dict:
     generator = torch.Generator().manual_seed(iteration)
     exact = dict(exact_resume=dict(run=run)) if run else {}
-    return dict(meta=dict(epoch=0, iter=iteration), state_dict=dict(x=torch.rand(size, generator=generator)), **exact)
+    weights = dict(x=torch.rand(size, generator=generator))
+    return dict(meta=dict(epoch=0, iter=iteration), state_dict=weights, message_hub={}, **exact)
 
 
 def save(path: Path, iteration: int, run: str | None = 'a') -> Path:
@@ -251,3 +254,68 @@ def test_reports_have_a_level(tmp_path):
     writer = CheckpointWriter(lambda level, text: levels.append(level))
     assert not write(writer, tmp_path / 'gone', 1)
     assert levels == [logging.ERROR]
+
+
+@pytest.mark.parametrize(
+    'put',
+    [
+        lambda path: os.mkfifo(path),
+        lambda path: path.symlink_to('nowhere'),
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.symlink_to('/dev/zero'),
+        lambda path: path.mkdir(),
+        lambda path: path.write_bytes(b''),
+        lambda path: torch.save([1], path),
+        lambda path: torch.save(dict(meta=dict(epoch=0, iter='9')), path),
+        lambda path: torch.save(dict(content(9), meta=dict(epoch=0, iter='9')), path),
+        lambda path: torch.save(dict(content(9), meta=dict(epoch=0, iter=[9])), path),
+        lambda path: torch.save(dict(content(9), exact_resume=[1]) | dict(state_dict=None), path),
+        lambda path: torch.save({k: v for k, v in content(9).items() if k != 'message_hub'}, path),
+        lambda path: torch.save(dict(content(9), exact_resume=dict(run=[1])), path),
+    ],
+)
+def test_whatever_is_no_whole_checkpoint_is_passed_over(tmp_path, put):
+    good = save(tmp_path / 'iter_8.pth', 8)
+    put(tmp_path / 'iter_9.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_9.pth'))
+    assert newest_good(tmp_path, Said()) == str(good)
+
+
+def test_a_note_that_is_none(tmp_path):
+    good = save(tmp_path / 'iter_8.pth', 8)
+    os.mkfifo(tmp_path / 'last_checkpoint')
+    assert newest_good(tmp_path, Said()) == str(good)
+    os.unlink(tmp_path / 'last_checkpoint')
+    for text in ('\0', '/', '..', 'a' * 10**6, '\n'):
+        (tmp_path / 'last_checkpoint').write_text(text)
+        assert newest_good(tmp_path, Said()) == str(good)
+
+
+def test_bombs_are_passed_over_in_little_memory(tmp_path):
+    """An archive whose structure unpacks to 600 MB; one file of some hundred bytes that asks for as much."""
+    good = save(tmp_path / 'iter_8.pth', 8)
+    with zipfile.ZipFile(tmp_path / 'iter_9.pth', 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as bomb:
+        bomb.writestr('archive/data.pkl', bytes(600 * 10**6))
+    for name, zipped in (('iter_10.pth', True), ('iter_11.pth', False)):
+        torch.save(dict(content(9), x=Claims()), tmp_path / name, _use_new_zipfile_serialization=zipped)
+    program = (
+        'import resource, sys; from mocox.checkpoint import durable, read\n'
+        'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n'
+        'print(durable.newest_good(sys.argv[1], lambda *said: None))\n'
+        'for number in (9, 10, 11):\n'
+        '    for reader in (read, durable.verify):\n'
+        '        try: reader(f"{sys.argv[1]}/iter_{number}.pth")\n'
+        '        except ValueError as error: assert "refused" in str(error), error\n'
+        '        else: raise SystemExit(f"{reader} read {number}")\n'
+        'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n'
+    )
+    done = subprocess.run([sys.executable, '-c', program, tmp_path], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    found, grown_kb = done.stdout.split()
+    assert found == str(good)
+    assert int(grown_kb) < 300_000
+
+
+class Claims:
+    def __reduce__(self) -> tuple:
+        return bytearray, (2 * 10**9,)

@@ -169,9 +169,29 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
     ids=['one number', 'no storage', 'sparse'],
 )
 def test_tensors_that_claim_more_than_they_hold(tmp_path, tensor):
-    torch.save({'state_dict': {'backbone.w': tensor}}, tmp_path / 'x.pth')
-    with pytest.raises(ValueError, match=r'x\.pth is refused'):
-        open_file(tmp_path / 'x.pth')
+    for weights in ({'backbone.w': tensor}, [[tensor]], ({}, (tensor,))):
+        torch.save({'state_dict': weights}, tmp_path / 'x.pth')
+        with pytest.raises(ValueError, match=r'x\.pth is refused'):
+            open_file(tmp_path / 'x.pth')
+
+
+def test_an_archive_that_torch_takes_for_an_old_file(tmp_path):
+    """PyTorch decides by the first bytes, zip readers by the last ones."""
+    torch.save({'w': torch.zeros(2)}, tmp_path / 'good.pth')
+    bomb = pickle.dumps(Claims(), 2)
+    (tmp_path / 'bomb.pth').write_bytes(bomb + (tmp_path / 'good.pth').read_bytes())
+    with pytest.raises(ValueError, match='bytearray'):
+        open_file(tmp_path / 'bomb.pth')
+
+
+class Claims:
+    def __reduce__(self) -> tuple:
+        return bytearray, (2 * 10**9,)
+
+
+def test_a_tensor_may_be_called_as_it_likes(tmp_path):
+    torch.save({'bytearray': torch.zeros(2)}, tmp_path / 'good.pth')
+    assert 'bytearray' in open_file(tmp_path / 'good.pth')[0]
 
 
 @pytest.mark.parametrize('text', ['{', '[' * 10**5, '[1]', '\xff'])

@@ -150,9 +150,11 @@ def test_a_foreign_checkpoint_removes_nothing(images, tmp_path):
     ):
         evil = torch.load(run / 'epoch_1.pth', weights_only=True)
         evil['message_hub']['runtime_info'] |= info
+        evil['meta']['config'] = f'open({str(tmp_path / "witness")!r}, "w")'  # MMEngine would run it
         torch.save(evil, run / 'epoch_1.pth')
         (run / 'epoch_2.pth').unlink(missing_ok=True)
         train(images, run, Scores(0.6), interval=1, max_keep_ckpts=1, save_best='accuracy')
+        assert not (tmp_path / 'witness').exists()
         assert outside.is_file() and (folder / 'x').is_file() and mine.is_file()
         assert (run / 'best_accuracy_epoch_8.pth').is_dir()
         torch.save(evil, run / 'epoch_1.pth')

@@ -1,0 +1,127 @@
+"""Files that are small and claim much: refused before anything of them is unpacked or built."""
+
+import mmap
+import pickletools
+import stat
+import zipfile
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+MAX_INFLATION = 10  # of a zip file; torch does not compress
+MAX_INFLATED_BYTES = 2**30  # what tensors of few numbers may claim
+_MAX_OPCODES = 10**6  # of a foreign pickle, looked through without running it
+_MAKES_BYTES = b'bytearray'  # of a mere number, as many as that says; torch allows it, no checkpoint needs it
+
+
+def is_regular(path: Path) -> bool:
+    """Whether there is a plain file: no folder, no pipe, which would be waited for, no device, no dangling link."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def refuse_bombs(path: Path) -> None:
+    """Looks at a PyTorch file from the outside, in memory that does not grow with what it claims.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: No regular file, or one that would unpack to far more than it has.
+    """
+    if not is_regular(path):
+        if not path.exists():
+            raise FileNotFoundError(f'no checkpoint at {path}')
+        raise ValueError(f'{path} is no regular file, so no checkpoint')
+    with open(path, 'rb') as file:
+        is_archive = file.read(4) == b'PK\x03\x04'  # as torch decides
+    if any(_structures(path)) if is_archive else _mentions(path):
+        raise ValueError(f'{path} is refused: it builds a bytearray, which may take any amount of memory')
+
+
+def _structures(path: Path) -> Iterator[bool]:
+    """For each pickle in an archive, whether it would build a bytearray."""
+    size = path.stat().st_size
+    try:
+        archive = zipfile.ZipFile(path)
+    except Exception as error:  # a changed header ends in anything from BadZipFile to NotImplementedError
+        raise ValueError(f'{path} is damaged or truncated: copy or download it again ({_name(error)})') from None
+    with archive:
+        infos = archive.infolist()
+        unpacked = sum(info.file_size for info in infos)
+        if unpacked > MAX_INFLATION * size:
+            raise ValueError(f'{path} is refused: its {size} bytes unpack to {unpacked}, as those of no checkpoint do')
+        for info in infos:
+            if info.filename.lower().endswith('.pkl'):  # torch finds names in any case
+                try:
+                    pickled = archive.read(info)
+                except Exception as error:
+                    raise ValueError(f'{path} is damaged or truncated in {info.filename!a} ({_name(error)})') from None
+                yield _MAKES_BYTES in pickled and _imports_it(pickled)
+
+
+def _name(error: Exception) -> str:
+    return f'{type(error).__name__}: {str(error)[:100]!a}'
+
+
+def _mentions(path: Path) -> bool:
+    """Whether the word is anywhere in a file older than torch 1.6: pickles, then numbers, with no telling where."""
+    if not path.stat().st_size:
+        return False
+    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(_MAKES_BYTES) >= 0
+
+
+def _imports_it(pickled: bytes) -> bool:
+    word = _MAKES_BYTES.decode()
+    try:
+        for opcode, argument, _ in pickletools.genops(pickled):
+            if opcode.name in ('GLOBAL', 'INST') and argument.endswith(word):
+                return True
+    except Exception:  # torch will say so, but may have come further
+        return True
+    return False
+
+
+def refuse_inflated(content: object, path: Path) -> None:
+    """A tensor may claim a size that it has no data for: without storage, sparse, or one number repeated.
+
+    Raises:
+        ValueError: The tensors claim far more than the file holds.
+    """
+    claimed, stored, seen, waiting = 0, {}, set(), [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Mapping | list | tuple | set) and id(item) not in seen:  # a pickle can hold itself
+            seen.add(id(item))
+            waiting += item.values() if isinstance(item, Mapping) else item
+        elif isinstance(item, Tensor):
+            if item.layout != torch.strided or item.is_meta or item.is_nested:
+                raise ValueError(f'{path} is refused: it holds a tensor without its numbers ({item.layout})')
+            claimed += item.numel() * item.element_size()
+            stored[item.untyped_storage().data_ptr()] = item.untyped_storage().nbytes()
+    if claimed > max(MAX_INFLATED_BYTES, MAX_INFLATION * sum(stored.values())):
+        raise ValueError(f'{path} is refused: its {sum(stored.values())} bytes of numbers claim to be {claimed}')
+
+
+def first_call(path: Path) -> str | None:
+    """What loading a pickle would import first; it is looked through, not run."""
+    strings, called, ended = [], None, False
+    with open(path, 'rb') as file:
+        is_pickle = file.read(1) == b'\x80'
+        file.seek(0)
+        try:
+            for opcode, argument, _ in islice(pickletools.genops(file), _MAX_OPCODES):
+                if isinstance(argument, str) and 'UNICODE' in opcode.name:
+                    strings = [*strings[-1:], argument]
+                elif opcode.name in ('GLOBAL', 'INST') and not called:
+                    called = argument.replace(' ', '.')
+                elif opcode.name == 'STACK_GLOBAL' and len(strings) == 2 and not called:
+                    called = '.'.join(strings)
+                ended = opcode.name == 'STOP'
+        except Exception:  # no pickle, or a damaged one
+            ended = False
+    return called if is_pickle or ended else None
