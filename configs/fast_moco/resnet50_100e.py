@@ -14,4 +14,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 train_cfg = dict(max_epochs=100)
-train_dataloader = dict(batch_size=32, dataset=dict(crops=dict(scale=(0.2, 1.0))))
+train_dataloader = dict(batch_size=32, dataset=dict(crops=dict(scale=(0.2, 1.0), interpolation='bicubic')))

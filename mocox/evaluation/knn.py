@@ -50,9 +50,22 @@ def _search(
         rows = torch.arange(start, start + similarities.shape[1], device=bank.device).expand_as(similarities)
         if excluded is not None:
             similarities = similarities.masked_fill(rows == excluded, -torch.inf)
-        best, order = torch.cat([best, similarities], dim=1).topk(num_neighbours, dim=1)
+        best, order = _largest(torch.cat([best, similarities], dim=1), num_neighbours)
         best_rows = torch.cat([best_rows, rows], dim=1).gather(1, order)
-    return best, best_rows
+    best, order = best.sort(dim=1, descending=True, stable=True)
+    return best, best_rows.gather(1, order)
+
+
+def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row (N, M) and their columns, both (N, k) from left to right; of equals the first ones.
+
+    ``topk`` chooses among equals as its blocks fall, which differs between devices and widths.
+    """
+    smallest = values.topk(k, dim=1).values[:, -1:]  # that is taken
+    tied, above = values == smallest, values > smallest
+    taken = above | (tied & (tied.cumsum(dim=1) <= k - above.sum(dim=1, keepdim=True)))
+    columns = taken.nonzero()[:, 1].view(-1, k)
+    return values.gather(1, columns), columns
 
 
 def knn_classify(

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 from torch.nn.functional import pad
@@ -15,6 +15,7 @@ from torchvision.transforms import functional as tvf
 from mocox.augment import batched
 from mocox.augment.batched import augment, color_jitter
 from mocox.augment.recipe import JITTERS, OPERATIONS, View, sample_parameters
+from tests.support.photographs import crops
 
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
 # torchvision's luma weights are rounded to four digits (0.2989), ours are Pillow's (0.299): up to 0.026 levels apart.
@@ -237,3 +238,19 @@ def test_gpu_equals_cpu_and_never_waits(images):
     finally:
         torch.cuda.set_sync_debug_mode('default')
     close(actual.cpu(), expected, 0.1)
+
+
+@pytest.mark.parametrize(
+    ('operation', 'enhance', 'brighter'),
+    [(0, ImageEnhance.Brightness, 0.45), (1, ImageEnhance.Contrast, 0.44), (2, ImageEnhance.Color, 0.34)],
+)
+def test_pillow_truncates_where_we_do_not(operation, enhance, brighter):
+    """The mean signed distance that docs/fidelity.md states, over factors from 0.6 to 1.4."""
+    images = crops(24, 64)
+    factor = torch.linspace(0.6, 1.4, 24)
+    factors = torch.ones(24, 4).index_fill(1, torch.tensor(3), 0)
+    factors[:, operation] = factor
+    ours = color_jitter(images.float(), torch.ones(24, dtype=torch.bool), factors, torch.arange(4).expand(24, 4))
+    pillow = [enhance(Image.fromarray(x.permute(1, 2, 0).numpy())).enhance(f) for x, f in zip(images, factor.tolist())]
+    theirs = torch.stack([torch.from_numpy(np.array(x)).permute(2, 0, 1) for x in pillow])
+    assert (ours.round() - theirs).mean().item() == pytest.approx(brighter, abs=0.12)

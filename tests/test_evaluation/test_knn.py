@@ -54,6 +54,19 @@ def test_blocks_do_not_change_the_neighbours(data, block_size, leave_one_out):
     torch.testing.assert_close(in_blocks, similarities)
 
 
+@pytest.mark.parametrize('block_size', [5, 7, 64, 4096])
+@pytest.mark.parametrize('leave_one_out', [False, True])
+def test_of_equal_similarities_the_first_rows_count(block_size, leave_one_out):
+    """Corners of a cube: products of 16 halves are exact, so most similarities are tied. Oracle: a stable sort."""
+    corners = torch.randint(0, 2, (150, 4), generator=torch.Generator().manual_seed(0)).repeat(1, 4) * 2.0 - 1
+    bank, queries = corners, corners if leave_one_out else -corners[:40]
+    _, rows = nearest_neighbours(queries, bank, 30, leave_one_out, block_size)
+    for number, query in enumerate(queries):
+        similarities = (bank.double() @ query.double() / 16).tolist()
+        candidates = [row for row in range(150) if not (leave_one_out and row == number)]
+        assert rows[number].tolist() == sorted(candidates, key=lambda row: -similarities[row])[:30]
+
+
 def test_leave_one_out_is_a_bank_without_the_row(data):
     _, bank, labels = data
     others = [torch.arange(90) != row for row in range(90)]

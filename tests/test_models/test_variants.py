@@ -7,9 +7,13 @@ from math import cos, exp, log, pi
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
+from scipy.stats import kstest
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mocox.models.algorithms.fast_moco import split_grid
 from mocox.registry import MODELS
+from tests.support.tiny_run import ROOT
 from tests.test_engine.test_momentum_hook import Images, train
 from tests.test_models.test_moco import config as moco_config
 from tests.test_models.test_moco import contrast
@@ -177,3 +181,25 @@ def test_a_run_with_two_queues_is_the_published_loop(kind, tmp_path, float64):
         torch.testing.assert_close(ours.keys, expected, rtol=0, atol=1e-9)
     for (name, ours), expected in zip(model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9, msg=name)
+    statistics = dict(reference.named_buffers())
+    for name, ours in model.named_buffers():
+        if 'running_' in name:  # of the momentum encoder, too: view 1 comes first in the published loops
+            torch.testing.assert_close(ours, statistics[name], rtol=0, atol=1e-9, msg=name)
+
+
+def test_fast_moco_starts_with_scales_between_0_and_1():
+    """The law of the official initial state: heads only, biases 0, the momentum projector a copy."""
+    config = Config.fromfile(ROOT / 'configs/fast_moco/resnet50_100e.py').model
+    small = dict(in_channels=16, hid_channels=4000, out_channels=16)
+    config.backbone = VIT
+    config.neck.update(small)
+    config.head.predictor.update(small)
+    model = build(config)
+    for part in (model.neck, model.head.predictor):
+        scales = torch.cat([m.weight for m in part.modules() if isinstance(m, _BatchNorm)])
+        assert kstest(scales.detach().numpy(), 'uniform').pvalue > 0.001
+        assert all(not m.bias.any() for m in part.modules() if isinstance(m, _BatchNorm))
+        bound = part.fc0.weight.detach().abs().max().item()
+        assert bound == pytest.approx(16**-0.5, rel=1e-2)  # linear layers keep PyTorch's law
+    for own, copy in zip(model.neck.parameters(), model.momentum_encoder.neck.parameters(), strict=True):
+        assert torch.equal(own, copy)

@@ -27,6 +27,7 @@ model = dict(
         with_last_bias=True,
         with_avg_pool=True,
         norm_cfg=dict(type='mocox.SyncBN'),
+        init_cfg=dict(type='Uniform', layer='_BatchNorm', a=0, b=1),  # the official code draws the scales from (0, 1)
     ),
     head=dict(
         type='ContrastiveHead',
@@ -43,6 +44,7 @@ model = dict(
             with_last_bias=True,
             with_avg_pool=False,
             norm_cfg=dict(type='mocox.SyncBN'),
+            init_cfg=dict(type='Uniform', layer='_BatchNorm', a=0, b=1),
         ),
     ),
 )

@@ -69,10 +69,11 @@ class MoCo(MomentumContrast):
             self.warned = True
             warn_of_leaking_statistics(self, len(x1))
         queues = [self.queue] if self.queue_x1 is None else [self.queue, self.queue_x1]
-        keys = self.gather_keys([x2, x1][: len(queues)])
+        # In the order of the views, as published: that is the order in which BatchNorm's running statistics move.
+        keys = self.gather_keys([x1, x2][-len(queues) :])
         queries = self.encode_queries([x1, x2][: len(queues)])
         losses = []
-        for z, k, queue in zip(queries, keys(), queues, strict=True):
+        for z, k, queue in zip(queries, reversed(keys()), queues, strict=True):
             if z.shape[1] != len(queue.keys):
                 raise ValueError(
                     f'feat_dim={len(queue.keys)}, but the neck gives {z.shape[1]} channels: set model.feat_dim to that'
