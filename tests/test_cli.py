@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 
 from mocox import cli
-from mocox.run.build import _complete_loader, find_resume, place_augmentation
+from mocox.run.build import _drop_refused, find_resume
 from mocox.run.options import prepare_config
 from tests.support.processes import forget_runner
 from tests.support.tiny_run import ROOT, run_tool, write_run
@@ -342,58 +341,20 @@ def test_a_killed_loader_worker_ends_training_with_the_cure(tmp_path):
     assert 'Traceback' not in errors
 
 
-def test_the_seed_of_the_run_is_that_of_our_data_sets():
-    loader = dict(pin_memory=True, dataset=dict(type='ImageFiles', data_root='x'))
-    _complete_loader(loader, 7)
-    assert loader['dataset']['seed'] == 7
-    loader = dict(dataset=dict(type='ImageFiles', data_root='x', seed=3))
-    _complete_loader(loader, 7)
-    assert loader['dataset']['seed'] == 3  # given, so kept
-    loader = dict(dataset=dict(type='mmpretrain.ImageNet'))
-    _complete_loader(loader, 7)
-    assert 'seed' not in loader['dataset']
-
-
 def test_what_needs_workers_is_dropped_without_them():
     loader = dict(num_workers=0, persistent_workers=True, prefetch_factor=2, dataset=dict(type='mmpretrain.ImageNet'))
-    _complete_loader(loader, None)
+    _drop_refused(loader)
     assert loader.keys() == {'num_workers', 'dataset'}
     loader = dict(num_workers=1, persistent_workers=True, dataset=dict(type='mmpretrain.ImageNet'))
-    _complete_loader(loader, None)
+    _drop_refused(loader)
     assert loader['persistent_workers']
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU to pin memory for')
 def test_no_memory_is_pinned_without_a_gpu():
     loader = dict(pin_memory=True, dataset=dict(type='ImageFiles', data_root='x'))
-    _complete_loader(loader, None)
+    _drop_refused(loader)
     assert 'pin_memory' not in loader and 'seed' not in loader['dataset']
-
-
-def completed(**changes: dict) -> dict | None:
-    """The recipe that the workers of a training loader get."""
-    loader = dict(num_workers=2, collate_fn=dict(type='mocox.collate_views', views=['of another machine']))
-    config = dict(train_dataloader=loader, data_preprocessor=dict(type='ViewsPreprocessor', views=[dict(flip_prob=1)]))
-    for key, change in changes.items():
-        config[key] = {**config.get(key, {}), **change}
-    place_augmentation(config)
-    return config['train_dataloader']['collate_fn'].get('views')
-
-
-def test_workers_augment_where_the_model_is_on_the_cpu(monkeypatch):
-    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
-    assert completed() == [dict(flip_prob=1)]
-    assert completed(train_dataloader=dict(num_workers=0)) is None
-    assert completed(data_preprocessor=dict(photometric='device')) is None
-    assert completed(data_preprocessor=dict(views=[{}])) is None  # nothing to do
-    assert completed(model=dict(data_preprocessor=dict(views=[dict(blur_prob=1)]))) == [dict(blur_prob=1)]
-    assert completed(train_dataloader=dict(num_workers=0), data_preprocessor=dict(photometric='workers'))
-    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cuda')
-    assert completed() is None
-    assert completed(data_preprocessor=dict(photometric='workers')) == [dict(flip_prob=1)]
-    with pytest.raises(ValueError, match="'auto', 'device' or 'workers', got 'gpu'"):
-        completed(data_preprocessor=dict(photometric='gpu'))
-    assert completed(train_dataloader=dict(collate_fn=dict(type='pseudo_collate'))) is None
 
 
 def test_a_run_whose_workers_augment_learns_the_same(tiny):
@@ -405,8 +366,8 @@ def test_a_run_whose_workers_augment_learns_the_same(tiny):
         forget_runner()
         scalars = next(Path(place).glob('*/vis_data/scalars.json')).read_text().splitlines()
         losses.append([json.loads(line)['loss'] for line in scalars])
-        written = Config.fromfile(f'{place}/tiny.py').train_dataloader.collate_fn
-        assert ('views' in written) == (place == 'workers')
+        log = next(Path(place).glob('*/*.log')).read_text()
+        assert ('Views are augmented by the processes that load the data.' in log) == (place == 'workers')
     assert len(losses[0]) == 3
     assert losses[0] == pytest.approx(losses[1], abs=0.1)  # without augmentation 0.6 less
     assert losses[0] != losses[1]

@@ -20,7 +20,7 @@ class AnnotatedImages(ImageFiles):
         split: Which images.
         crops: Config of the transform that cuts the views.
         with_labels: Whether items have a label.
-        seed: Seed of crops and draws.
+        seed: Seed of crops and draws; None takes that of the run.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
@@ -33,7 +33,7 @@ class AnnotatedImages(ImageFiles):
         split: str,
         crops: dict | Crops,
         with_labels: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
         **pixels: Any,
     ) -> None:
         self.root, self.split = os.path.expanduser(data_root), split

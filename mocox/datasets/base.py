@@ -36,7 +36,7 @@ class ViewsDataset(Dataset):
         crops: A registered transform, as a config or built: ``crops(image, rng) -> views``.
         with_labels: Whether an item has a ``label``.
         classes: Class names in the order of their labels.
-        seed: Not negative.
+        seed: Not negative. None takes that of the run, which ``SetupHook`` hands over, and 0 without one.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
@@ -45,16 +45,22 @@ class ViewsDataset(Dataset):
         crops: dict | Crops,
         with_labels: bool = False,
         classes: list[str] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         **pixels: Any,
     ) -> None:
-        if not isinstance(seed, int) or seed < 0:
+        if seed is not None and (not isinstance(seed, int) or seed < 0):
             raise ValueError(f'seed must be an integer >= 0, got {seed!r}')
         self.crops = TRANSFORMS.build(crops) if isinstance(crops, dict) else crops
         self.with_labels = with_labels
         self.classes = classes
-        self.seed = seed
+        self.has_own_seed = seed is not None
+        self.seed = seed or 0
         self.pixels = Pixels(**pixels)
+
+    def use_seed(self, seed: int) -> None:
+        """Takes the seed of the run, unless it was built with one of its own."""
+        if not self.has_own_seed:
+            self.seed = seed
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -98,14 +104,14 @@ class ViewsDataset(Dataset):
 
 @FUNCTIONS.register_module()
 def collate_views(
-    samples: list[dict[str, Any]], views: Sequence[dict] | None = None, _scope_: str | None = None
+    samples: list[dict[str, Any]], views: Sequence[dict | View] | None = None, _scope_: str | None = None
 ) -> dict[str, Any]:
     """Stacks samples view by view, inside a worker straight into shared memory, and augments them there if asked to.
 
     Args:
         samples: What a dataset gave.
         views: Recipes of the photometric augmentation, see :class:`mocox.augment.recipe.View`, if it is to happen here,
-            on the CPU. ``mocox.run.build.build_runner`` hands over those of the preprocessor where that is faster.
+            on the CPU. ``SetupHook`` hands over those of the preprocessor where that is faster.
         _scope_: Ignored: MMEngine hands over all of a config that was inherited from another package.
 
     Returns:
@@ -119,7 +125,7 @@ def collate_views(
     check_num_views(len(crops), len(views))
     if torch.utils.data.get_worker_info() is not None:
         cv2.setNumThreads(0)  # every core has a worker already
-    recipes = [View.from_config(view) for view in views]
+    recipes = [view if isinstance(view, View) else View.from_config(view) for view in views]
     inputs = [_stack(*row) for row in zip(crops, recipes, batch['draws'].unbind(1), strict=True)]
     return dict(inputs=inputs, augmented=True, **batch)
 

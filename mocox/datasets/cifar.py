@@ -25,7 +25,7 @@ class CIFAR10Images(ViewsDataset):
         crops: Config of the transform that cuts the views.
         split: ``'train'`` or ``'test'``.
         with_labels: Whether items have a label.
-        seed: Seed of crops and draws.
+        seed: Seed of crops and draws; None takes that of the run.
     """
 
     name = 'CIFAR-10'
@@ -37,7 +37,12 @@ class CIFAR10Images(ViewsDataset):
     label_key = 'labels'
 
     def __init__(
-        self, data_root: str, crops: dict | Crops, split: str = 'train', with_labels: bool = False, seed: int = 0
+        self,
+        data_root: str,
+        crops: dict | Crops,
+        split: str = 'train',
+        with_labels: bool = False,
+        seed: int | None = None,
     ) -> None:
         super().__init__(crops, with_labels, self.names, seed)
         if split not in self.files:

@@ -33,7 +33,7 @@ class EncodedImages(ViewsDataset):
         crops: Config of the transform that cuts the views.
         with_labels: Whether an item has a ``label``.
         classes: Class names in the order of their labels.
-        seed: Seed of crops, draws and replacements.
+        seed: Seed of crops, draws and replacements; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
@@ -45,7 +45,7 @@ class EncodedImages(ViewsDataset):
         crops: dict | Crops,
         with_labels: bool = False,
         classes: list[str] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         max_replacements: int = 100,
         **pixels: Any,
     ) -> None:

@@ -69,7 +69,7 @@ class ImageFiles(EncodedImages):
         classes: Names of class folders in the order of their labels; the folders that it does not name are left out.
             By default all, sorted; with a list file without labels all that are on disk, so that a class which the
             list leaves out does not shift the others. With a labelled list file only the names.
-        seed: Seed of crops and draws.
+        seed: Seed of crops and draws; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
@@ -84,7 +84,7 @@ class ImageFiles(EncodedImages):
         list_file: str | None = None,
         with_labels: bool = False,
         classes: list[str] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         max_replacements: int = 100,
         **pixels: Any,
     ) -> None:

@@ -31,7 +31,7 @@ class LMDBImages(EncodedImages):
         crops: Config of the transform that cuts the views.
         with_labels: The first folder in a key is the class.
         classes: Class folders in the order of their labels; by default all, sorted.
-        seed: Seed of crops and draws.
+        seed: Seed of crops and draws; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
@@ -44,7 +44,7 @@ class LMDBImages(EncodedImages):
         crops: dict | Crops,
         with_labels: bool = False,
         classes: list[str] | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         max_replacements: int = 100,
         **pixels: Any,
     ) -> None:

@@ -28,11 +28,16 @@ class VOC07Images(ViewsDataset):
         crops: Config of the transform that cuts the views.
         split: ``trainval``, ``train``, ``val`` or ``test``.
         with_labels: Whether items have a label.
-        seed: Seed of crops and draws.
+        seed: Seed of crops and draws; None takes that of the run.
     """
 
     def __init__(
-        self, data_root: str, crops: dict | Crops, split: str = 'trainval', with_labels: bool = False, seed: int = 0
+        self,
+        data_root: str,
+        crops: dict | Crops,
+        split: str = 'trainval',
+        with_labels: bool = False,
+        seed: int | None = None,
     ) -> None:
         super().__init__(crops, with_labels, CLASSES, seed)
         self.folder = find_voc07(data_root)

@@ -48,7 +48,7 @@ class WebDatasetImages(EncodedImages):
         with_labels: Whether items have a label.
         index_folder: Where the index files are kept; None: in ``~/.cache/mocox/shards`` (``XDG_CACHE_HOME``).
         storage_options: Arguments of fsspec's file system, such as ``dict(anon=True)`` for a public S3 bucket.
-        seed: Seed of crops and draws.
+        seed: Seed of crops and draws; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
@@ -63,7 +63,7 @@ class WebDatasetImages(EncodedImages):
         with_labels: bool = False,
         index_folder: str | None = None,
         storage_options: dict | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         max_replacements: int = 100,
         **pixels: Any,
     ) -> None:

@@ -9,6 +9,7 @@ from mocox.engine.optim_wrapper import AmpOptimWrapper
 from mocox.engine.preemption_hook import PreemptionHook
 from mocox.engine.progress_hook import ProgressHook
 from mocox.engine.seed_hook import EpochSeedHook
+from mocox.engine.setup_hook import SetupHook
 from mocox.engine.sharding_hook import ShardingHook
 from mocox.engine.train_loop import EpochBasedTrainLoop
 from mocox.engine.unreadable_hook import UnreadableImagesHook
@@ -26,6 +27,7 @@ __all__ = [
     'MomentumUpdateHook',
     'PreemptionHook',
     'ProgressHook',
+    'SetupHook',
     'ShardingHook',
     'UnreadableImagesHook',
     'WarmupCosineLR',

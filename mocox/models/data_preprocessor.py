@@ -34,7 +34,7 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         non_blocking: Whether the copy to a GPU may overlap with its work.
         photometric: Where the views are augmented: ``'workers'`` (image by image, by the processes that load the data),
             ``'device'`` (here, in batches) or ``'auto'``: by the workers if the model is on the CPU and there are any.
-            Carried out by ``mocox.run.build.build_runner``; with MMEngine's ``Runner`` alone it happens here.
+            Carried out by ``SetupHook``; without it, it happens here.
         fused: Whether the batched operations are compiled to few kernels, which takes tens of seconds at the start.
             ``'auto'``: on a GPU, for views with colour jitter or blur, and if compiling fails there, a warning.
     """
@@ -49,10 +49,11 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         fused: bool | str = 'auto',
     ) -> None:
         super().__init__(non_blocking=non_blocking)
-        check_photometric(photometric)
+        if photometric not in ('auto', 'device', 'workers'):
+            raise ValueError(f"photometric must be 'auto', 'device' or 'workers', got {photometric!r}")
         if fused not in (True, False, 'auto'):
             raise ValueError(f"fused must be True, False or 'auto', got {fused!r}")
-        self.fused = fused
+        self.photometric, self.fused = photometric, fused
         if len(mean) != len(std) or not std or min(std) <= 0:
             raise ValueError(
                 f'mean and std must be a level (0 to 255) per channel, three for RGB, std > 0; got {mean!r} and {std!r}'
@@ -62,6 +63,13 @@ class ViewsPreprocessor(BaseDataPreprocessor):
             raise ValueError(f'color_jitter and grayscale need red, green and blue, and mean has {len(mean)} channels')
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+
+    def augments_in_workers(self, num_workers: int) -> bool:
+        """Whether the processes that load the data shall augment, given how many there are."""
+        if all(view == View() for view in self.views):  # nothing to do
+            return False
+        chosen = self.photometric == 'auto' and self.device.type == 'cpu' and num_workers > 0
+        return self.photometric == 'workers' or chosen
 
     @torch.no_grad()
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -183,27 +191,6 @@ class LabelledPreprocessor(ViewsPreprocessor):
         if labels.max() >= self.num_classes:
             raise ValueError(f'a label is {int(labels.max())}, but num_classes={self.num_classes} in data_preprocessor')
         return one_hot(labels, self.num_classes)
-
-
-def augments_in_workers(preprocessor: dict, device: str, num_workers: int) -> bool:
-    """Whether the processes that load the data shall augment, for a preprocessor given by its config.
-
-    Args:
-        preprocessor: Of a config; one of another library has no ``views``.
-        device: The model's, such as ``'cpu'`` or ``'cuda'``.
-        num_workers: Of the data loader.
-    """
-    if not any(preprocessor.get('views') or ()):  # none, or only such that change nothing
-        return False
-    choice = preprocessor.get('photometric', 'auto')
-    check_photometric(choice)
-    return choice == 'workers' or (choice == 'auto' and device == 'cpu' and num_workers > 0)
-
-
-def check_photometric(choice: str) -> None:
-    """Raises ValueError for a place that does not exist."""
-    if choice not in ('auto', 'device', 'workers'):
-        raise ValueError(f"photometric must be 'auto', 'device' or 'workers', got {choice!r}")
 
 
 def _build_batch_augments(cfg: dict) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -1,13 +1,11 @@
 """A config becomes a ``Runner``."""
 
-import inspect
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mocox import dist
 from mocox.processes import group
-from mocox.recipe import Recipe, type_of
 from mocox.run.checks import check_run, require_file
 
 if TYPE_CHECKING:
@@ -44,66 +42,19 @@ def _build(config: 'Config') -> 'Runner':
     check_run(config)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if config.get(name):
-            _complete_loader(config[name], config.get('randomness', {}).get('seed'))
-    if config.get('train_dataloader'):
-        place_augmentation(config)
-    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    if config.get('train_dataloader'):
-        _require_momentum_update(runner)
-    return runner
+            _drop_refused(config[name])
+    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
 
 
-def _require_momentum_update(runner: 'Runner') -> None:
-    """Without its hook the momentum encoder would keep its first weights, and the loss would not show it."""
-    from mocox.engine import MomentumUpdateHook
-    from mocox.models.algorithms.base import MomentumContrast
-
-    model = dist.unwrap(getattr(runner, 'model', None))
-    if isinstance(model, MomentumContrast) and not any(isinstance(hook, MomentumUpdateHook) for hook in runner.hooks):
-        raise ValueError(
-            'custom_hooks has no MomentumUpdateHook, so nothing would move the momentum encoder. A list in a config '
-            "replaces the inherited one: add dict(type='MomentumUpdateHook') to yours"
-        )
-
-
-def _complete_loader(loader: dict, seed: int | None) -> None:
-    """Gives the run's seed to our data sets (MMEngine gives it to samplers only); drops what torch would refuse."""
+def _drop_refused(loader: dict) -> None:
+    """Drops options of a loader that torch would refuse or warn of."""
     import torch
-
-    from mocox.datasets import ViewsDataset
-    from mocox.registry import DATASETS
 
     if not torch.cuda.is_available():
         loader.pop('pin_memory', None)  # torch would warn
     if loader.get('num_workers') == 0:
         loader.pop('persistent_workers', None)
         loader.pop('prefetch_factor', None)
-    dataset = loader['dataset']
-    kind = DATASETS.get(dataset['type']) if isinstance(dataset, dict) and 'type' in dataset else None
-    if inspect.isclass(kind) and issubclass(kind, ViewsDataset) and seed is not None:
-        dataset.setdefault('seed', seed)
-
-
-def place_augmentation(config: 'Config') -> None:
-    """Decides where the photometric augmentation of the training images runs; see ``photometric`` of the preprocessor.
-
-    Workers that are to do it get the preprocessor's ``views`` through their ``collate_fn``. A loader with another
-    ``collate_fn`` is left alone; then, as without this function, the preprocessor augments.
-    """
-    from mmengine.device import get_device
-
-    from mocox.datasets import Pixels
-    from mocox.models.data_preprocessor import augments_in_workers
-
-    loader = config['train_dataloader']
-    collate = loader.get('collate_fn')
-    if not isinstance(collate, dict) or type_of(collate) != 'collate_views':
-        return
-    collate.pop('views', None)  # of a config that another machine completed
-    preprocessor = Recipe(config).preprocessor
-    is_8_bit = Pixels.from_settings(loader['dataset']).bits == 8  # OpenCV's operations are for levels of that
-    if is_8_bit and augments_in_workers(preprocessor, get_device(), loader.get('num_workers', 0)):
-        collate['views'] = preprocessor['views']
 
 
 def require_test_data(config: 'Config', path: str) -> None:

@@ -1,0 +1,78 @@
+"""What makes any runner's training ours, before its first step."""
+
+from functools import partial
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mocox import dist
+from mocox.datasets import ViewsDataset, collate_views
+from mocox.engine.momentum_hook import MomentumUpdateHook
+from mocox.models import ViewsPreprocessor
+from mocox.models.algorithms import MomentumContrast
+from mocox.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SetupHook(Hook):
+    """Gives the run's seed to our data sets, decides where augmentation happens, and requires ``MomentumUpdateHook``.
+
+    With it, MMEngine's ``Runner`` and ``tools/train.py`` make the same run of a config.
+    """
+
+    priority = 'HIGHEST'
+
+    def before_train(self, runner: Runner) -> None:
+        """Before the loader starts its workers.
+
+        Raises:
+            ValueError: Nothing would move the momentum encoder: its keys would stay those of the first weights, and the
+                loss would not show it.
+        """
+        model, loader = dist.unwrap(runner.model), runner.train_dataloader
+        updated = any(isinstance(hook, MomentumUpdateHook) for hook in runner.hooks)
+        if isinstance(model, MomentumContrast) and not updated:
+            raise ValueError(
+                'custom_hooks has no MomentumUpdateHook, so nothing would move the momentum encoder. A list in a '
+                "config replaces the inherited one: add dict(type='MomentumUpdateHook') to yours"
+            )
+        _use_seed(loader.dataset, runner.seed)
+        if place_augmentation(loader, getattr(model, 'data_preprocessor', None)):
+            runner.logger.info('Views are augmented by the processes that load the data.')
+
+    def before_val(self, runner: Runner) -> None:
+        """The images for validation."""
+        _use_seed(runner.val_dataloader.dataset, runner.seed)
+
+    def before_test(self, runner: Runner) -> None:
+        """The images for a test."""
+        _use_seed(runner.test_dataloader.dataset, runner.seed)
+
+
+def _use_seed(dataset: Any, seed: int) -> None:
+    if isinstance(dataset, ViewsDataset):
+        dataset.use_seed(seed)
+
+
+def place_augmentation(loader: DataLoader, preprocessor: Any) -> bool:
+    """Gives the preprocessor's views to the workers of a loader, if these shall augment.
+
+    A loader with another ``collate_fn`` than ``collate_views``, or without a preprocessor of ours, is left alone; then
+    the preprocessor augments.
+
+    Returns:
+        Whether the workers augment.
+    """
+    collate = loader.collate_fn
+    function, arguments = (collate.func, collate.keywords) if isinstance(collate, partial) else (collate, {})
+    if function is not collate_views or not isinstance(preprocessor, ViewsPreprocessor):
+        return False
+    arguments = {key: value for key, value in arguments.items() if key != 'views'}  # of a config that was completed
+    pixels = getattr(loader.dataset, 'pixels', None)
+    is_8_bit = pixels is None or pixels.bits == 8  # OpenCV's operations are for levels of that
+    if is_8_bit and preprocessor.augments_in_workers(loader.num_workers):
+        arguments['views'] = preprocessor.views
+    loader.collate_fn = partial(collate_views, **arguments)
+    return 'views' in arguments
