@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from mocox.datasets.base import Crops
 from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages
 from mocox.datasets.packed_paths import PackedPaths
+from mocox.datasets.splits import find_splits
 from mocox.registry import DATASETS
 
 # Endings that only an extra reads: its library, and its name.
@@ -59,7 +60,8 @@ class ImageFiles(EncodedImages):
     shown.
 
     Args:
-        data_root: A folder.
+        data_root: A folder. Where it is parted into splits (``train`` beside ``val`` or ``test``, in any usual
+            spelling), the training images are meant, unless ``data_prefix`` or ``list_file`` says more; the log tells.
         data_prefix: A folder below ``data_root``, searched with all its subfolders.
         list_file: One path per line, relative to that folder, with an integer label behind it (after spaces or a
             comma) or without. Itself relative to ``data_root``. Bare ImageNet names (``n01440764_18.JPEG``, as in the
@@ -69,6 +71,7 @@ class ImageFiles(EncodedImages):
         classes: Names of class folders in the order of their labels; the folders that it does not name are left out.
             By default all, sorted; with a list file without labels all that are on disk, so that a class which the
             list leaves out does not shift the others. With a labelled list file only the names.
+        splits: False takes the images of all splits.
         seed: Seed of crops and draws; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
@@ -86,10 +89,14 @@ class ImageFiles(EncodedImages):
         classes: list[str] | None = None,
         seed: int | None = None,
         max_replacements: int = 100,
+        splits: bool = True,
         **pixels: Any,
     ) -> None:
         super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements, **pixels)
         self.folder, self.left_out = _existing_folder(data_root, data_prefix), Counter()
+        self.split = None if data_prefix or list_file or not splits else find_splits(self.folder)
+        if self.split:
+            self.folder = os.path.join(self.folder, self.split.train)
         paths, labels = self._find(list_file and os.path.join(os.path.expanduser(data_root), list_file))
         self.set_images(paths, labels, repr(self.folder))
 
@@ -117,6 +124,10 @@ class ImageFiles(EncodedImages):
     def describe_files(self) -> list[tuple[int, str]]:
         """Also what lies in the folder and is not read."""
         notes = super().describe_files()
+        if self.split and self.split.tests:
+            others = ', '.join(map(repr, self.split.tests))
+            text = f'{self.folder!r} has the training images; not used: {others} beside it (splits=False uses all)'
+            notes.insert(0, (logging.INFO, text))
         if left_out := describe_left_out(self.left_out):
             notes.insert(0, (logging.INFO, f'{len(self):,} files in {self.folder!r}; {left_out[:-2]}'))
         return notes

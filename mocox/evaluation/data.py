@@ -12,10 +12,10 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mocox.datasets import CIFAR10Images, CIFAR100Images, ImageFiles, ViewsDataset, VOC07Images
+from mocox.datasets.splits import TESTS, find_splits
 from mocox.datasets.voc07 import find_voc07
 from mocox.registry import DATASETS
 
-TEST_FOLDERS = ('val', 'test', 'validation', 'valid')
 IMAGENET_1K, VOC07 = 'ImageNet-1k', 'VOC07'  # what published numbers are for
 
 
@@ -122,23 +122,31 @@ def _cifar(root: str, crops: dict, test_split: str | None) -> Data | None:
 
 
 def _train_and_test(root: str, crops: dict, test_split: str | None) -> Data | None:
-    if not os.path.isdir(os.path.join(root, 'train')):
+    splits = find_splits(root)
+    if splits is None:
         return None
-    names = [test_split] if test_split else TEST_FOLDERS
+    names = [test_split] if test_split else splits.tests
     name = next((name for name in names if os.path.isdir(os.path.join(root, name))), None)
     if name is None:
         raise ValueError(
-            f'{root} has train but no {" or ".join(names)} to test on: name the folder with --test-split, or pass '
-            f'--data-root {os.path.join(root, "train")} to test each image with the help of the others'
+            f'{root} has {splits.train} but no {test_split or "val or test"} to test on: name the folder with '
+            f'--test-split, or pass --data-root {os.path.join(root, splits.train)} to test each image with the help of '
+            'the others'
         )
-    train, test = (ImageFiles(root, crops, data_prefix=prefix, with_labels=True) for prefix in ('train', name))
-    return Data(train, test, f'train and {name} in {root}')
+    train, test = (ImageFiles(root, crops, data_prefix=prefix, with_labels=True) for prefix in (splits.train, name))
+    return Data(train, test, f'{splits.train} and {name} in {root}')
 
 
 def _class_folders(root: str, crops: dict, test_split: str | None) -> Data:
     if test_split:
         raise ValueError(f'--test-split {test_split}: {root} has no folder train beside it')
-    return Data(ImageFiles(root, crops, with_labels=True), None, f'class folders in {root}')
+    images = ImageFiles(root, crops, with_labels=True)
+    if set(map(str.lower, images.classes)) <= set(TESTS):
+        raise ValueError(
+            f'{root} has {" and ".join(images.classes)}, which are splits and no classes, and no train to learn from: '
+            f'pass --data-root {os.path.join(root, images.classes[0])} to test each image with the help of the others'
+        )
+    return Data(images, None, f'class folders in {root}')
 
 
 _LAYOUTS: tuple[Callable[[str, dict, str | None], Data | None], ...] = (_voc07, _cifar, _train_and_test, _class_folders)

@@ -46,7 +46,7 @@ def search_images(
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     loaded = load_encoder(checkpoint, **settings)
     loaded.model.to(device)
-    dataset = ImageFiles(folder, loaded.crops)
+    dataset = ImageFiles(folder, loaded.crops, splits=False)
     if num_results > len(dataset) - 1:
         raise ValueError(f'{folder} has {len(dataset)} images: at most {len(dataset) - 1} results are possible')
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)

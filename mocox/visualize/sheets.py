@@ -153,7 +153,7 @@ def pick_images(places: Sequence[str | Path], num: int) -> list[str]:
     found = []
     for place in places:
         if Path(place).is_dir():
-            images = ImageFiles(str(place), TRANSFORMS.build(dict(type='CenterCrop')))
+            images = ImageFiles(str(place), TRANSFORMS.build(dict(type='CenterCrop')), splits=False)
             found += [images.path(index) for index in spread(len(images), num)]
         elif Path(place).is_file():
             found.append(str(place))

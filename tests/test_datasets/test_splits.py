@@ -1,0 +1,81 @@
+"""Splits are no classes, and a class called train is no split."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mocox.datasets import ImageFiles
+from mocox.datasets.splits import find_splits
+from mocox.evaluation.data import open_data
+
+CROPS = dict(type='CenterCrop', size=8, resize=8)
+
+
+def write(root: Path, *folders: str) -> str:
+    """One image in each folder."""
+    for number, folder in enumerate(folders):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(root / folder / f'{number}.png')
+    return str(root)
+
+
+@pytest.mark.parametrize(
+    ('folders', 'train', 'tests'),
+    [
+        (['train/a', 'train/b', 'val/a', 'val/b'], 'train', ('val',)),
+        (['Train/a', 'Test/a', 'VAL/a'], 'Train', ('VAL', 'Test')),
+        (['Training/a', 'Testing/a'], 'Training', ('Testing',)),
+        (['train', 'validation'], 'train', ('validation',)),  # no classes
+        (['train', 'dev', 'eval'], 'train', ('dev', 'eval')),
+        (['train/a', 'train/b'], 'train', ()),
+        (['train/a', 'val/a', 'annotations'], 'train', ('val',)),
+    ],
+)
+def test_splits(tmp_path, folders, train, tests):
+    root = write(tmp_path, *folders)
+    assert find_splits(root) == (train, tests)
+    images = ImageFiles(root, CROPS)
+    expected = [folder for folder in folders if folder.partition('/')[0] == train]
+    assert len(images) == len(expected)
+    assert images.folder == f'{root}/{train}'
+    notes = ' '.join(text for _, text in images.describe_files())
+    assert all(repr(name) in notes for name in tests)
+    assert len(ImageFiles(root, CROPS, splits=False)) == len(folders)
+
+
+@pytest.mark.parametrize(
+    'folders',
+    [
+        ['bus', 'car', 'train'],  # vehicles
+        ['bus', 'car', 'train', 'test'],  # and an unlucky one: train holds images, as the others do
+        ['a', 'b'],
+        ['test', 'val'],
+    ],
+)
+def test_classes(tmp_path, folders):
+    root = write(tmp_path, *folders)
+    assert find_splits(root) is None
+    assert ImageFiles(root, CROPS, with_labels=True).classes == sorted(folders)
+
+
+def test_prefix_and_list_say_more(tmp_path):
+    root = write(tmp_path, 'train/a', 'train/b', 'val/a')
+    assert len(ImageFiles(root, CROPS, data_prefix='val')) == 1
+    (tmp_path / 'list.txt').write_text('val/a/2.png\n')
+    assert len(ImageFiles(root, CROPS, list_file='list.txt')) == 1
+
+
+def test_labels_of_splits_are_those_of_their_classes(tmp_path):
+    root = write(tmp_path, 'Training/a', 'Training/b', 'Testing/b', 'Testing/a')
+    assert ImageFiles(root, CROPS, with_labels=True).classes == ['a', 'b']
+    assert ImageFiles(root, CROPS).monitoring_labels().tolist() == [0, 1]
+    data = open_data(root, CROPS)
+    assert (len(data.train), len(data.test), data.num_classes) == (2, 2, 2)
+    assert str(data).startswith(f'Training and Testing in {root}')
+
+
+def test_splits_without_one_to_learn_from_are_no_classes(tmp_path):
+    with pytest.raises(ValueError, match='test and val, which are splits and no classes'):
+        open_data(write(tmp_path, 'test/a', 'val/a'), CROPS)
