@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 
 from mocox.datasets.base import Crops
 from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages
+from mocox.datasets.lists import parse_list
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.splits import find_splits
 from mocox.registry import DATASETS
@@ -41,10 +42,6 @@ BINS = (
     '__macosx',
     'system volume information',
 )
-# A label is a last column of digits; 'photo 1.jpg' has none because its last word is no integer.
-LABELLED_LINE = re.compile(r'(?P<path>.*[^\s,])(?:[ \t]+|[ \t]*,[ \t]*)(?P<label>[0-9]+)')
-MAX_LABEL_DIGITS = 18  # fits 64 bits
-MAX_LINE = 2**16  # characters; the longest path of Linux has 4096 bytes
 IMAGENET_NAME = re.compile(rb'n[0-9]{8}_[0-9]+\.\w+')  # the class is a WordNet id
 FIX = 'pass --data-root DIR, or set data_root (and data_prefix) of the dataset in the config'
 
@@ -142,7 +139,7 @@ class ImageFiles(EncodedImages):
                     f'{" ".join(EXTENSIONS)}; {describe_left_out(self.left_out)}{FIX}'
                 )
         else:
-            paths, labels = parse_list(list_file)
+            paths, labels = parse_list(list_file, self.folder)
             paths = self._in_class_folders(paths)
         if not self.with_labels:
             return paths, None
@@ -292,53 +289,6 @@ def _number_folders(paths: PackedPaths, source: str) -> tuple[list[str], np.ndar
             )
         numbers.append(folders.setdefault(folder, len(folders)))
     return [os.fsdecode(folder) for folder in folders], np.frombuffer(numbers, np.int64)
-
-
-def parse_list(list_file: str) -> tuple[PackedPaths, np.ndarray | None]:
-    """Paths and labels of a list file, read line by line; no labels if no line has one.
-
-    Bytes that are no UTF-8 stay as they are, since paths are bytes. A name with a line break cannot be listed.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: No path in it, no text file, or labels on some of the lines only.
-    """
-    if not os.path.isfile(list_file):
-        raise FileNotFoundError(f'the list file {list_file!r} does not exist: correct list_file, or {FIX}')
-    labels = array('q')
-    paths = PackedPaths(_read_entries(list_file, labels))
-    if not len(paths):
-        raise ValueError(f'the list file {list_file!r} names no images: it needs one path per line')
-    return paths, np.frombuffer(labels, np.int64) if labels else None
-
-
-def _read_entries(list_file: str, labels: array) -> Iterator[bytes]:
-    """Yields the paths and appends to the labels."""
-    first_line, labelled = '', None
-    for line in _read_lines(list_file):
-        match = LABELLED_LINE.fullmatch(line)
-        if labelled is None:
-            first_line, labelled = line, bool(match)
-        if bool(match) != labelled:
-            raise ValueError(
-                f'{(first_line if match else line)!r} in {list_file!r} has no label, other lines have one: '
-                'put an integer at the end of each line, or of none'
-            )
-        if match:
-            if len(match['label']) > MAX_LABEL_DIGITS:
-                raise ValueError(f'{list_file!r}: the label of {match["path"]!r} has {len(match["label"])} digits')
-            labels.append(int(match['label']))
-        yield os.fsencode(match['path'] if match else line)
-
-
-def _read_lines(list_file: str) -> Iterator[str]:
-    """The lines of a text file without white space around them, empty ones left out."""
-    with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
-        while line := file.readline(MAX_LINE):
-            if len(line) == MAX_LINE or '\0' in line:
-                raise ValueError(f'{list_file!r} is no list of paths, one per line: it holds {line[:40]!r}...')
-            if line := line.strip():
-                yield line
 
 
 def read_regular_file(path: str) -> bytes:

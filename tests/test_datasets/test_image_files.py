@@ -12,7 +12,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mocox.datasets import ImageFiles, collate_views, encoded_images
-from mocox.datasets.image_files import parse_list, scan
+from mocox.datasets.image_files import scan
+from mocox.datasets.lists import parse_list
 from mocox.registry import DATASETS
 
 CROPS = dict(type='RandomResizedCrops', size=8)
@@ -428,6 +429,53 @@ def test_list_files_hold_bytes(tmp_path):
     paths, labels = parse_list(str(tmp_path / 'list.txt'))
     assert list(paths) == [b'\xe4\xff.png', b'b.png']
     assert labels.tolist() == [1, 22]
+
+
+@pytest.mark.parametrize(
+    ('lines', 'labels'),
+    [
+        ('./a/1.png 1\n./b/2.png 0\n', [1, 0]),
+        ('{root}/a/1.png\n{root}/b/2.png\n', None),
+        ('{root}/./a/1.png 5\n./b/2.png 6\n', [5, 6]),
+        ('"a/1.png" 1\n"b/2.png" 0\n', [1, 0]),
+        ("'a/1.png', 1\n'b/2.png', 0\n", [1, 0]),
+        ('a\\1.png 1\nb\\2.png 0\n', [1, 0]),
+        ('a/1.png;1\nb/2.png; 0\n', [1, 0]),
+        ('a/1.png 1.0\nb/2.png,0.0\n', [1, 0]),
+    ],
+)
+def test_forms_of_lists(tmp_path, lines, labels):
+    """Spreadsheets, Windows and pandas write these; class folders tell the k-NN curve in all of them."""
+    make_files(tmp_path, 'a/1.png', 'b/2.png', 'c/3.png')
+    (tmp_path / 'list.txt').write_text(lines.format(root=tmp_path))
+    dataset = ImageFiles(str(tmp_path), CROPS, list_file='list.txt')
+    assert names(dataset) == ['a/1.png', 'b/2.png']
+    assert dataset.monitoring_labels().tolist() == [0, 1]
+    labelled = ImageFiles(str(tmp_path), CROPS, list_file='list.txt', with_labels=True)
+    assert labelled.labels.tolist() == (labels or [0, 1])
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('a/1.png cat', "the label 'cat' is no whole number from 0 on. Number the classes"),
+        ('a/1.png,-1', "the label '-1' is no whole number"),
+        ('a/1.png 0.5', "the label '0.5' is no whole number"),
+        ('3 a/1.png', 'the label stands in front of the path'),
+        ('3,a/1.png', 'the label stands in front of the path'),
+    ],
+)
+def test_forms_of_lists_that_are_refused_with_the_cure(tmp_path, line, message):
+    make_files(tmp_path, 'a/1.png')
+    (tmp_path / 'list.txt').write_text(f'{line}\n')
+    with pytest.raises(ValueError, match=message):
+        ImageFiles(str(tmp_path), CROPS, list_file='list.txt', with_labels=True)
+
+
+def test_names_with_spaces_and_numbers_are_names(tmp_path):
+    make_files(tmp_path, '3 a.png', 'b.png copy', "'c'.png")
+    (tmp_path / 'list.txt').write_text("3 a.png\n'c'.png\n")
+    assert names(ImageFiles(str(tmp_path), CROPS, list_file='list.txt')) == ['3 a.png', "'c'.png"]
 
 
 def test_labels_for_monitoring(tmp_path):

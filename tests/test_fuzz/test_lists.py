@@ -5,7 +5,7 @@ import os
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mocox.datasets.image_files import parse_list
+from mocox.datasets.lists import parse_list
 from tests.test_fuzz.cases import fuzz
 
 PARTS = [b'a.png', b' 1', b',', b'\t', b'\r', b'\n', b'\0', b'\xff', b'\xef\xbb\xbf', b'9' * 20, 'ä٣'.encode()]

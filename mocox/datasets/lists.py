@@ -1,0 +1,110 @@
+"""List files: one path per line, with a label behind it or without."""
+
+import os
+import re
+from array import array
+from collections.abc import Iterator
+
+import numpy as np
+
+from mocox.datasets.packed_paths import PackedPaths
+
+# A label is a last column of digits; 'photo 1.jpg' has none because its last word is no integer. Spreadsheets and
+# numpy write 1 as 1.0.
+LABELLED_LINE = re.compile(r'(?P<path>.*[^\s,;])(?:[ \t]+|[ \t]*[,;][ \t]*)(?P<label>[0-9]+)(?:\.0*)?')
+# A path with an ending, and behind it what should have been a label.
+WITH_TEXT = re.compile(
+    r'.*\.[A-Za-z][A-Za-z0-9]{1,4}["\']?(?:[ \t]+|[ \t]*[,;][ \t]*)(?P<label>[^\s,;][^.]*|-?[0-9.]+)'
+)
+MAX_LABEL_DIGITS = 18  # fits 64 bits
+MAX_LINE = 2**16  # characters; the longest path of Linux has 4096 bytes
+FORM = 'a line is a path, and behind it a label from 0 on: images/1.png 3'
+
+
+def parse_list(list_file: str, folder: str = '.') -> tuple[PackedPaths, np.ndarray | None]:
+    """Paths and labels of a list file, read line by line; no labels if no line has one.
+
+    Labels stand behind spaces, tabs, a comma or a semicolon. Paths may be quoted, begin with ``./``, be absolute where
+    they lead into ``folder``, and have the backslashes of Windows. Bytes that are no UTF-8 stay as they are, since
+    paths are bytes. A name with a line break cannot be listed.
+
+    Args:
+        list_file: The file.
+        folder: What its paths are relative to.
+
+    Returns:
+        Paths relative to ``folder`` where they lie in it, and labels (N,) int64 or None.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: No path in it, no text file, labels on some of the lines only, or labels that are no numbers.
+    """
+    if not os.path.isfile(list_file):
+        raise FileNotFoundError(f'the list file {list_file!r} does not exist: correct list_file')
+    labels = array('q')
+    paths = PackedPaths(_read_entries(list_file, os.path.join(os.path.abspath(folder), ''), labels))
+    if not len(paths):
+        raise ValueError(f'the list file {list_file!r} names no images: it needs one path per line')
+    return paths, np.frombuffer(labels, np.int64) if labels else None
+
+
+def _read_entries(list_file: str, folder: str, labels: array) -> Iterator[bytes]:
+    """Yields the paths and appends to the labels."""
+    first_line, labelled, windows = '', None, False
+    for line in _read_lines(list_file):
+        match = LABELLED_LINE.fullmatch(line)
+        path = _unquoted(match['path'] if match else line)
+        if labelled is None:
+            first_line, labelled = line, bool(match)
+            windows = '\\' in path and not os.path.exists(os.path.join(folder, path))
+            _refuse_other_forms(list_file, folder, line, path, match is not None)
+        if bool(match) != labelled:
+            raise ValueError(
+                f'{(first_line if match else line)!r} in {list_file!r} has no label, other lines have one: '
+                'put an integer at the end of each line, or of none'
+            )
+        if match:
+            if len(match['label']) > MAX_LABEL_DIGITS:
+                raise ValueError(f'{list_file!r}: the label of {path!r} has {len(match["label"])} digits')
+            labels.append(int(match['label']))
+        path = path.replace('\\', '/') if windows else path
+        yield os.fsencode(_below(path, folder))
+
+
+def _refuse_other_forms(list_file: str, folder: str, line: str, path: str, labelled: bool) -> None:
+    """Looks at the first line, whose path does not exist, for a label that is text, negative or in front."""
+    if os.path.exists(os.path.join(folder, path)):
+        return
+    text = None if labelled else WITH_TEXT.fullmatch(line)
+    if text:
+        raise ValueError(
+            f'{line!r} in {list_file!r}: the label {text["label"]!r} is no whole number from 0 on. Number the classes '
+            f'in the order of their names, or leave the labels out where class folders tell them; {FORM}'
+        )
+    label, _, rest = line.replace(',', ' ').replace(';', ' ').replace('\t', ' ').partition(' ')
+    if label.isdigit() and os.path.exists(os.path.join(folder, _unquoted(rest.strip()))):
+        raise ValueError(f'{line!r} in {list_file!r}: the label stands in front of the path; {FORM}')
+
+
+def _unquoted(path: str) -> str:
+    is_quoted = len(path) > 2 and path[0] == path[-1] and path[0] in '"\''
+    return path[1:-1].strip() or path if is_quoted else path
+
+
+def _below(path: str, folder: str) -> str:
+    """Relative to the folder, without detours, where the path lies in it."""
+    if os.path.isabs(path) and os.path.normpath(path).startswith(folder):
+        return os.path.normpath(path)[len(folder) :]
+    while path.startswith('./') and len(path) > 2:
+        path = path[2:].lstrip('/') or path[2:]
+    return path
+
+
+def _read_lines(list_file: str) -> Iterator[str]:
+    """The lines of a text file without white space around them, empty ones left out."""
+    with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
+        while line := file.readline(MAX_LINE):
+            if len(line) == MAX_LINE or '\0' in line:
+                raise ValueError(f'{list_file!r} is no list of paths, one per line: it holds {line[:40]!r}...')
+            if line := line.strip():
+                yield line
