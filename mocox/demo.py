@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from mocox.configs import shipped_config
-from mocox.evaluation import extract_features, knn_classify
+from mocox.evaluation import extract_from_loader, knn_classify
 from mocox.run.build import build_runner, load_for_test
 from mocox.run.options import prepare_config
 from mocox.version import __version__
@@ -119,8 +119,8 @@ def evaluate(data_root: str, work_dir: str, options: dict, pretrained: str | Non
     runner.train()
     load_for_test(runner, _checkpoint(runner))
     linear = runner.test()['accuracy/top1'] / 100
-    bank, bank_labels = extract_features(runner.model, runner.train_dataloader)
-    features, labels = extract_features(runner.model, runner.test_dataloader)
+    bank, bank_labels = extract_from_loader(runner.model, runner.train_dataloader)
+    features, labels = extract_from_loader(runner.model, runner.test_dataloader)
     knn = (knn_classify(features, bank, bank_labels) == labels).double().mean().item()
     return round(knn, 4), round(linear, 4)
 

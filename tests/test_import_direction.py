@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import mocox
+from mocox import evaluation
 
 LAYERS = [
     'registry version schedules compat randomness configs',
@@ -57,3 +58,21 @@ def test_imports_go_one_way():
             if other and not inside and LEVEL[other] >= LEVEL[own]:
                 wrong.append(f'{module} imports {name}')
     assert not wrong
+
+
+def test_no_package_hides_a_module_behind_a_function():
+    """``from mocox.x import y`` and ``import mocox.x.y`` must not mean two things."""
+    folder, hidden = Path(mocox.__file__).parent, []
+    for path in folder.rglob('__init__.py'):
+        tree = ast.walk(ast.parse(path.read_text()))
+        taken = {(alias.asname or alias.name, node.module) for node in tree if isinstance(node, ast.ImportFrom)
+                 for alias in node.names}  # fmt: skip
+        package = '.'.join(('mocox', *path.parent.relative_to(folder).parts))
+        parts = {other.stem for other in path.parent.iterdir() if other.suffix in ('', '.py')}
+        hidden += [f'{package}.{name}' for name, module in taken if name in parts and module != package]
+    assert not hidden
+
+
+def test_one_public_name_is_one_object():
+    assert mocox.extract_features is evaluation.extract_features
+    assert mocox.FeatureExtractor is evaluation.FeatureExtractor

@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mocox.demo import write_digits
-from mocox.evaluation import extract_features, knn_classify
+from mocox.evaluation import extract_from_loader, knn_classify
 from mocox.registry import MODELS
 from tests.support.processes import forget_runner
 from tests.support.tiny_run import ROOT, run_tool
@@ -41,7 +41,7 @@ def knn_accuracy(digits: Path, state: dict | None = None) -> float:
         for part in ('train', 'test'):
             loader = load('configs/mocov2/resnet18_digits_linear.py').val_dataloader.to_dict()
             loader['dataset'] |= dict(data_root=str(digits), data_prefix=part)
-            features.append(extract_features(model, Runner.build_dataloader(loader)))
+            features.append(extract_from_loader(model, Runner.build_dataloader(loader)))
     (bank, bank_labels), (queries, labels) = features
     return (knn_classify(queries, bank, bank_labels) == labels).double().mean().item()
 

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who started the processes')
     args = vars(parser.parse_args())
 
-    from mocox.evaluation.evaluate import evaluate  # imports torch, which takes a few seconds
+    from mocox.evaluation.pipeline import evaluate  # imports torch, which takes a few seconds
     from mocox.processes import group
 
     group.start(args.pop('launcher'))

@@ -3,7 +3,7 @@
 from mocox.datasets.annotated import AnnotatedImages, FlowersImages, INaturalistImages, PetsImages
 from mocox.datasets.base import NUM_DRAWS, ViewsDataset, collate_views
 from mocox.datasets.cifar import CIFAR10Images, CIFAR100Images
-from mocox.datasets.decode import decode
+from mocox.datasets.decoding import decode
 from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.image_files import ImageFiles
 from mocox.datasets.lmdb_images import LMDBImages, write_lmdb

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, default_collate
 
 from mocox.augment.opencv import augment_image, read_parameters
 from mocox.augment.recipe import View, check_num_views
-from mocox.datasets.decode import decode
+from mocox.datasets.decoding import decode
 from mocox.datasets.pixels import Pixels
 from mocox.registry import FUNCTIONS, TRANSFORMS
 

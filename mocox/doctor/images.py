@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mocox.datasets import ViewsDataset
-from mocox.datasets.decode import decode
+from mocox.datasets.decoding import decode
 from mocox.datasets.subset import spread
 from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
 

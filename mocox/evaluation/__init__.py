@@ -1,10 +1,10 @@
 """How good a representation is, measured without fine-tuning it."""
 
 from mocox.evaluation.encoder import Encoder, load_encoder
-from mocox.evaluation.evaluate import evaluate
-from mocox.evaluation.features import extract_features
-from mocox.evaluation.inference import FeatureExtractor
+from mocox.evaluation.features import extract_from_loader
+from mocox.evaluation.inference import FeatureExtractor, extract_features
 from mocox.evaluation.knn import knn_classify, nearest_neighbours
+from mocox.evaluation.pipeline import evaluate
 from mocox.evaluation.protocols import PROTOCOLS, Result, Task
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     'Task',
     'evaluate',
     'extract_features',
+    'extract_from_loader',
     'knn_classify',
     'load_encoder',
     'nearest_neighbours',

@@ -19,7 +19,7 @@ SHARD_IMAGES = 4096
 
 
 @torch.no_grad()
-def extract_features(
+def extract_from_loader(
     model: nn.Module, loader: DataLoader, report: Callable[[int], None] | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Runs the images of a loader through a frozen model, in evaluation mode.
@@ -78,7 +78,7 @@ def cached_features(
     be one that all of them see.
 
     Args:
-        model: See :func:`extract_features`.
+        model: See :func:`extract_from_loader`.
         dataset: Its views must not be random.
         folder: Belongs to this model, this dataset and this transform alone, see :func:`cache_key`.
         batch_size: Images per forward pass.
@@ -97,7 +97,7 @@ def cached_features(
     progress = Progress(name, sum(len(rows) for _, rows in mine), len(dataset))
     for file, rows in mine:
         loader = DataLoader(Part(dataset, rows), batch_size, num_workers=num_workers, collate_fn=collate_views)
-        features, labels = extract_features(model, loader, progress)
+        features, labels = extract_from_loader(model, loader, progress)
         content = dict(features=features) if labels is None else dict(features=features, labels=labels)
         write_atomically(file, lambda path, content=content: torch.save(content, path))
     dist.barrier()  # every file is written before any rank reads

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mocox.datasets import collate_views, decode
-from mocox.datasets.decode import to_rgb
+from mocox.datasets.decoding import to_rgb
 from mocox.evaluation.encoder import LEVELS, Encoder, evaluation_crops, load_encoder
-from mocox.evaluation.features import Progress
-from mocox.evaluation.features import extract_features as extract_from_loader
+from mocox.evaluation.features import Progress, extract_from_loader
 from mocox.registry import TRANSFORMS
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor

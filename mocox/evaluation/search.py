@@ -7,9 +7,9 @@ import torch
 
 from mocox.datasets import ImageFiles
 from mocox.evaluation.encoder import load_encoder
-from mocox.evaluation.evaluate import FeatureStore
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
+from mocox.evaluation.pipeline import FeatureStore
 
 
 def search_images(

@@ -8,7 +8,7 @@ from mocox import dist
 from mocox.datasets import ViewsDataset, collate_views
 from mocox.evaluation.data import labels_of, open_data
 from mocox.evaluation.encoder import evaluation_crops
-from mocox.evaluation.features import Part, extract_features
+from mocox.evaluation.features import Part, extract_from_loader
 from mocox.evaluation.knn import knn_classify
 from mocox.processes import group
 
@@ -62,7 +62,7 @@ def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_work
     loader = DataLoader(
         Part(dataset, rows), batch_size, num_workers=num_workers, collate_fn=collate_views, generator=torch.Generator()
     )
-    features = extract_features(model, loader)[0].to(next(model.parameters()).device)
+    features = extract_from_loader(model, loader)[0].to(next(model.parameters()).device)
     group.meet()  # reading images may take one process much longer than another
     gathered = dist.gather_rows(features).view(size, share, -1)
     return gathered.transpose(0, 1).flatten(0, 1)[: len(dataset)]

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from mocox import dist
 from mocox.datasets import ImageFiles, collate_views
-from mocox.evaluation import extract_features
+from mocox.evaluation import extract_from_loader
 from mocox.evaluation.features import cached_features
 from mocox.registry import MODELS
 from tests.support.processes import run_processes
@@ -56,7 +56,7 @@ def build(kind):
 @pytest.mark.parametrize('kind', ['MoCoV3', 'LinearProbe'])
 def test_features_are_those_of_the_backbone_in_evaluation_mode(folder, kind):
     model = build(kind)
-    features, labels = extract_features(model, make_loader(folder, with_labels=True))
+    features, labels = extract_from_loader(model, make_loader(folder, with_labels=True))
 
     paths = sorted(folder.rglob('*.png'))  # the order of ImageFiles
     images = np.stack([np.asarray(Image.open(path)) for path in paths]).astype(np.float32)
@@ -71,7 +71,7 @@ def test_features_are_those_of_the_backbone_in_evaluation_mode(folder, kind):
 def test_model_stays_as_it_was(folder, training):
     model = build('MoCoV3').train(training)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    features, labels = extract_features(model, make_loader(folder, with_labels=False))
+    features, labels = extract_from_loader(model, make_loader(folder, with_labels=False))
     assert labels is None
     assert not features.requires_grad
     assert model.training is training
@@ -84,7 +84,7 @@ def test_model_stays_as_it_was(folder, training):
 def test_nobody_reads_what_a_late_process_has_not_written(folder, tmp_path, late):
     """Five shards of one image: a process that is late looks late, when the other may have written, and writes late."""
     everything = run_processes(features_of_a_late_process, 2, folder, tmp_path / 'cache', late)
-    expected, _ = extract_features(build_once(), make_loader(folder, with_labels=False))
+    expected, _ = extract_from_loader(build_once(), make_loader(folder, with_labels=False))
     for features in everything:
         torch.testing.assert_close(features, expected)
     assert len(list((tmp_path / 'cache').glob('*.pt'))) == 5

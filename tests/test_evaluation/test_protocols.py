@@ -6,8 +6,8 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from mocox.evaluation import knn_classify
-from mocox.evaluation.evaluate import check_finite, split_options
 from mocox.evaluation.few_shot import few_shot_accuracies, nearest_class_mean
+from mocox.evaluation.pipeline import check_finite, split_options
 from mocox.evaluation.protocols import PROTOCOLS, Task, choose_protocols
 
 FAST = dict(

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from mocox.datasets import ImageFiles, collate_views
-from mocox.evaluation import extract_features, knn_classify
+from mocox.evaluation import extract_from_loader, knn_classify
 from mocox.monitors import MonitorHook
 from mocox.monitors.events import write_event
 from mocox.monitors.offline_knn import offline_knn
@@ -181,7 +181,7 @@ def test_offline_knn_on_held_out_images(tmp_path):
     parts = []
     for split in ('train', 'val'):
         dataset = ImageFiles(str(tmp_path / 'data'), crops, data_prefix=split, with_labels=True)
-        parts.append(extract_features(runner.model, DataLoader(dataset, 8, collate_fn=collate_views)))
+        parts.append(extract_from_loader(runner.model, DataLoader(dataset, 8, collate_fn=collate_views)))
     (bank, bank_labels), (features, labels) = parts
     expected = (knn_classify(features, bank, bank_labels, 5) == labels).float().mean().item()
     assert curve[-1] == pytest.approx(100 * expected)

@@ -17,7 +17,7 @@ from torch.utils.data import default_collate
 from torchvision import transforms
 
 from mocox.datasets import ImageFiles, collate_views
-from mocox.datasets.decode import decode
+from mocox.datasets.decoding import decode
 from mocox.datasets.transforms import RandomResizedCrops
 from mocox.recipe import Recipe
 from mocox.registry import MODELS, TRANSFORMS

@@ -13,8 +13,8 @@ from mocox.datasets import ImageFiles
 from mocox.datasets.voc07 import CLASSES
 from mocox.evaluation import evaluate as package_evaluate
 from mocox.evaluation.data import open_data
-from mocox.evaluation.evaluate import evaluate
 from mocox.evaluation.features import cache_key, cached_features, dataset_hash
+from mocox.evaluation.pipeline import evaluate
 from tests.support.processes import forget_runner, run_processes
 from tests.support.tiny_run import ROOT, run_tool
 from tests.test_checkpoint.conftest import VIT, official_file, pretraining_model

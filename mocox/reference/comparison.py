@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mocox.reference.case import Case
-from mocox.reference.replay import Result
+from mocox.reference.replays import Result
 
 STATE_GROUPS = ('parameters', 'momentum parameters', 'predictor', 'BN statistics', 'queue')
 
