@@ -1,6 +1,7 @@
 """What a backbone's tensors tell about its architecture."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from math import isqrt
 
 from torch import Tensor, nn
@@ -15,14 +16,33 @@ _RESNETS = {
 }
 
 
+# Heads of timm's, DeiT's and DINO's ViTs by width and depth.
+TIMM_HEADS = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (1280, 32): 16}
+_IN_EVERY_BLOCK = re.compile(
+    r'(norm\d|attn\.(qkv|proj)|mlp\.fc\d|conv\d|bn\d)\.(weight|bias|running_mean|running_var)$'
+)
+_TIMM_VIT = re.compile(r'(timm/)?(vit|deit|dino)_?(tiny|small|base|large|huge|vit|s|b)')
+_RESNET_FAMILY = ('res', 'seres', 'skres', 'ecares', 'xres', 'tres', 'wide_res', 'gluon_res')
+# torchvision's and timm's names of networks that differ in depth and width alone; weights are named after the dot.
+_PLAIN_RESNET = re.compile(r'(wide_|gluon_|tv_|ssl_|swsl_)?resnet[-_]?\d+(_[24]|w[245]|x[124]|_v1[bs]?)?([.@-].*|_\d+e?p?)?$')
+
+
 def describe(backbone: Mapping[str, Tensor]) -> dict:
     """Family, name and sizes of a backbone with our names.
 
     Returns:
         ``family`` (``vit``, ``resnet`` or ``unknown``), a readable ``name``, and for a ViT ``embed_dims, num_layers,
-        feedforward_channels, stem, patch_size, grid``, for a ResNet ``layers, bottleneck, width, depth``.
+        feedforward_channels, stem, patch_size, grid``, for a ResNet ``layers, bottleneck, width, depth``. Where tensors
+        lack that the others ask for, ``gaps`` lists them and the name says so.
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in backbone.items()}
+    arch = _describe(shapes)
+    if gaps := _gaps(shapes, arch['family']):
+        arch |= {'gaps': gaps, 'name': f'{arch["name"]}, INCOMPLETE without {", ".join(gaps[:4])}'}
+    return arch
+
+
+def _describe(shapes: Mapping[str, tuple]) -> dict:
     if 'cls_token' in shapes and 'blocks.0.attn.qkv.weight' in shapes:
         return _vit(shapes)
     if 'conv1.weight' in shapes and 'layer1.0.conv1.weight' in shapes:
@@ -33,10 +53,44 @@ def describe(backbone: Mapping[str, Tensor]) -> dict:
     }
 
 
-def official_heads(layout: str, recipe: str | None, arch: Mapping) -> int | None:
-    """12 for the ViTs of the official MoCo v3, where the file does not say it but its origin does."""
-    official = layout == 'facebookresearch/moco-v3' or str(recipe).startswith(('vit_small', 'vit_base', 'vit_conv'))
-    return 12 if official and arch.get('embed_dims') in (384, 768) else None
+def heads_by_origin(official: bool, recipe: str | None, arch: Mapping) -> int | None:
+    """The number of heads where the file does not say it but its origin does.
+
+    MoCo v3 gives its ViT-S 12 heads where timm, DeiT and DINO give theirs 6, under the same name: the name alone
+    does not tell.
+
+    Args:
+        official: The file is arranged as the official MoCo v3 writes it.
+        recipe: What the file calls its architecture.
+        arch: See :func:`describe`.
+    """
+    size = arch.get('embed_dims'), arch.get('num_layers')
+    if official:
+        return 12 if size[0] in (384, 768) else None
+    return TIMM_HEADS.get(size) if _TIMM_VIT.match(recipe or '') else None
+
+
+def is_another_network(recipe: str | None, arch: Mapping) -> bool:
+    """Whether the name in the file says a network whose tensors look like the described one, and that differs.
+
+    ``resnetblur18`` and ``resnetaa50`` have the tensors of plain ResNets and smooth before they reduce; ``quickgelu``
+    is another activation.
+    """
+    name = (recipe or '').lower().rpartition('/')[2]
+    if arch.get('family') == 'resnet':
+        return name.startswith(_RESNET_FAMILY) and not _PLAIN_RESNET.match(name)
+    return arch.get('family') == 'vit' and 'quickgelu' in name
+
+
+def module_activations(module: nn.Module) -> set[str]:
+    """The activations in a module, as transformers calls them: ``gelu``, ``gelu_pytorch_tanh``, ``relu``, ..."""
+    found = set()
+    for child in module.modules():
+        if isinstance(child, nn.GELU):
+            found.add('gelu' if child.approximate == 'none' else 'gelu_pytorch_tanh')
+        elif type(child).__module__.startswith(('torch.nn.modules.activation', 'timm.layers.activations')):
+            found.add({'silu': 'swish'}.get(name := type(child).__name__.lower(), name))
+    return found - {'multiheadattention', 'softmax'}
 
 
 def module_heads(module: nn.Module) -> int | None:
@@ -50,6 +104,44 @@ def square_side(tokens: int) -> int | None:
     """Side of a square grid of that many patches, None if it is not square."""
     side = isqrt(tokens)
     return side if side * side == tokens else None
+
+
+def _gaps(shapes: Mapping[str, tuple], family: str) -> list[str]:
+    """Names of tensors that must be there, judged by the others."""
+    if family == 'vit':
+        ends = ['norm.', 'fc_norm.']
+        missing = [] if any(key.startswith(tuple(ends)) for key in shapes) else ['norm']
+        return _uneven(shapes, 'blocks') + missing
+    if family == 'resnet':
+        stages = [f'layer{i}' for i in range(1, 5)]
+        missing = [f'{stage}.0' for stage in stages if f'{stage}.0.conv1.weight' not in shapes]
+        return [gap for stage in stages for gap in _uneven(shapes, stage)] + missing + _lonely(shapes)
+    return []
+
+
+def _uneven(shapes: Iterable[str], stage: str) -> list[str]:
+    """What one block of a stage lacks and another has; whole blocks that the numbering asks for."""
+    blocks: dict[int, set[str]] = {}
+    for key in shapes:
+        top, _, rest = key.partition('.')
+        number, _, leaf = rest.partition('.')
+        if top == stage and number.isdecimal():
+            blocks.setdefault(int(number), set()).add(leaf)
+    wanted = {leaf for leaves in blocks.values() for leaf in leaves if _IN_EVERY_BLOCK.match(leaf)}
+    last = max(blocks, default=-1)
+    absent = [f'{stage}.{number}' for number in range(min(last, len(shapes))) if number not in blocks]
+    return absent + [f'{stage}.{n}.{leaf}' for n, leaves in sorted(blocks.items()) for leaf in sorted(wanted - leaves)]
+
+
+def _lonely(shapes: Iterable[str]) -> list[str]:
+    """Norms without a part of theirs that other norms have."""
+    leaves: dict[str, set[str]] = {}
+    for key in shapes:
+        top, _, leaf = key.rpartition('.')
+        if re.search(r'(^|\.)bn\d$|downsample\.1$', top) and leaf != 'num_batches_tracked':
+            leaves.setdefault(top, set()).add(leaf)
+    wanted = set().union(*leaves.values())
+    return [f'{top}.{leaf}' for top, found in leaves.items() for leaf in sorted(wanted - found)]
 
 
 def _vit(shapes: Mapping[str, tuple]) -> dict:
@@ -77,8 +169,10 @@ def _vit(shapes: Mapping[str, tuple]) -> dict:
 def _resnet(shapes: Mapping[str, tuple]) -> dict:
     layers = tuple(len({k.split('.')[1] for k in shapes if k.startswith(f'layer{i}.')}) for i in range(1, 5))
     bottleneck, width = 'layer1.0.conv3.weight' in shapes, shapes['conv1.weight'][0]
-    depth = _RESNETS.get((*layers, bottleneck))
-    kind = f'ResNet-{depth}' if depth else f'ResNet with {"-".join(map(str, layers))} blocks'
+    second = shapes.get('layer1.0.conv2.weight', (1, 1))
+    grouped = second[0] != second[1]  # a ResNeXt, with the names of a ResNet
+    depth = None if grouped else _RESNETS.get((*layers, bottleneck))
+    kind = f'ResNet-{depth}' if depth else f'ResNe{"X" * grouped}t with {"-".join(map(str, layers))} blocks'
     name = kind if width == 64 else f'{kind} of width {width}'
     return {
         'family': 'resnet',

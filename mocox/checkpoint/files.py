@@ -14,9 +14,11 @@ import mmengine.logging  # noqa: F401  lets mocox.compat allow what MMEngine's c
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mocox.checkpoint.bombs import first_call, refuse_bombs, refuse_inflated
+from mocox.checkpoint.parts import WEIGHT_FILES, files_of, main_file, settings_beside
 
 # First bytes of what people pass by mistake.
 _NOT_CHECKPOINTS = (
@@ -31,35 +33,76 @@ _NOT_CHECKPOINTS = (
 _PATHS = [f'{module}.{kind}' for module in ('pathlib', 'pathlib._local') for kind in ('PosixPath', 'WindowsPath')]
 _PLAIN_DATA = [Namespace, *((PurePosixPath, name) for name in _PATHS)]
 _LEGACY_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # how torch.save began before 1.6
-_WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin')
+_MAGIC = (b'PK', b'\x80', b'\x89', b'version', b'\x1f\x8b', b'<')  # of other kinds, whatever the file's name says
 
 
 def open_file(path: str | Path, map_location: str = 'cpu') -> tuple[dict, dict]:
     """Read a checkpoint, whatever its suffix.
 
     Args:
-        path: A PyTorch or safetensors file, or a directory written by ``transformers``.
+        path: See :func:`mocox.checkpoint.reading.read`.
         map_location: Device of the tensors.
 
     Returns:
-        The file's content, and what stands beside the weights: safetensors metadata, ``config.json``.
+        The file's content, and what stands beside the weights: safetensors metadata, ``config.json`` as ``config``,
+        ``preprocessor_config.json`` as ``preprocessor``.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: Not a checkpoint, damaged, or a pickle that would run code.
     """
-    path = _weights_file(path)
+    path = find_file(path)
+    files, expected = files_of(path)
+    content, beside = {}, settings_beside(path)
+    for file in files:
+        part, metadata = _open_one(file, map_location)
+        if twice := part.keys() & content.keys():
+            raise ValueError(f'{file} holds {min(map(str, twice))} once more than the files beside it')
+        content.update(part)
+        beside |= metadata
+    if lost := expected - content.keys():
+        raise ValueError(f'{path}: the files it belongs to lack {len(lost)} tensors of their index, such as {min(lost)}')
+    return content, beside
+
+
+def find_file(path: str | Path) -> Path:
+    """The file that is meant: itself, the main file of a folder, the newest good checkpoint of a training's work dir.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: An address, or a folder without a checkpoint.
+    """
+    if '://' in str(path):
+        raise ValueError(f'{path}: mocox reads local checkpoints only; download the file first and pass its path')
+    path = Path(path).expanduser()
+    if path.is_dir():
+        if found := main_file(path) or _newest(path):
+            return found
+        raise ValueError(
+            f'{path} is a directory without {" or ".join(WEIGHT_FILES)} and without checkpoints of a training: '
+            'pass a checkpoint file'
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}')
+    return path
+
+
+def _newest(work_dir: Path) -> Path | None:
+    from mocox.checkpoint.durable import newest_good  # which reads files as well
+
+    found = newest_good(work_dir, lambda level, text: print_log(text, logger='current', level=level))
+    return found and Path(found)
+
+
+def _open_one(path: Path, map_location: str) -> tuple[dict, dict]:
     with open(path, 'rb') as file:
         head = file.read(64)
-    config = path.with_name('config.json')
-    beside = {'config': _read_json(config)} if path.name in _WEIGHT_FILES and config.is_file() else {}
     if _is_safetensors(path, head):
-        content, metadata = _open_safetensors(path, map_location)
-        return content, {**beside, **metadata}
+        return _open_safetensors(path, map_location)
     content = open_pickle(path, head, map_location)
     if not isinstance(content, Mapping):
         raise ValueError(f'{path} holds a {type(content).__name__}, not a dict of tensors: not a checkpoint')
-    return dict(content), beside
+    return dict(content), {}
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict, **fields) -> None:
@@ -128,22 +171,9 @@ def _umask() -> int:
     return mask
 
 
-def _weights_file(path: str | Path) -> Path:
-    if '://' in str(path):
-        raise ValueError(f'{path}: mocox reads local checkpoints only; download the file first and pass its path')
-    path = Path(path).expanduser()
-    if path.is_dir():
-        found = next((path / name for name in _WEIGHT_FILES if (path / name).is_file()), None)
-        if found is None:
-            raise ValueError(f'{path} is a directory without {" or ".join(_WEIGHT_FILES)}: pass a checkpoint file')
-        return found
-    if not path.is_file():
-        raise FileNotFoundError(f'no checkpoint at {path}')
-    return path
-
-
 def _is_safetensors(path: Path, head: bytes) -> bool:
-    return path.suffix == '.safetensors' or (head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 2**32)
+    is_header = head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 2**32
+    return is_header or (path.suffix == '.safetensors' and not head.startswith(_MAGIC))
 
 
 def _open_safetensors(path: Path, map_location: str) -> tuple[dict, dict]:
@@ -161,16 +191,6 @@ def _mocox_metadata(metadata: dict) -> dict:
     except (KeyError, ValueError, RecursionError):
         return {}
     return {'mocox': found} if isinstance(found, dict) else {}
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f'{path}, beside the weights, cannot be read ({error}): copy or download it again') from None
-    if not isinstance(content, dict):
-        raise ValueError(f'{path}, beside the weights, holds a {type(content).__name__} instead of settings')
-    return content
 
 
 def open_pickle(path: Path, head: bytes, map_location: str, mmap: bool = False) -> object:

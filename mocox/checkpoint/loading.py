@@ -1,5 +1,6 @@
 """Load a backbone: all of it, or an error that says why not."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,17 +8,21 @@ from pathlib import Path
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mocox.checkpoint.architecture import describe, module_heads, square_side
+from mocox.checkpoint.architecture import describe, module_activations, module_heads, square_side
+from mocox.checkpoint.contents import unwrap
 from mocox.checkpoint.names import from_ours, naming_of, to_ours
-from mocox.checkpoint.reading import Checkpoint, read, unwrap
+from mocox.checkpoint.reading import Checkpoint, read
 from mocox.registry import WEIGHT_INITIALIZERS
 
 # Whole parts at the end of a backbone that a module may be built without: no final norm, fewer stages.
 _OPTIONAL_ENDS = ('norm.', 'layer4.', 'layer3.', 'layer2.')
+# Of masked pre-training: no features depend on them.
+LEFTOVER = re.compile(r'(^|\.)(mask_token|masked_embed|decoder_(blocks|embed|norm|pred|pos_embed)(\..*)?)$|^decoder_')
 _KIND_NOTES = {
     'linear': 'this is a linear-evaluation file; its backbone is the frozen self-supervised one',
     'fine-tuned': 'this is a fine-tuned file: its backbone has been trained with labels',
-    'classifier': 'the file has a classifier: its backbone may have been trained with labels',
+    'classifier': 'how its backbone was trained is unknown: the file has a classifier, so perhaps with labels',
+    'backbone': 'how this backbone was trained is unknown: the file does not say',
 }
 
 
@@ -71,11 +76,12 @@ def load_backbone(
         ValueError: The file is no checkpoint or does not fill the module; lists missing, unexpected and mismatched
             tensors and says what the file is.
     """
-    checkpoint = read(path, map_location)
+    checkpoint = read(path, map_location, prefix, encoder)
     target = module.state_dict()
     _check_is_backbone(module, target)
+    weights = checkpoint.backbone(encoder)
     notes = [*_head_notes(checkpoint, module, heads), *_notes(checkpoint)]
-    weights = checkpoint.backbone(encoder, prefix)
+    _check_activation(checkpoint, module)
     weights, resized = _fit_positions(weights, target, module)
     weights = _with_names_of(target, weights)
     if part is not None:
@@ -171,8 +177,18 @@ def _head_notes(checkpoint: Checkpoint, module: nn.Module, told: int | None) -> 
     return []
 
 
+def _check_activation(checkpoint: Checkpoint, module: nn.Module) -> None:
+    trained, built = checkpoint.meta.get('activation'), module_activations(module)
+    if trained and built and trained not in built:
+        raise ValueError(
+            f'{checkpoint.path} was trained with the activation {trained}, {type(module).__name__} has '
+            f'{", ".join(sorted(built))}: the shapes match, the results would not. Build the backbone with {trained} '
+            '(timm: act_layer)'
+        )
+
+
 def _notes(checkpoint: Checkpoint) -> list[str]:
-    notes = [_KIND_NOTES[checkpoint.kind]] if checkpoint.kind in _KIND_NOTES else []
+    notes = [*checkpoint.notes, *([_KIND_NOTES[checkpoint.kind]] if checkpoint.kind in _KIND_NOTES else [])]
     meta = checkpoint.meta
     if meta.get('channel_order'):
         other = 'BGR' if meta['channel_order'] == 'RGB' else 'RGB'
@@ -233,7 +249,7 @@ def _check_complete(
     extra = [key for key in weights if key not in target]
     wrong = [key for key in target if key in weights and weights[key].shape != target[key].shape]
     ends = [end for end in _OPTIONAL_ENDS if not any(_has_end(key, end) for key in target)]
-    surplus = [key for key in extra if any(_has_end(key, end) for end in ends)]
+    surplus = [key for key in extra if any(_has_end(key, end) for end in ends) or LEFTOVER.search(key)]
     unexpected = [key for key in extra if key not in surplus]
     if not (missing or wrong or unexpected):
         return [f'not used, the module is built without: {bounded(surplus)}'] if surplus else []
@@ -260,7 +276,8 @@ def _has_end(key: str, end: str) -> bool:
 
 def _arch_of(target: Mapping[str, Tensor]) -> dict:
     inner = unwrap(target)
-    return describe(to_ours(inner, naming_of(inner)))
+    arch = describe(to_ours(inner, naming_of(inner)))
+    return {**arch, 'name': arch['name'].partition(', INCOMPLETE')[0]}  # a module may be built without an end
 
 
 def _advice(missing: list[str]) -> str:

@@ -67,14 +67,25 @@ _VIT = (
 )
 BACKBONES = {name: tuple((row[0], row[i]) for row in _VIT) for i, name in enumerate(NAMINGS)}
 # lightly's examples keep a ResNet's children in an nn.Sequential.
+BACKBONES['detectron2'] = tuple(
+    pair
+    for i in range(1, 5)
+    for pair in (
+        *((f'layer{i}.N.bn{j}', f'res{i + 1}.N.conv{j}.norm') for j in (1, 2, 3)),
+        *((f'layer{i}.N.conv{j}', f'res{i + 1}.N.conv{j}') for j in (1, 2, 3)),
+        (f'layer{i}.N.downsample.1', f'res{i + 1}.N.shortcut.norm'),
+        (f'layer{i}.N.downsample.0', f'res{i + 1}.N.shortcut'),
+    )
+) + (('bn1', 'stem.conv1.norm'), ('conv1', 'stem.conv1'), ('fc', 'linear'))
 BACKBONES['sequential'] = (('conv1', '0'), ('bn1', '1'), *((f'layer{i}', str(i + 3)) for i in range(1, 5)))
 # The tensor that gives a naming away, the more special naming first; a ViT or ResNet without any has our names.
-_MARKS = {
+MARKS = {
     'mmseg': 'layers.0.attn.attn.in_proj_weight',
     'mmpretrain': 'layers.0.ln1.weight',
     'transformers': 'embeddings.position_embeddings',
     'torchvision': 'encoder.pos_embedding',
     'sequential': '4.0.conv1.weight',
+    'detectron2': 'res2.0.conv1.weight',
 }
 
 
@@ -134,6 +145,10 @@ def _same(*prefixes: str) -> tuple[tuple[str, str], ...]:
 
 def _momentum(backbone: str, neck: str) -> tuple[tuple[str, str], ...]:
     return ('momentum_encoder.backbone', backbone), ('momentum_encoder.neck', neck)
+
+
+def _slow(prefix: str, projector: str) -> tuple[tuple[str | None, str], ...]:
+    return ('momentum_encoder.neck', f'{prefix}.{projector}'), ('momentum_encoder.backbone', prefix)
 
 
 _QUEUE = (('queue.keys', 'queue'), ('queue.pointer', 'queue_ptr'))
@@ -262,6 +277,31 @@ LAYOUTS = (
         (('head.fc', 'head.layers.head'), *_same('backbone', 'neck', 'head')),
         ignored=('data_preprocessor',),
     ),
+    Layout(
+        'DINO or iBOT',
+        ('student', 'teacher'),
+        (
+            ('backbone', 'student.backbone'),
+            ('neck', 'student.head'),
+            *_momentum('teacher.backbone', 'teacher.head'),
+        ),
+    ),
+    Layout(
+        'facebookresearch/simsiam',
+        ('encoder.conv1', 'encoder.fc', 'predictor'),
+        (('neck', 'encoder.fc'), ('backbone', 'encoder'), ('head.predictor', 'predictor')),
+    ),
+    *(
+        Layout(f'{name}, key encoder only', marks, pairs)
+        for name, marks, pairs in (
+            ('mocox', ('momentum_encoder.backbone',), _momentum('momentum_encoder.backbone', 'momentum_encoder.neck')),
+            *(
+                ('facebookresearch/moco-v3', (f'momentum_encoder.{mark}',), _slow('momentum_encoder', head))
+                for mark, head in (('cls_token', 'head'), ('conv1', 'fc'))
+            ),
+            ('facebookresearch/moco', ('encoder_k.conv1',), _slow('encoder_k', 'fc')),
+        )
+    ),
     Layout('transformers', ('vit.embeddings',), (('backbone', 'vit'), ('head.fc', 'classifier'))),
     Layout('plain state dict', (), (*_CLASSIFIERS, ('backbone', '')), ignored=('pooler',)),
 )
@@ -271,6 +311,13 @@ def recognise(keys: Iterable[str]) -> Layout:
     """The first layout whose marks all occur; the last one has no marks."""
     keys = list(keys)
     return next(row for row in LAYOUTS if all(any(has_prefix(k, mark) for k in keys) for mark in row.marks))
+
+
+def below(prefix: str) -> Layout:
+    """The layout of a file that keeps a backbone, and perhaps its classifier, below a prefix of its own."""
+    classifiers = tuple((ours, f'{prefix}.{theirs}') for ours, theirs in _CLASSIFIERS)
+    heads = ((None, f'{prefix}.fc'), (None, f'{prefix}.head'))
+    return Layout(f'a backbone below {prefix}.', (), (*classifiers, *heads, ('backbone', prefix)))
 
 
 def has_prefix(key: str, prefix: str) -> bool:
@@ -290,7 +337,7 @@ def translate(key: str, pairs: Iterable[tuple[str, str | None]]) -> str | None:
 def naming_of(keys: Iterable[str]) -> str:
     """Which of ``BACKBONES`` a backbone's tensor names follow."""
     keys = set(keys)
-    return next((name for name, mark in _MARKS.items() if mark in keys), 'timm')
+    return next((name for name, mark in MARKS.items() if mark in keys), 'timm')
 
 
 def to_ours(tensors: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:

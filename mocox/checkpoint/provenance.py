@@ -2,6 +2,7 @@
 
 import ast
 import re
+from argparse import Namespace
 from collections.abc import Mapping
 
 from mocox.recipe import Recipe, type_of
@@ -17,9 +18,16 @@ _MMPRETRAIN_HEADS = {
     **dict.fromkeys(['b', 'base', 'deit-b', 'deit-base', 'mocov3-s', 'mocov3-small'], 12),
     **dict.fromkeys(['l', 'large', 'h', 'huge'], 16),
 }
+# transformers' names of one function, as `module_activations` says it.
+_ACTIVATIONS = {
+    **dict.fromkeys(['gelu_new', 'gelu_fast', 'gelu_pytorch_tanh'], 'gelu_pytorch_tanh'),
+    'gelu_python': 'gelu',
+    'quick_gelu': 'quickgelu',
+    'silu': 'swish',
+}
 
 _KINDS_OF = {
-    **dict.fromkeys(['kind', 'encoder', 'recipe', 'channel_order', 'mocox_version'], (str, type(None))),
+    **dict.fromkeys(['kind', 'encoder', 'recipe', 'channel_order', 'activation', 'mocox_version'], (str, type(None))),
     **dict.fromkeys(['epochs', 'heads'], (int, type(None))),
     **dict.fromkeys(['mean', 'std'], (list, type(None))),
 }
@@ -42,20 +50,65 @@ def _from_others(content: Mapping, beside: Mapping, layout: str) -> dict:
     found = {}
     if layout.startswith('facebookresearch'):
         found |= IMAGENET
-    if isinstance(content.get('arch'), str):
-        found['recipe'] = content['arch']
+    recipe = _recipe(content)
+    if recipe:
+        found['recipe'] = recipe
     if isinstance(content.get('epoch'), int):
         found['epochs'] = content['epoch']
     if isinstance(content.get('meta'), Mapping):
         found |= _from_mmengine(content['meta'])
-    if isinstance(beside.get('config'), Mapping) and 'num_attention_heads' in beside['config']:
-        found['heads'] = beside['config']['num_attention_heads']
+    config, preprocessor = beside.get('config'), beside.get('preprocessor')
+    if isinstance(config, Mapping):
+        found |= _from_transformers(config) | _from_timm(config)
+    if isinstance(preprocessor, Mapping):
+        found |= _from_image_processor(preprocessor)
     return found
+
+
+def _recipe(content: Mapping) -> str | None:
+    """What a file calls its architecture: in the official and timm's field, or in the arguments of the program."""
+    args = content.get('args')
+    args = vars(args) if isinstance(args, Namespace) else args if isinstance(args, Mapping) else {}
+    named = (content.get('arch'), args.get('arch'), args.get('model'))
+    return next((name for name in named if isinstance(name, str) and name), None)
+
+
+def _from_transformers(config: Mapping) -> dict:
+    found = {'heads': config['num_attention_heads']} if 'num_attention_heads' in config else {}
+    activation = config.get('hidden_act')
+    return found | ({'activation': _ACTIVATIONS.get(activation, activation)} if isinstance(activation, str) else {})
+
+
+def _from_timm(config: Mapping) -> dict:
+    """``config.json`` of timm's hub: constants in 0..1, in ``pretrained_cfg`` or, in older ones, beside the rest."""
+    if not isinstance(config.get('architecture'), str):
+        return {}
+    pretrained = config.get('pretrained_cfg')
+    constants = {**config, **(pretrained if isinstance(pretrained, Mapping) else {})}
+    return {'recipe': config['architecture'], **_scaled(constants.get('mean'), constants.get('std'), 255)}
+
+
+def _from_image_processor(config: Mapping) -> dict:
+    """``preprocessor_config.json`` of transformers: values times rescale_factor, less image_mean, by image_std."""
+    factor = config.get('rescale_factor', 1 / 255) if config.get('do_rescale', True) else 1
+    if not isinstance(factor, int | float) or not factor:
+        return {}
+    if not config.get('do_normalize', True):
+        return _scaled([0, 0, 0], [1, 1, 1], 1 / factor)
+    return _scaled(config.get('image_mean'), config.get('image_std'), 1 / factor)
+
+
+def _scaled(mean: object, std: object, scale: float) -> dict:
+    values = [mean, std]
+    if not all(isinstance(v, list | tuple) and v and all(isinstance(x, int | float) for x in v) for v in values):
+        return {}
+    mean, std = ([round(x * scale, 6) for x in v] for v in values)
+    return {'mean': mean, 'std': std, 'channel_order': 'RGB'}
 
 
 def stamp(kind: str, encoder: str, arch: Mapping, meta: Mapping) -> dict:
     """The metadata of a file we write."""
-    keys = ('recipe', 'epochs', 'mean', 'std', 'channel_order')
+    keys = ('recipe', 'epochs', 'mean', 'std', 'channel_order', 'activation')
     return {
         'kind': kind,
         'encoder': encoder,

@@ -3,19 +3,19 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from mocox.checkpoint import names
-from mocox.checkpoint.architecture import describe, official_heads
+from mocox.checkpoint.architecture import describe, heads_by_origin, is_another_network
+from mocox.checkpoint.contents import AVERAGED, backbones_in, find_tensors, unwrap
 from mocox.checkpoint.files import open_file
 from mocox.checkpoint.provenance import provenance
 
 KINDS = ('self-supervised', 'linear', 'fine-tuned', 'classifier', 'backbone')
-_CONTAINERS = ('state_dict', 'model', 'state_dict_ema', 'model_ema', 'network', 'net')
-_WRAPPERS = ('module.', 'model.', 'timm_model.', 'vit.')
+OFFICIAL_VITS = ('vit_small', 'vit_base', 'vit_conv_small', 'vit_conv_base')
 _DOWNSTREAM = re.compile(r'(bbox|rpn|roi|mask|decode|auxiliary|query|panoptic)_head\.')
 
 
@@ -35,6 +35,8 @@ class Checkpoint:
         names: The file's names to ours; None for what has no meaning in the layout.
         original: The file's tensors under its own names, wrappers such as ``module.`` removed.
         whole: ``state_dict`` is a complete pre-training state.
+        others: What the file holds beside these tensors, by the name of its container, such as ``state_dict_ema``.
+        notes: What a person should know about the choice of tensors.
     """
 
     path: str
@@ -47,6 +49,8 @@ class Checkpoint:
     names: dict[str, str | None]
     original: dict[str, Tensor]
     whole: bool
+    others: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -96,9 +100,8 @@ class Checkpoint:
         if encoder not in ('query', 'momentum'):
             raise ValueError(f"encoder={encoder!r}: choose 'query' or 'momentum'")
         if prefix:
-            encoder = self._encoder_at(prefix, encoder)
-            if encoder is None:
-                return self._below(prefix)
+            return self.below(prefix, encoder).backbone(encoder)
+        self._refuse_unusable()
         if encoder not in self.encoders and (encoder == 'momentum' or self.meta.get('encoder') != 'momentum'):
             raise ValueError(f'{self.path} has no {encoder} encoder: it is {self.summary}')
         part = 'momentum_encoder.backbone.' if encoder == 'momentum' and self.prefixes.get('momentum') else 'backbone.'
@@ -108,92 +111,195 @@ class Checkpoint:
         """Class weights, ``weight`` and ``bias``, if the file has any."""
         return strip(self.state_dict, 'head.fc.')
 
+    def below(self, prefix: str, encoder: str = 'query') -> 'Checkpoint':
+        """The part of the file below a prefix, or in another of its containers, as a checkpoint of its own.
+
+        Args:
+            prefix: Of the tensors' names, or the name of a container such as ``state_dict_ema``.
+            encoder: Which encoder is wanted, to refuse the other one.
+
+        Raises:
+            ValueError: There is no tensor below that prefix, or it holds the encoder that was not asked for.
+        """
+        prefix = prefix.rstrip('.')
+        if which := self._encoder_at(prefix, encoder):
+            return self._only(which, prefix)
+        tensors = strip(self.original, prefix + '.') or self._in_container(prefix)
+        inner = _recognise(unwrap(tensors), {}, self.path)
+        same = inner.arch.get('embed_dims') == self.arch.get('embed_dims') or not self.arch.get('embed_dims')
+        heads = self.meta.get('heads') or (self.arch.get('num_heads') if same else None)
+        return replace(
+            inner,
+            layout=f'{self.layout}, below {prefix}',
+            kind=self.kind if inner.kind == 'classifier' and self.kind != 'backbone' else inner.kind,
+            arch={**inner.arch, 'num_heads': inner.arch.get('num_heads') or heads},
+            meta=self.meta,
+        )
+
+    def _only(self, encoder: str, prefix: str) -> 'Checkpoint':
+        part = 'backbone.' if encoder == 'query' or len(self.prefixes) == 1 else 'momentum_encoder.backbone.'
+        kept = {key: ours for key, ours in self.names.items() if ours and ours.startswith(part)}
+        return replace(
+            self,
+            state_dict={f'backbone.{key}': tensor for key, tensor in strip(self.state_dict, part).items()},
+            layout=f'{self.layout}, below {prefix}',
+            prefixes={'query': prefix + '.'},
+            meta={**self.meta, 'encoder': self.encoders[0] if len(self.prefixes) == 1 else encoder},
+            names={key: ours.removeprefix('momentum_encoder.') for key, ours in kept.items()},
+            original={key: self.original[key] for key in kept},
+            whole=False,
+        )
+
+    def _in_container(self, prefix: str) -> dict[str, Tensor]:
+        container, _, rest = prefix.partition('.')
+        found = self.others.get(container, {})
+        found = strip(found, rest + '.') if rest else found
+        if found:
+            return found
+        tops = [*self.others, *(top for top, _ in Counter(key.split('.')[0] for key in self.original).most_common(6))]
+        raise ValueError(
+            f'{self.path} has no tensor below prefix={prefix + "."!r}; its names start with {", ".join(tops)}. '
+            f'It was recognised as {self.layout}: leave prefix out'
+        )
+
     def _encoder_at(self, prefix: str, encoder: str) -> str | None:
-        found = {source: name for name, source in self.prefixes.items()}.get(prefix.rstrip('.') + '.')
+        found = {source: name for name, source in self.prefixes.items()}.get(prefix + '.')
         if found == 'query' and encoder == 'momentum':
             raise ValueError(
                 f"prefix={prefix!r} holds the query encoder, but encoder='momentum' was asked for: leave prefix out"
             )
         return found
 
-    def _below(self, prefix: str) -> dict[str, Tensor]:
-        found = strip(self.original, prefix.rstrip('.') + '.')
-        if found:
-            return names.to_ours(found, names.naming_of(found))
-        tops = Counter(key.split('.')[0] for key in self.original)
-        raise ValueError(
-            f'{self.path} has no tensor below prefix={prefix!r}; its names start with '
-            f'{", ".join(top for top, _ in tops.most_common(6))}. It was recognised as {self.layout}: leave prefix out'
-        )
+    def _refuse_unusable(self) -> None:
+        if choices := self.arch.get('choices'):
+            raise ValueError(
+                f'{self.path} holds several backbones, below {", ".join(choices)}: choose one with prefix (--prefix)'
+            )
+        for key, tensor in self.state_dict.items():
+            is_weight = key.endswith(('.weight', '.bias', '_token', 'pos_embed', 'running_mean', 'running_var'))
+            if is_weight and 'backbone.' in key and not _is_ordinary(tensor):
+                raise ValueError(
+                    f'{self.path} holds {key} as {str(tensor.dtype).removeprefix("torch.")}, which are not its values '
+                    'but codes of them: save the model in float32 or bfloat16, with the program that has quantised it'
+                )
 
 
-def read(path: str | Path, map_location: str = 'cpu') -> Checkpoint:
+def read(path: str | Path, map_location: str = 'cpu', prefix: str | None = None, encoder: str = 'query') -> Checkpoint:
     """Read and recognise a checkpoint by its content.
 
     Args:
-        path: A PyTorch or safetensors file, or a directory written by ``transformers``.
+        path: A PyTorch or safetensors file, one of several that hold a model together or their index, an archive of
+            NumPy, a directory written by ``transformers`` or ``timm``, or the work dir of a training.
         map_location: Device of the tensors.
+        prefix: Take what is below this prefix, or in this container, of the file as the whole file.
+        encoder: Which encoder is wanted, to refuse a prefix of the other one.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not a checkpoint, damaged, or it would run code.
+        ValueError: Not a checkpoint, damaged, part of one, or it would run code.
     """
     content, beside = open_file(path, map_location)
-    return recognise(content, beside, str(path))
+    found = recognise(content, beside, str(path))
+    return found.below(prefix, encoder) if prefix else found
 
 
 def recognise(content: Mapping, beside: Mapping, path: str = 'the state dict') -> Checkpoint:
     """What :func:`read` does once the file is open."""
-    tensors = unwrap(_tensors(content, path))
-    layout = names.recognise(tensors)
-    mapping = {key: _our_name(key, layout) for key in tensors}
-    state = {ours: tensors[key] for key, ours in mapping.items() if ours}
-    for part in ('backbone.', 'momentum_encoder.backbone.'):
-        state = _with_our_names(state, part)
-    arch = describe(strip(state, 'backbone.'))
-    meta = provenance(content, beside, layout.name)
-    arch['num_heads'] = meta.get('heads') or official_heads(layout.name, meta.get('recipe'), arch)
-    prefixes = {'query': layout.source('backbone'), 'momentum': layout.source('momentum_encoder.backbone')}
-    if not strip(state, 'momentum_encoder.backbone.'):
-        del prefixes['momentum']
+    tensors, others = find_tensors(content, path)
+    found = _recognise(tensors, content, path, beside)
+    return replace(found, others=others, notes=_notes(found, content, others))
+
+
+def _recognise(tensors: Mapping[str, Tensor], content: Mapping, path: str, beside: Mapping | None = None) -> Checkpoint:
+    layout, mapping, state, arch = _arranged(tensors)
+    meta = provenance(content, beside or {}, layout.name)
+    if not strip(state, 'backbone.') and strip(state, 'momentum_encoder.backbone.'):
+        meta['encoder'] = 'momentum'
+        state = {key.removeprefix('momentum_encoder.'): tensor for key, tensor in state.items()}
+        mapping = {key: ours and ours.removeprefix('momentum_encoder.') for key, ours in mapping.items()}
+        arch, prefixes = describe(strip(state, 'backbone.')), {'query': layout.source('momentum_encoder.backbone')}
+        kind = 'self-supervised'
+    else:
+        prefixes = {'query': layout.source('backbone'), 'momentum': layout.source('momentum_encoder.backbone')}
+        if not strip(state, 'momentum_encoder.backbone.'):
+            del prefixes['momentum']
+        kind = meta.get('kind') or _kind(content, tensors, state)
+    official = layout.name.startswith('facebookresearch/moco-v3') or _is_official_probe(content, kind)
+    by_origin = heads_by_origin(official, meta.get('recipe'), arch)
+    if _is_ambiguous(content, meta.get('recipe')) and not official:
+        by_origin = None
+    arch['num_heads'] = meta.get('heads') or arch.get('num_heads') or by_origin
+    if is_another_network(meta.get('recipe'), arch):
+        arch |= {'family': 'unknown', 'name': f'unknown architecture ({meta["recipe"]}, which looks like {arch["name"]})'}
     return Checkpoint(
         path=path,
         state_dict=state,
         layout=_layout_name(layout, state),
-        kind=meta.get('kind') or _kind(content, tensors, state),
+        kind=kind,
         prefixes=prefixes,
         arch=arch,
         meta=meta,
         names=mapping,
-        original=tensors,
+        original=dict(tensors),
         whole=layout.whole and 'momentum' in prefixes,
     )
+
+
+def _arranged(tensors: Mapping[str, Tensor]) -> tuple[names.Layout, dict, dict[str, Tensor], dict]:
+    """The layout, the names it gives, the tensors under our names, and the backbone they make.
+
+    Where the layouts that we know give no backbone that we know, the only one in the file counts.
+    """
+    layout = names.recognise(tensors)
+    mapping, state, arch = _named(tensors, layout)
+    if arch['family'] == 'unknown' and (found := backbones_in(tensors)):
+        if len(found) == 1:
+            layout = names.below(found[0].rstrip('.'))
+            mapping, state, arch = _named(tensors, layout)
+        else:
+            arch = {**arch, 'choices': found, 'name': f'several backbones, below {", ".join(found)}'}
+    return layout, mapping, state, arch
+
+
+def _named(tensors: Mapping[str, Tensor], layout: names.Layout) -> tuple[dict, dict[str, Tensor], dict]:
+    mapping = {key: _our_name(key, layout) for key in tensors}
+    state = {ours: tensors[key] for key, ours in mapping.items() if ours}
+    for part in ('backbone.', 'momentum_encoder.backbone.'):
+        state = _with_our_names(state, part)
+    return mapping, state, describe(strip(state, 'backbone.'))
+
+
+def _is_official_probe(content: Mapping, kind: str) -> bool:
+    """Whether the official linear evaluation of MoCo v3 has written this: its fields, its names, two trained tensors."""
+    return kind == 'linear' and _is_ambiguous(content, content.get('arch'))
+
+
+def _is_ambiguous(content: Mapping, recipe: str | None) -> bool:
+    """Fields and names of the official linear evaluation, which supervised training with its code has too."""
+    state = content.get('state_dict')
+    wrapped = isinstance(state, Mapping) and all(str(key).startswith('module.') for key in state)
+    return recipe in OFFICIAL_VITS and wrapped and 'best_acc1' in content
+
+
+def _notes(found: Checkpoint, content: Mapping, others: Mapping) -> tuple[str, ...]:
+    notes = []
+    averaged = [key for key in AVERAGED if key in others]
+    if averaged == ['ema_state_dict'] and 'message_hub' in content:  # MMEngine's EMAHook exchanges the two
+        notes.append('state_dict holds the moving average; the raw weights are in ema_state_dict (--prefix takes them)')
+    elif averaged:
+        notes.append(f'the raw weights are taken; their moving average is in {averaged[0]} (--prefix {averaged[0]})')
+    if found.layout == 'DINO or iBOT':
+        notes.append('the student is the query encoder; published results are of the teacher (--encoder momentum)')
+    return tuple(notes)
+
+
+def _is_ordinary(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.element_size() > 1 and not tensor.is_quantized
 
 
 def strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries below a prefix, without it."""
     return {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-
-
-def unwrap(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove what wrappers add to names: ``module.`` of data parallelism, ``_orig_mod.`` of ``torch.compile``, ..."""
-    tensors = {key.replace('_orig_mod.', ''): tensor for key, tensor in tensors.items()}
-    for prefix in _WRAPPERS:
-        if tensors and all(key.startswith(prefix) for key in tensors):
-            return unwrap(strip(tensors, prefix))
-    return tensors
-
-
-def _tensors(content: Mapping, path: str) -> dict[str, Tensor]:
-    for key in _CONTAINERS:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor) and isinstance(key, str)}
-    if not tensors:
-        keys = ', '.join(map(str, list(content)[:6])) or 'nothing'
-        raise ValueError(f'{path} has no tensors where a checkpoint has them; its top level holds: {keys}')
-    return tensors
 
 
 def _our_name(key: str, layout: names.Layout) -> str | None:
@@ -217,9 +323,8 @@ def _kind(content: Mapping, tensors: Mapping[str, Tensor], state: Mapping[str, T
     if not strip(state, 'head.fc.'):
         return 'backbone'
     trained = _trained_tensors(content)
-    if trained is None:
-        # The official linear evaluation keeps its best accuracy; without optimizer there is no better sign.
-        return 'linear' if 'best_acc1' in content else 'classifier'
+    if trained is None:  # a best accuracy alone does not tell what was trained
+        return 'classifier'
     return 'linear' if trained == 2 else 'fine-tuned'
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mocox.checkpoint import names
 from mocox.checkpoint.files import save_tensors, write_atomically
-from mocox.checkpoint.loading import bounded
+from mocox.checkpoint.contents import unwrap
+from mocox.checkpoint.loading import LEFTOVER, bounded
 from mocox.checkpoint.provenance import stamp
-from mocox.checkpoint.reading import Checkpoint, read, strip, unwrap
+from mocox.checkpoint.reading import Checkpoint, read, strip
 
 _TIMM_VITS = {192: 'vit_tiny', 384: 'vit_small', 768: 'vit_base', 1024: 'vit_large'}
 
@@ -55,6 +56,7 @@ def convert(
     encoder: str = 'query',
     heads: int | None = None,
     backbone_only: bool = False,
+    prefix: str | None = None,
 ) -> list[str]:
     """Rewrite a checkpoint for another library, with metadata that says what it is.
 
@@ -68,6 +70,7 @@ def convert(
         encoder: ``query`` or ``momentum``.
         heads: Number of attention heads, where the file does not tell.
         backbone_only: Leave classifier and pre-training heads out.
+        prefix: Take what is below this prefix, or in this container, of the file.
 
     Returns:
         How to load the result, and what to know about it.
@@ -80,10 +83,12 @@ def convert(
         raise ValueError(f'to={to!r}: choose one of {", ".join(TARGETS)}')
     if Path(path_out).resolve() == Path(path_in).resolve():
         raise ValueError(f'{path_out} is the input: choose another output, the conversion keeps only weights')
-    checkpoint = read(path_in)
+    checkpoint = read(path_in, prefix=prefix, encoder=encoder)
     arch = {**checkpoint.arch, 'num_heads': heads or checkpoint.arch.get('num_heads')}
     # Checks the encoder too; a file with a single encoder says itself which one that is.
-    backbone = checkpoint.backbone(encoder)
+    backbone = {key: tensor for key, tensor in checkpoint.backbone(encoder).items() if not LEFTOVER.search(key)}
+    if gaps := arch.get('gaps'):
+        raise ValueError(f'{path_in} does not hold a whole backbone, nothing was written: it lacks {bounded(gaps)}')
     encoder = checkpoint.encoders[0] if len(checkpoint.encoders) == 1 else encoder
     if to in ('official', 'mocox') and not backbone_only and checkpoint.whole:
         return _write_state(checkpoint, path_out, to, stamp(checkpoint.kind, 'both', arch, checkpoint.meta))
@@ -95,9 +100,12 @@ def convert(
             f'{path_in} is not a whole pre-training state, as the official format is: {checkpoint.summary}'
         )
     arch['num_classes'] = len(classifier['weight']) if classifier and TARGETS[to].classifiers else 0
-    notes = [_USAGE[to](arch, str(path_out))]
+    notes = [_USAGE[to](arch, str(path_out)), *checkpoint.notes]
     if arch['family'] == 'vit' and not arch['num_heads']:
         notes.append('the file does not say its number of attention heads: build the model with the right one')
+    if (activation := checkpoint.meta.get('activation') or 'gelu') != 'gelu':
+        arch['activation'] = activation
+        notes.append(f'trained with the activation {activation}: build the model with it')
     if classifier and TARGETS[to].classifiers is None:
         notes.append('the classifier was left out')
     if to == 'transformers':
@@ -210,7 +218,7 @@ def _write_transformers(folder: Path, tensors: Mapping[str, Tensor], metadata: d
         'patch_size': arch['patch_size'],
         'num_channels': tensors['embeddings.patch_embeddings.projection.weight'].shape[1],
         'qkv_bias': 'encoder.layer.0.attention.attention.query.bias' in tensors,
-        'hidden_act': 'gelu',
+        'hidden_act': {'quickgelu': 'quick_gelu'}.get(found := arch.get('activation', 'gelu'), found),
         'layer_norm_eps': 1e-6,
         'hidden_dropout_prob': 0.0,
         'attention_probs_dropout_prob': 0.0,

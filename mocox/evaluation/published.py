@@ -83,7 +83,13 @@ def _row(model: dict[str, Any], result: dict[str, Any]) -> Published:
 
 
 def published_numbers(checkpoint: Checkpoint) -> list[Published]:
-    """The rows for the recipe that a file says it comes from; none if it does not say, or says something ambiguous."""
+    """The rows for the recipe that a file says it comes from; none if it does not say, or says something ambiguous.
+
+    A name and a number of epochs are those of supervised training as well: only heads, or a linear evaluation, tell
+    that the recipe is the published one.
+    """
+    if checkpoint.kind not in ('self-supervised', 'linear'):
+        return []
     meta, arch, method = checkpoint.meta, checkpoint.arch['name'], method_of(checkpoint)
     rows = [
         row
@@ -112,7 +118,9 @@ def method_of(checkpoint: Checkpoint) -> str | None:
     if any(name.startswith('head.predictor.') for name in state):
         if has_queue:
             return 'MoBY'
-        width = next(len(state[name]) for name in state if name.startswith('neck.') and name.endswith('fc0.weight'))
+        first = (len(state[name]) for name in state if name.startswith('neck.') and name.endswith('fc0.weight'))
+        if (width := next(first, None)) is None:  # SimSiam, BYOL of other projects
+            return 'unknown'
         return 'Fast-MoCo' if 'neck.fc2.weight' in state and width == len(state['neck.fc2.weight']) else 'MoCo v3'
     if 'neck.mlp.0.weight' in state:
         return 'MoCo v2'
