@@ -14,9 +14,10 @@ def main() -> None:
     parser.add_argument('--to', required=True, choices=TARGETS, help='format of the output')
     parser.add_argument('--encoder', default='query', choices=['query', 'momentum'], help='which of the two encoders')
     parser.add_argument('--heads', type=int, help='number of attention heads, where the file does not say it')
+    parser.add_argument('--prefix', help='take what is below this prefix, or in this container, of the file')
     args = parser.parse_args()
-    notes = convert(args.input, args.output, args.to, args.encoder, args.heads)
-    print('\n  '.join([f'{args.output} written from {args.input}: {read(args.input).summary}', *notes]))
+    notes = convert(args.input, args.output, args.to, args.encoder, args.heads, prefix=args.prefix)
+    print('\n  '.join([f'{args.output} written from {args.input}: {read(args.input, prefix=args.prefix).summary}', *notes]))
 
 
 if __name__ == '__main__':

@@ -13,10 +13,11 @@ from mocox.processes import LAUNCHERS
 def main() -> None:
     """Runs the protocols; the report goes to the work dir."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='of any layout that tools/inspect_checkpoint.py recognises')
+    parser.add_argument('checkpoint', help='of any layout that tools/inspect_checkpoint.py recognises, or a work dir')
     parser.add_argument('--data-root', required=True, help='the folder with the labelled images')
     parser.add_argument('--protocols', nargs='+', metavar='NAME', help='of: knn linear logreg fewshot svm lowshot')
     parser.add_argument('--encoder', choices=('query', 'momentum'), default='query')
+    parser.add_argument('--prefix', help='take what is below this prefix, or in this container, of the file')
     parser.add_argument('--config', help='backbone, normalisation and crops, where the file does not say them')
     parser.add_argument('--heads', type=int, help='attention heads, where the file does not say their number')
     parser.add_argument('--test-split', metavar='NAME', help='the folder to test on (default: val, else test)')

@@ -15,9 +15,10 @@ def main() -> None:
         '--to', default='openmmlab', choices=['openmmlab', 'timm', 'mocox'], help='naming of the tensors'
     )
     parser.add_argument('--encoder', default='query', choices=['query', 'momentum'], help='which of the two encoders')
+    parser.add_argument('--prefix', help='take what is below this prefix, or in this container, of the file')
     args = parser.parse_args()
-    notes = convert(args.checkpoint, args.output, args.to, args.encoder, backbone_only=True)
-    print('\n  '.join([f'{args.output} written from {args.checkpoint}: {read(args.checkpoint).summary}', *notes]))
+    notes = convert(args.checkpoint, args.output, args.to, args.encoder, backbone_only=True, prefix=args.prefix)
+    print('\n  '.join([f'{args.output} written from {args.checkpoint}: {read(args.checkpoint, prefix=args.prefix).summary}', *notes]))
 
 
 if __name__ == '__main__':

@@ -10,11 +10,12 @@ from mocox.cli import run_tool
 def main() -> None:
     """Reads one file and prints it for people or, with ``--json``, for programs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('file', help='a PyTorch or safetensors file, or a directory written by transformers')
+    parser.add_argument('file', help='a PyTorch or safetensors file, a directory of transformers, or a work dir')
     parser.add_argument('--json', action='store_true', help='print everything as JSON')
     parser.add_argument('--keys', action='store_true', help='print all tensors, not only the first of each part')
+    parser.add_argument('--prefix', help='take what is below this prefix, or in this container, of the file')
     args = parser.parse_args()
-    checkpoint = read(args.file)
+    checkpoint = read(args.file, prefix=args.prefix)
     print(json.dumps(checkpoint.table(), indent=2) if args.json else describe(checkpoint, args.keys))
 
 
@@ -36,6 +37,7 @@ def describe(checkpoint: Checkpoint, all_keys: bool) -> str:
             if key not in ('kind', 'encoder', 'architecture', 'heads')
         },
     }
+    rows |= {f'note {i}': note for i, note in enumerate(checkpoint.notes, 1)}
     lines = [f'{name + ":":<16}{value}' for name, value in rows.items() if value is not None]
     seen = set()
     for key in table['keys']:

@@ -115,7 +115,8 @@ def _gaps(shapes: Mapping[str, tuple], family: str) -> list[str]:
     if family == 'resnet':
         stages = [f'layer{i}' for i in range(1, 5)]
         missing = [f'{stage}.0' for stage in stages if f'{stage}.0.conv1.weight' not in shapes]
-        return [gap for stage in stages for gap in _uneven(shapes, stage)] + missing + _lonely(shapes)
+        found = [gap for stage in stages for gap in _uneven(shapes, stage)] + missing + _lonely(shapes)
+        return list(dict.fromkeys(found))
     return []
 
 

@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mocox.checkpoint.archives import foreign_kind, zip_kind
+from mocox.checkpoint.arrays import read_npz, read_pickle, with_tensors
 from mocox.checkpoint.bombs import first_call, refuse_bombs, refuse_inflated
 from mocox.checkpoint.parts import WEIGHT_FILES, files_of, main_file, settings_beside
 
@@ -87,6 +89,12 @@ def find_file(path: str | Path) -> Path:
     return path
 
 
+def newest_in(path: str | Path) -> str | Path:
+    """Of the work dir of a training its newest good checkpoint, for names and hashes of it; all else is itself."""
+    folder = Path(path).expanduser()
+    return find_file(path) if folder.is_dir() and main_file(folder) is None else path
+
+
 def _newest(work_dir: Path) -> Path | None:
     from mocox.checkpoint.durable import newest_good  # which reads files as well
 
@@ -99,10 +107,21 @@ def _open_one(path: Path, map_location: str) -> tuple[dict, dict]:
         head = file.read(64)
     if _is_safetensors(path, head):
         return _open_safetensors(path, map_location)
+    if kind := foreign_kind(path):
+        raise ValueError(f'{path} is not a checkpoint but {kind}')
+    if head.startswith(b'PK'):
+        kind, what = zip_kind(path)
+        if kind == 'foreign':
+            raise ValueError(f'{path} is {what}')
+        if kind == 'npz':
+            refuse_bombs(path)
+            return read_npz(path)
+    elif head.startswith(b'\x80') and not head.startswith(_LEGACY_TORCH) and (content := read_pickle(path)):
+        return content, {}
     content = open_pickle(path, head, map_location)
     if not isinstance(content, Mapping):
         raise ValueError(f'{path} holds a {type(content).__name__}, not a dict of tensors: not a checkpoint')
-    return dict(content), {}
+    return with_tensors(dict(content)), {}
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict, **fields) -> None:
@@ -209,7 +228,9 @@ def open_pickle(path: Path, head: bytes, map_location: str, mmap: bool = False) 
     try:
         with torch.serialization.safe_globals(_PLAIN_DATA), warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'Detected pickle protocol')
-            content = torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
+            with open(path, 'rb') as file:  # torch believes a name that ends in .safetensors
+                source = file if path.suffix == '.safetensors' else path
+                content = torch.load(source, map_location=map_location, mmap=mmap, weights_only=True)
     except torch.OutOfMemoryError:  # of a GPU
         raise
     except Exception as error:  # the unpickler raises anything

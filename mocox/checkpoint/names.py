@@ -66,6 +66,22 @@ _VIT = (
     ('norm', 'ln1', 'ln1', 'layernorm', 'encoder.ln'),
 )
 BACKBONES = {name: tuple((row[0], row[i]) for row in _VIT) for i, name in enumerate(NAMINGS)}
+# In memory since transformers 5, and in files written with torch.save.
+_QKV = ('q_proj', 'k_proj', 'v_proj')
+BACKBONES['transformers 5'] = (
+    ('cls_token', 'embeddings.cls_token'),
+    ('pos_embed', 'embeddings.position_embeddings'),
+    ('patch_embed.proj', 'embeddings.patch_embeddings.projection'),
+    ('blocks.N.norm1', 'layers.N.layernorm_before'),
+    *(
+        (f'blocks.N.attn.qkv.{leaf}', tuple(f'layers.N.attention.{part}.{leaf}' for part in _QKV))
+        for leaf in ('weight', 'bias')
+    ),
+    ('blocks.N.attn.proj', 'layers.N.attention.o_proj'),
+    ('blocks.N.norm2', 'layers.N.layernorm_after'),
+    ('blocks.N.mlp', 'layers.N.mlp'),
+    ('norm', 'layernorm'),
+)
 # lightly's examples keep a ResNet's children in an nn.Sequential.
 BACKBONES['detectron2'] = tuple(
     pair
@@ -82,11 +98,19 @@ BACKBONES['sequential'] = (('conv1', '0'), ('bn1', '1'), *((f'layer{i}', str(i +
 MARKS = {
     'mmseg': 'layers.0.attn.attn.in_proj_weight',
     'mmpretrain': 'layers.0.ln1.weight',
+    'transformers 5': 'layers.0.attention.q_proj.weight',
     'transformers': 'embeddings.position_embeddings',
     'torchvision': 'encoder.pos_embedding',
     'sequential': '4.0.conv1.weight',
     'detectron2': 'res2.0.conv1.weight',
 }
+
+_STATISTICS = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
+_RESNET = re.compile(rf'((conv|bn)\d|layer\d\.\d+\.((conv|bn)\d|downsample\.\d)|fc)\.{_STATISTICS}')
+_VIT_NAMES = re.compile(
+    r'cls_token|pos_embed|mask_token|masked_embed|patch_embed\.proj\..+|(norm|fc_norm|head)\.(weight|bias)|'
+    r'blocks\.\d+\.(norm\d|attn\.(qkv|proj)|mlp\.fc\d)\.(weight|bias)'
+)
 
 
 @dataclass(frozen=True)
@@ -338,6 +362,14 @@ def naming_of(keys: Iterable[str]) -> str:
     """Which of ``BACKBONES`` a backbone's tensor names follow."""
     keys = set(keys)
     return next((name for name, mark in MARKS.items() if mark in keys), 'timm')
+
+
+def is_of(family: str, name: str) -> bool:
+    """Whether any naming has this name for a tensor of a ``vit`` or a ``resnet``."""
+    columns = ('sequential', 'detectron2') if family == 'resnet' else [n for n in BACKBONES if n[0] != 's']
+    renamed = [_to_ours(column, name)[0] for column in columns]
+    known = _RESNET if family == 'resnet' else _VIT_NAMES
+    return any(known.fullmatch(candidate) for candidate in (name, *renamed))
 
 
 def to_ours(tensors: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
 
 def _from_others(content: Mapping, beside: Mapping, layout: str) -> dict:
     found = {}
-    if layout.startswith('facebookresearch'):
+    if layout.startswith('facebookresearch') or content.get('__author__') == 'MOCO':
         found |= IMAGENET
     recipe = _recipe(content)
     if recipe:

@@ -68,6 +68,20 @@ class Checkpoint:
         """Tensors whose name has no meaning in this layout."""
         return [key for key, ours in self.names.items() if ours is None]
 
+    @property
+    def unrecognised(self) -> list[str]:
+        """Tensors of which nothing is known: no place in the layout, or in a backbone of an architecture not known."""
+        return [key for key, ours in self.names.items() if ours is None or not self._is_known(key, ours)]
+
+    def _is_known(self, key: str, ours: str) -> bool:
+        inside = re.fullmatch(r'(?:momentum_encoder\.)?backbone\.(.+)', ours)
+        if not inside:
+            return True
+        if self.arch['family'] == 'unknown':
+            return False
+        name = next(iter(unwrap({inside[1]: self.original[key]})))
+        return names.is_of(self.arch['family'], name)
+
     def table(self) -> dict:
         """Everything in plain types: what the file is, and each tensor's name here and there."""
         return {
@@ -78,8 +92,8 @@ class Checkpoint:
             'architecture': self.arch,
             'tensors': len(self.original),
             'parameters': sum(tensor.numel() for tensor in self.original.values()),
-            'coverage': 1 - len(self.unknown) / len(self.original),
-            'unknown': self.unknown,
+            'coverage': 1 - len(self.unrecognised) / len(self.original),
+            'unknown': self.unrecognised,
             'meta': self.meta,
             'keys': [
                 {'name': name, 'mocox': ours or '', 'shape': list(self.original[name].shape)}
@@ -179,8 +193,9 @@ class Checkpoint:
             is_weight = key.endswith(('.weight', '.bias', '_token', 'pos_embed', 'running_mean', 'running_var'))
             if is_weight and 'backbone.' in key and not _is_ordinary(tensor):
                 raise ValueError(
-                    f'{self.path} holds {key} as {str(tensor.dtype).removeprefix("torch.")}, which are not its values '
-                    'but codes of them: save the model in float32 or bfloat16, with the program that has quantised it'
+                    f'{self.path} holds {key} as {str(tensor.dtype).removeprefix("torch.")}: weights of a network '
+                    'that mocox knows are floating-point numbers, and quantised ones are nothing without their scales. '
+                    'Save the model in float32 or bfloat16, with the program that has written this'
                 )
 
 
@@ -252,6 +267,8 @@ def _arranged(tensors: Mapping[str, Tensor]) -> tuple[names.Layout, dict, dict[s
     """
     layout = names.recognise(tensors)
     mapping, state, arch = _named(tensors, layout)
+    if not strip(state, 'backbone.') and (slow := strip(state, 'momentum_encoder.backbone.')):
+        arch = describe(slow)
     if arch['family'] == 'unknown' and (found := backbones_in(tensors)):
         if len(found) == 1:
             layout = names.below(found[0].rstrip('.'))
@@ -266,7 +283,18 @@ def _named(tensors: Mapping[str, Tensor], layout: names.Layout) -> tuple[dict, d
     state = {ours: tensors[key] for key, ours in mapping.items() if ours}
     for part in ('backbone.', 'momentum_encoder.backbone.'):
         state = _with_our_names(state, part)
-    return mapping, state, describe(strip(state, 'backbone.'))
+    arch = describe(strip(state, 'backbone.'))
+    return mapping, _classifier_outside(state, arch), arch
+
+
+def _classifier_outside(state: dict[str, Tensor], arch: Mapping) -> dict[str, Tensor]:
+    """A classifier that stands among the backbone's tensors, as in a whole model kept below ``backbone.model.``."""
+    name = {'vit': 'head', 'resnet': 'fc'}.get(arch['family'])
+    inside = {key: t for key, t in state.items() if name and re.fullmatch(rf'backbone\.{name}\.(weight|bias)', key)}
+    if not inside or strip(state, 'head.fc.'):
+        return state
+    outside = {f'head.fc.{key.rpartition(".")[2]}': tensor for key, tensor in inside.items()}
+    return {**{key: tensor for key, tensor in state.items() if key not in inside}, **outside}
 
 
 def _is_official_probe(content: Mapping, kind: str) -> bool:

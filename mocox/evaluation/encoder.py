@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mocox.checkpoint import Checkpoint, load_backbone, read
+from mocox.checkpoint.loading import bounded
 from mocox.checkpoint.reading import strip
 from mocox.configs import open_config
 from mocox.models import ViewsPreprocessor
@@ -96,6 +97,7 @@ def load_encoder(
     config: str | Path | Config | None = None,
     heads: int | None = None,
     image_size: int | None = None,
+    prefix: str | None = None,
 ) -> LoadedEncoder:
     """Builds the encoder of a checkpoint and loads it completely.
 
@@ -106,6 +108,7 @@ def load_encoder(
         config: A pre-training or linear-evaluation config: its backbone, normalisation and crops are used.
         heads: Number of attention heads, where the file does not tell.
         image_size: Side of the images in pixels; by default that of the config or of pre-training.
+        prefix: Take what is below this prefix, or in this container, of the file.
 
     Raises:
         FileNotFoundError: No such file.
@@ -113,7 +116,7 @@ def load_encoder(
     """
     if level not in LEVELS:
         raise ValueError(f'level={level!r}: choose one of {", ".join(LEVELS)}')
-    checkpoint = read(path)
+    checkpoint = read(path, prefix=prefix, encoder=encoder)
     weights = checkpoint.backbone(encoder)
     config = None if config is None else open_config(config)
     recipe = Recipe(config or {})
@@ -123,7 +126,7 @@ def load_encoder(
         cfg['img_size'] = size
     with DefaultScope.overwrite_default_scope('mocox'):
         backbone = MODELS.build(cfg)
-    report = load_backbone(backbone, path, encoder, heads=heads)
+    report = load_backbone(backbone, path, encoder, prefix, heads=heads)
     notes = [note for note in report.notes if not note.startswith('trained on')]
     if not (config or image_size or checkpoint.arch.get('grid')):
         notes.append(f'the file does not tell its image size: {size} pixels are used (--image-size says another)')
@@ -168,6 +171,8 @@ def backbone_config(checkpoint: Checkpoint, weights: Mapping[str, Tensor], heads
         ValueError: The tensors do not tell the architecture.
     """
     arch = checkpoint.arch
+    if gaps := arch.get('gaps'):
+        raise ValueError(f'{checkpoint.path} does not hold a whole backbone: it lacks {bounded(gaps)}')
     if arch['family'] == 'vit':
         heads = heads or arch.get('num_heads')
         if heads is None:

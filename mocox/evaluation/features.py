@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mocox import dist
 from mocox.checkpoint.files import write_atomically
+from mocox.checkpoint.parts import files_of
 from mocox.datasets import ViewsDataset, collate_views
 
 SHARD_IMAGES = 4096
@@ -129,10 +130,10 @@ class Progress:
 
 
 def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file, or of the files in a directory."""
+    """SHA-256 of a file, of all that hold a model together with it, or of the files in a directory."""
     path = Path(path).expanduser()
     digest = hashlib.sha256()
-    for file in sorted(path.rglob('*')) if path.is_dir() else [path]:
+    for file in sorted(path.rglob('*')) if path.is_dir() else files_of(path)[0]:
         if file.is_file():
             with open(file, 'rb') as opened:
                 while block := opened.read(1 << 20):

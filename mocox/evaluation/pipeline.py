@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mocox import dist
 from mocox.configs import open_config
+from mocox.checkpoint.architecture import module_heads
+from mocox.checkpoint.files import newest_in
 from mocox.datasets import ViewsDataset
 from mocox.evaluation.data import Data, labels_of, open_data
 from mocox.evaluation.encoder import LoadedEncoder, load_encoder
@@ -36,11 +38,12 @@ def evaluate(
     seed: int = 0,
     device: str | None = None,
     options: Mapping[str, Any] | None = None,
+    prefix: str | None = None,
 ) -> dict[str, Any]:
     """Judges the frozen encoder of a checkpoint and writes ``results.json`` and ``results.png``.
 
     Args:
-        checkpoint: Any file that :func:`mocox.checkpoint.read` recognises.
+        checkpoint: Whatever :func:`mocox.checkpoint.read` recognises; of a work dir, the newest good checkpoint.
         data_root: See :func:`mocox.evaluation.data.open_data`.
         protocols: Names in ``PROTOCOLS``; by default all that suit the data.
         encoder: ``query`` or ``momentum``.
@@ -54,6 +57,7 @@ def evaluate(
         num_workers: Loading processes.
         seed: Of everything random.
         device: ``cuda`` if there is one, by default.
+        prefix: Take what is below this prefix, or in this container, of the file.
         options: Settings of protocols by ``protocol.setting``, e.g. ``{'linear.epochs': 30}``.
 
     Returns:
@@ -65,7 +69,8 @@ def evaluate(
     """
     settings = split_options(options or {})
     config = None if config is None else open_config(config)
-    loaded = load_encoder(checkpoint, encoder, config=config, heads=heads, image_size=image_size)
+    checkpoint = newest_in(checkpoint)
+    loaded = load_encoder(checkpoint, encoder, config=config, heads=heads, image_size=image_size, prefix=prefix)
     data = open_data(data_root, loaded.crops, config, test_split)
     names = choose_protocols(protocols, data.multi_label, data.test is not None)
     work_dir = Path(work_dir or Path('work_dirs', 'evaluate', Path(checkpoint).name.split('.')[0]))
@@ -129,6 +134,8 @@ class FeatureStore:
         self.identity = dict(
             checkpoint=self.content,
             encoder=loaded.which,
+            part=loaded.checkpoint.layout,  # with the prefix that was asked for
+            heads=module_heads(self.model.backbone),  # which the model does not print
             model=repr(loaded.model),
             mean=preprocessor.mean.flatten().tolist(),
             std=preprocessor.std.flatten().tolist(),

@@ -1,0 +1,201 @@
+"""Files that hold tensors as NumPy arrays: ``.npz``, pickles of arrays, the vision transformers of JAX."""
+
+import io
+import pickle
+import re
+import struct
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MAX_PICKLE_BYTES = 2**33
+MAX_DICTS = 200  # nested or beside each other; what is inside of further ones stays as it is
+_BLOCK = re.compile(r'Transformer/encoderblock_(\d+)/(.+)')
+_LEAF = {
+    'LayerNorm_0': 'norm1',
+    'MultiHeadDotProductAttention/out': 'attn.proj',
+    'MlpBlock/Dense_0': 'mlp.fc1',
+    'MlpBlock/Dense_1': 'mlp.fc2',
+}
+_PLACES = {
+    'cls': 'cls_token',
+    'Transformer/posembed_input/pos_embedding': 'pos_embed',
+    'embedding/kernel': 'patch_embed.proj.weight',
+    'embedding/bias': 'patch_embed.proj.bias',
+    'Transformer/encoder_norm/scale': 'norm.weight',
+    'Transformer/encoder_norm/bias': 'norm.bias',
+    'head/kernel': 'head.weight',
+    'head/bias': 'head.bias',
+}
+
+
+def read_npz(path: Path) -> tuple[dict, dict]:
+    """The arrays of an ``.npz`` as tensors; those of Google's ViTs under timm's names.
+
+    Returns:
+        Tensors by name, and what the layout says of itself, as settings beside the weights would.
+
+    Raises:
+        ValueError: Damaged, or arrays of Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # of zipfile and of NumPy's header
+        raise ValueError(f'{path} is an archive of NumPy that cannot be read: {error}') from None
+    arrays = {re.sub(r'^(opt/target|params)/', '', name): array for name, array in arrays.items()}
+    tensors = {name: to_tensor(array) for name, array in arrays.items()}
+    if 'cls' in tensors and any(_BLOCK.match(name) for name in tensors):
+        return _from_jax(tensors)
+    return tensors, {}
+
+
+def read_pickle(path: Path) -> dict | None:
+    """A pickle of NumPy arrays in dicts, as detectron2 writes it, with tensors in their places; None without arrays.
+
+    Only dicts, lists, plain values and arrays of numbers are made; no function of the pickle's choice is called.
+
+    Raises:
+        ValueError: It names something else; says what.
+    """
+    if path.stat().st_size > MAX_PICKLE_BYTES:
+        return None
+    try:
+        content = _ArraysOnly(io.BytesIO(path.read_bytes())).load()
+    except _Refused as error:
+        raise ValueError(
+            f'{path} is a Python pickle, not a file of torch.save, and refused: loading it would call {error}, which '
+            'weights do not need and which may be malicious. If you trust its author, load it with their own program '
+            'and save the state dict alone'
+        ) from None
+    except Exception:  # damaged, or no pickle: torch says which
+        return None
+    found = with_tensors(content)
+    return found if isinstance(found, dict) and _has_tensors(found) else None
+
+
+def with_tensors(content: object, seen: dict | None = None) -> object:
+    """The same dicts with tensors in the places of arrays of numbers; a pickle may hold a dict in itself."""
+    seen = {} if seen is None else seen
+    if isinstance(content, np.ndarray) and content.dtype != object:
+        return to_tensor(content)
+    if isinstance(content, dict):
+        if id(content) not in seen and len(seen) < MAX_DICTS:
+            seen[id(content)] = made = {}
+            made.update({key: with_tensors(value, seen) for key, value in content.items()})
+        return seen.get(id(content), content)
+    return content
+
+
+def to_tensor(array: np.ndarray) -> Tensor | np.ndarray:
+    """A tensor with the same values; arrays of text or dates stay what they are."""
+    try:
+        return torch.from_numpy(np.ascontiguousarray(array).astype(array.dtype.newbyteorder('='))).reshape(array.shape)
+    except (TypeError, ValueError):
+        return array
+
+
+def _has_tensors(content: object, depth: int = 8) -> bool:
+    if isinstance(content, dict) and depth:
+        return any(_has_tensors(value, depth - 1) for value in content.values())
+    return isinstance(content, Tensor)
+
+
+def _from_jax(arrays: Mapping[str, Tensor]) -> tuple[dict, dict]:
+    """github.com/google-research/vision_transformer: kernels (in, out), one tensor each for query, key and value."""
+    tensors, heads = {}, {}
+    for name, array in arrays.items():
+        match = _BLOCK.fullmatch(name)
+        module, _, leaf = re.sub(r'(Attention|MlpBlock)_\d', r'\1', match[2]).rpartition('/') if match else ('', '', '')
+        if match and (part := module.rpartition('/')[2]) in ('query', 'key', 'value'):
+            heads[part] = array.shape[-2]
+            leaf = 'weight' if leaf == 'kernel' else 'bias'
+            flat = array.flatten(-2).T if leaf == 'weight' else array.flatten()
+            place = f'blocks.{match[1]}.attn.qkv.{leaf}'
+            tensors.setdefault(place, [None] * 3)[('query', 'key', 'value').index(part)] = flat
+        elif match and (ours := _LEAF.get(module) or ('norm2' if module.startswith('LayerNorm_') else None)):
+            if ours == 'attn.proj' and leaf == 'kernel':
+                array = array.flatten(0, 1)
+            tensors[f'blocks.{match[1]}.{ours}.{"bias" if leaf == "bias" else "weight"}'] = _turned(array, leaf)
+        else:
+            tensors[_PLACES.get(name, name)] = _turned(array, name.rpartition('/')[2])
+    whole = {k: v for k, v in tensors.items() if not isinstance(v, list) or all(part is not None for part in v)}
+    tensors = {key: torch.cat(value) if isinstance(value, list) else value for key, value in whole.items()}
+    half = {'image_mean': [0.5] * 3, 'image_std': [0.5] * 3}  # its programs map images to -1..1
+    return tensors, {'config': {'num_attention_heads': heads.get('query')}, 'preprocessor': half}
+
+
+def _turned(array: Tensor, leaf: str) -> Tensor:
+    """A kernel of JAX, (in, out) or (height, width, in, out), as PyTorch has it."""
+    if leaf != 'kernel':
+        return array
+    return (array.permute(3, 2, 0, 1) if array.ndim == 4 else array.T).contiguous()
+
+
+class _Refused(Exception):
+    """The pickle wants something that is no array."""
+
+
+class _Array:
+    """Stands for numpy.ndarray, which a pickle could make of any size."""
+
+
+def _empty(kind: type, shape: tuple, code: bytes) -> np.ndarray:
+    return np.empty(0, np.int8)  # what follows in the pickle gives it its shape and numbers
+
+
+def _from_buffer(data: bytes, dtype: np.dtype, shape: tuple, order: str) -> np.ndarray:
+    return np.frombuffer(data, dtype).reshape(shape, order=order)
+
+
+def _scalar(dtype: np.dtype, data: bytes) -> object:
+    return np.frombuffer(data, dtype)[0]
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    return text.encode('latin1')
+
+
+class _ArraysOnly(pickle._Unpickler):
+    """Python's own unpickler, slower than the one in C, whose memory a few bytes can blow up."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+    known = {
+        ('collections', 'OrderedDict'): OrderedDict,
+        ('numpy', 'ndarray'): _Array,
+        ('numpy', 'dtype'): np.dtype,
+        ('_codecs', 'encode'): _latin1,
+        **{
+            (f'numpy.{core}.{module}', name): made
+            for core in ('core', '_core')
+            for module, name, made in (
+                ('multiarray', '_reconstruct', _empty),
+                ('multiarray', 'scalar', _scalar),
+                ('numeric', '_frombuffer', _from_buffer),
+            )
+        },
+    }
+
+    def find_class(self, module: str, name: str) -> object:
+        """Stand-ins for what arrays need, and nothing else."""
+        if (module, name) not in self.known:
+            raise _Refused(f'{module}.{name}')
+        return self.known[module, name]
+
+    def load_build(self) -> None:
+        """Numbers into an array, byte order into a type; attributes of anything else are refused."""
+        if not isinstance(self.stack[-2], np.ndarray | np.dtype):
+            raise _Refused(f'{type(self.stack[-2]).__name__}.__setstate__')
+        super().load_build()
+
+    def load_bytearray8(self) -> None:
+        """Never more than the file has, whatever the length says."""
+        (length,) = struct.unpack('<Q', self.read(8))
+        self.append(bytearray(self.read(length)))
+
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
