@@ -121,10 +121,10 @@ def test_the_search_lets_safe_calls_pass():
     )
 
 
-def test_the_class_that_reads_cifar_builds_arrays_only():
-    """The one subclass of an unpickler; what it refuses is tested beside it."""
+def test_the_classes_that_read_pickles_build_arrays_only():
+    """Of CIFAR and of detectron2: the only subclasses of an unpickler; what they refuse is tested beside them."""
     users = [path.name for path in SOURCES if 'Unpickler)' in path.read_text()]
-    assert users == ['cifar.py']
+    assert users == ['arrays.py', 'cifar.py']
 
 
 def run_of(folder: Path, dataset: dict, preprocessor: dict | None = None, backbone: dict | None = None) -> Path:

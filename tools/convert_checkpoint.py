@@ -17,7 +17,11 @@ def main() -> None:
     parser.add_argument('--prefix', help='take what is below this prefix, or in this container, of the file')
     args = parser.parse_args()
     notes = convert(args.input, args.output, args.to, args.encoder, args.heads, prefix=args.prefix)
-    print('\n  '.join([f'{args.output} written from {args.input}: {read(args.input, prefix=args.prefix).summary}', *notes]))
+    print(
+        '\n  '.join(
+            [f'{args.output} written from {args.input}: {read(args.input, prefix=args.prefix).summary}', *notes]
+        )
+    )
 
 
 if __name__ == '__main__':

@@ -18,7 +18,14 @@ def main() -> None:
     parser.add_argument('--prefix', help='take what is below this prefix, or in this container, of the file')
     args = parser.parse_args()
     notes = convert(args.checkpoint, args.output, args.to, args.encoder, backbone_only=True, prefix=args.prefix)
-    print('\n  '.join([f'{args.output} written from {args.checkpoint}: {read(args.checkpoint, prefix=args.prefix).summary}', *notes]))
+    print(
+        '\n  '.join(
+            [
+                f'{args.output} written from {args.checkpoint}: {read(args.checkpoint, prefix=args.prefix).summary}',
+                *notes,
+            ]
+        )
+    )
 
 
 if __name__ == '__main__':

@@ -18,13 +18,17 @@ _RESNETS = {
 
 # Heads of timm's, DeiT's and DINO's ViTs by width and depth.
 TIMM_HEADS = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (1280, 32): 16}
+_ATTENTION = re.compile(r'blocks\.\d+\.attn\.qkv\.weight')
+_NUMBERED = re.compile(r'((?:.+\.)?(?:blocks|layers|layer|stages|layer[1-4]))\.(\d+)\.')
 _IN_EVERY_BLOCK = re.compile(
     r'(norm\d|attn\.(qkv|proj)|mlp\.fc\d|conv\d|bn\d)\.(weight|bias|running_mean|running_var)$'
 )
 _TIMM_VIT = re.compile(r'(timm/)?(vit|deit|dino)_?(tiny|small|base|large|huge|vit|s|b)')
 _RESNET_FAMILY = ('res', 'seres', 'skres', 'ecares', 'xres', 'tres', 'wide_res', 'gluon_res')
 # torchvision's and timm's names of networks that differ in depth and width alone; weights are named after the dot.
-_PLAIN_RESNET = re.compile(r'(wide_|gluon_|tv_|ssl_|swsl_)?resnet[-_]?\d+(_[24]|w[245]|x[124]|_v1[bs]?)?([.@-].*|_\d+e?p?)?$')
+_PLAIN_RESNET = re.compile(
+    r'(wide_|gluon_|tv_|ssl_|swsl_)?resnet[-_]?\d+(_[24]|w[245]|x[124]|_v1[bs]?)?([.@-].*|_\d+e?p?)?$'
+)
 
 
 def describe(backbone: Mapping[str, Tensor]) -> dict:
@@ -43,7 +47,7 @@ def describe(backbone: Mapping[str, Tensor]) -> dict:
 
 
 def _describe(shapes: Mapping[str, tuple]) -> dict:
-    if 'cls_token' in shapes and 'blocks.0.attn.qkv.weight' in shapes:
+    if 'cls_token' in shapes and any(_ATTENTION.match(key) for key in shapes):
         return _vit(shapes)
     if 'conv1.weight' in shapes and 'layer1.0.conv1.weight' in shapes:
         return _resnet(shapes)
@@ -117,7 +121,15 @@ def _gaps(shapes: Mapping[str, tuple], family: str) -> list[str]:
         missing = [f'{stage}.0' for stage in stages if f'{stage}.0.conv1.weight' not in shapes]
         found = [gap for stage in stages for gap in _uneven(shapes, stage)] + missing + _lonely(shapes)
         return list(dict.fromkeys(found))
-    return []
+    return _without_a_start(shapes)
+
+
+def _without_a_start(shapes: Iterable[str]) -> list[str]:
+    """Lists of blocks that do not begin at 0, as in the last file of a model in several."""
+    numbers: dict[str, set[int]] = {}
+    for match in filter(None, map(_NUMBERED.match, shapes)):
+        numbers.setdefault(match[1], set()).add(int(match[2]))
+    return [f'{name}.0' for name, found in numbers.items() if 0 not in found]
 
 
 def _uneven(shapes: Iterable[str], stage: str) -> list[str]:

@@ -46,4 +46,4 @@ def zip_kind(path: Path) -> tuple[str, str]:
     if {'config.json', 'model.weights.h5'} <= set(names):
         return 'foreign', 'a model of Keras: export its weights as .npz or .safetensors'
     listed = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
-    return 'foreign', f'a zip archive of {len(names)} files ({ascii(listed)}): unpack it and pass the checkpoint in it'
+    return 'foreign', f'a zip archive of {len(names)} files ({listed!a}): unpack it and pass the checkpoint in it'

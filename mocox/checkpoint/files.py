@@ -12,9 +12,9 @@ from pickle import UnpicklingError
 
 import mmengine.logging  # noqa: F401  lets mocox.compat allow what MMEngine's checkpoints carry
 import torch
+from mmengine.logging import print_log
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from mmengine.logging import print_log
 from torch import Tensor
 
 from mocox.checkpoint.archives import foreign_kind, zip_kind
@@ -63,7 +63,9 @@ def open_file(path: str | Path, map_location: str = 'cpu') -> tuple[dict, dict]:
         content.update(part)
         beside |= metadata
     if lost := expected - content.keys():
-        raise ValueError(f'{path}: the files it belongs to lack {len(lost)} tensors of their index, such as {min(lost)}')
+        raise ValueError(
+            f'{path}: the files it belongs to lack {len(lost)} tensors of their index, such as {min(lost)}'
+        )
     return content, beside
 
 

@@ -82,17 +82,22 @@ BACKBONES['transformers 5'] = (
     ('blocks.N.mlp', 'layers.N.mlp'),
     ('norm', 'layernorm'),
 )
+BACKBONES['detectron2'] = (
+    *(
+        pair
+        for i in range(1, 5)
+        for pair in (
+            *((f'layer{i}.N.bn{j}', f'res{i + 1}.N.conv{j}.norm') for j in (1, 2, 3)),
+            *((f'layer{i}.N.conv{j}', f'res{i + 1}.N.conv{j}') for j in (1, 2, 3)),
+            (f'layer{i}.N.downsample.1', f'res{i + 1}.N.shortcut.norm'),
+            (f'layer{i}.N.downsample.0', f'res{i + 1}.N.shortcut'),
+        )
+    ),
+    ('bn1', 'stem.conv1.norm'),
+    ('conv1', 'stem.conv1'),
+    ('fc', 'linear'),
+)
 # lightly's examples keep a ResNet's children in an nn.Sequential.
-BACKBONES['detectron2'] = tuple(
-    pair
-    for i in range(1, 5)
-    for pair in (
-        *((f'layer{i}.N.bn{j}', f'res{i + 1}.N.conv{j}.norm') for j in (1, 2, 3)),
-        *((f'layer{i}.N.conv{j}', f'res{i + 1}.N.conv{j}') for j in (1, 2, 3)),
-        (f'layer{i}.N.downsample.1', f'res{i + 1}.N.shortcut.norm'),
-        (f'layer{i}.N.downsample.0', f'res{i + 1}.N.shortcut'),
-    )
-) + (('bn1', 'stem.conv1.norm'), ('conv1', 'stem.conv1'), ('fc', 'linear'))
 BACKBONES['sequential'] = (('conv1', '0'), ('bn1', '1'), *((f'layer{i}', str(i + 3)) for i in range(1, 5)))
 # The tensor that gives a naming away, the more special naming first; a ViT or ResNet without any has our names.
 MARKS = {

@@ -245,7 +245,10 @@ def _recognise(tensors: Mapping[str, Tensor], content: Mapping, path: str, besid
         by_origin = None
     arch['num_heads'] = meta.get('heads') or arch.get('num_heads') or by_origin
     if is_another_network(meta.get('recipe'), arch):
-        arch |= {'family': 'unknown', 'name': f'unknown architecture ({meta["recipe"]}, which looks like {arch["name"]})'}
+        arch |= {
+            'family': 'unknown',
+            'name': f'unknown architecture ({meta["recipe"]}, which looks like {arch["name"]})',
+        }
     return Checkpoint(
         path=path,
         state_dict=state,
@@ -298,7 +301,7 @@ def _classifier_outside(state: dict[str, Tensor], arch: Mapping) -> dict[str, Te
 
 
 def _is_official_probe(content: Mapping, kind: str) -> bool:
-    """Whether the official linear evaluation of MoCo v3 has written this: its fields, its names, two trained tensors."""
+    """Whether MoCo v3's official linear evaluation has written this: its fields, its names, two trained tensors."""
     return kind == 'linear' and _is_ambiguous(content, content.get('arch'))
 
 

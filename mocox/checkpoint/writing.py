@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from mocox.checkpoint import names
-from mocox.checkpoint.files import save_tensors, write_atomically
 from mocox.checkpoint.contents import unwrap
+from mocox.checkpoint.files import save_tensors, write_atomically
 from mocox.checkpoint.loading import LEFTOVER, bounded
 from mocox.checkpoint.provenance import stamp
 from mocox.checkpoint.reading import Checkpoint, read, strip

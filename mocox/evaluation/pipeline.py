@@ -10,9 +10,9 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mocox import dist
-from mocox.configs import open_config
 from mocox.checkpoint.architecture import module_heads
 from mocox.checkpoint.files import newest_in
+from mocox.configs import open_config
 from mocox.datasets import ViewsDataset
 from mocox.evaluation.data import Data, labels_of, open_data
 from mocox.evaluation.encoder import LoadedEncoder, load_encoder

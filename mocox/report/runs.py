@@ -118,6 +118,7 @@ class Run:
         saved = [path for path in self.folder.glob('*_*.pth') if path.stem.rpartition('_')[2].isdigit()]
         return max(saved, key=lambda path: int(path.stem.rpartition('_')[2]), default=None)
 
+
 SCALARS = 'vis_data/scalars.json'
 
 
@@ -136,7 +137,7 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
         inside = sorted({path.parents[2].relative_to(folder).as_posix() for path in folder.glob(f'*/*/{SCALARS}')})
         if inside:
             listed = ', '.join(inside[:8]) + (f', ... ({len(inside) - 8} more)' if len(inside) > 8 else '')
-            raise FileNotFoundError(f'{folder} is not a run but holds {len(inside)}: {listed}. Pass one or more of them')
+            raise FileNotFoundError(f'{folder} is no run but holds {len(inside)}: {listed}. Pass one or more of them')
         raise FileNotFoundError(
             f'{folder} has no log: no TIMESTAMP/vis_data/scalars.json in it. Pass the --work-dir of a training that '
             'has done its first steps'

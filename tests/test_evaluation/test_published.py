@@ -17,9 +17,9 @@ HEADS = {
 }
 
 
-def checkpoint(method=None, arch='ResNet-50', **meta):
+def checkpoint(method=None, arch='ResNet-50', kind='self-supervised', **meta):
     names = HEADS[method]
-    return SimpleNamespace(state_dict=dict.fromkeys(names, [0] * 8), arch={'name': arch}, meta=meta)
+    return SimpleNamespace(state_dict=dict.fromkeys(names, [0] * 8), arch={'name': arch}, kind=kind, meta=meta)
 
 
 def numbers(found, protocol, setting=''):
