@@ -24,12 +24,14 @@ def main() -> None:
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     args = vars(parser.parse_args())
 
+    from mocox.evaluation.encoder import checkpoint_pixels
     from mocox.evaluation.search import search_images  # imports torch, which takes a few seconds
     from mocox.visualize.sheets import draw_grid, save_picture
 
     out, queries = args.pop('out'), args['queries']
     found = search_images(**args)
-    save_picture(draw_grid(queries, found), out)
+    pixels = checkpoint_pixels(args['checkpoint'], args.get('config'))
+    save_picture(draw_grid(queries, found, pixels), out)
     for query, pairs in zip(queries, found):
         print(query)
         for path, similarity in pairs:

@@ -36,8 +36,8 @@ def describe(backbone: Mapping[str, Tensor]) -> dict:
 
     Returns:
         ``family`` (``vit``, ``resnet`` or ``unknown``), a readable ``name``, and for a ViT ``embed_dims, num_layers,
-        feedforward_channels, stem, patch_size, grid``, for a ResNet ``layers, bottleneck, width, depth``. Where tensors
-        lack that the others ask for, ``gaps`` lists them and the name says so.
+        feedforward_channels, stem, in_channels, patch_size, grid``, for a ResNet ``layers, bottleneck, width,
+        in_channels, depth``. Where tensors lack that the others ask for, ``gaps`` lists them and the name says so.
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in backbone.items()}
     arch = _describe(shapes)
@@ -174,6 +174,7 @@ def _vit(shapes: Mapping[str, tuple]) -> dict:
         'num_layers': depth,
         'feedforward_channels': shapes.get('blocks.0.mlp.fc1.weight', (4 * width,))[0],
         'stem': 'conv' if conv else 'patch',
+        'in_channels': shapes[convolutions[0]][1] if convolutions else 3,
         'patch_size': patch,
         'grid': square_side(tokens),
     }
@@ -193,5 +194,6 @@ def _resnet(shapes: Mapping[str, tuple]) -> dict:
         'layers': layers,
         'bottleneck': bottleneck,
         'width': width,
+        'in_channels': shapes['conv1.weight'][1],
         'depth': depth,
     }

@@ -83,7 +83,8 @@ def load_backbone(
     notes = [*_head_notes(checkpoint, module, heads), *_notes(checkpoint)]
     _check_activation(checkpoint, module)
     weights, resized = _fit_positions(weights, target, module)
-    weights = _with_names_of(target, weights)
+    weights, adapted = _fit_channels(_with_names_of(target, weights), target)
+    resized = [*resized, *adapted]
     if part is not None:
         weights, target = _only(part, weights), _only(part, target)
         if not target:
@@ -215,6 +216,40 @@ def _fit_positions(
     resized = resample_abs_pos_embed(given, list(new), [side, side], num_prefix_tokens=1)
     note = f'position embeddings interpolated (bicubic) from {side} x {side} to {new[0]} x {new[1]} patches'
     return {**weights, 'pos_embed': resized}, [note]
+
+
+def _fit_channels(weights: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Adapt the first convolution to other channels of the image, as timm does.
+
+    From 3 to N the kernels are repeated and scaled by 3 / N, to 1 they are summed; from 1, and back from N, the kernels
+    are averaged over the channels that they come from, so that an image of equal channels gives the same features.
+    """
+    for key, wanted in target.items():
+        given = weights.get(key)
+        if given is None or given.ndim != 4:
+            continue
+        if given.shape[0] != wanted.shape[0] or given.shape[2:] != wanted.shape[2:]:
+            return weights, []
+        old, new = given.shape[1], wanted.shape[1]
+        if old == new:
+            return weights, []
+        if 1 not in (old, new) and 3 not in (old, new):
+            return weights, []
+        adapted = adapt_channels(given, new)
+        how = 'summed' if new == 1 else 'repeated and scaled' if old in (1, 3) else 'averaged and repeated'
+        note = f'{key}: weights for {old} channels of the image {how} for {new}, as timm does from 3 to {new}'
+        return {**weights, key: adapted}, [note]
+    return weights, []
+
+
+def adapt_channels(kernels: Tensor, channels: int) -> Tensor:
+    """The kernels (O, I, h, w) of a first convolution for another number of channels, (O, channels, h, w)."""
+    from timm.models import adapt_input_conv
+
+    if kernels.shape[1] == 3:
+        return adapt_input_conv(channels, kernels)
+    total = kernels.float().sum(dim=1, keepdim=True)
+    return (total / channels).repeat(1, channels, 1, 1).to(kernels.dtype)
 
 
 def _grid(module: nn.Module, pos_embed: Tensor) -> tuple[int, int] | None:

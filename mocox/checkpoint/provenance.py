@@ -5,7 +5,7 @@ import re
 from argparse import Namespace
 from collections.abc import Mapping
 
-from mocox.recipe import Recipe, type_of
+from mocox.recipe import Recipe, section, type_of
 from mocox.version import __version__
 
 IMAGENET = {'mean': [123.675, 116.28, 103.53], 'std': [58.395, 57.12, 57.375], 'channel_order': 'RGB'}
@@ -30,6 +30,7 @@ _KINDS_OF = {
     **dict.fromkeys(['kind', 'encoder', 'recipe', 'channel_order', 'activation', 'mocox_version'], (str, type(None))),
     **dict.fromkeys(['epochs', 'heads'], (int, type(None))),
     **dict.fromkeys(['mean', 'std'], (list, type(None))),
+    'pixels': (dict, type(None)),
 }
 
 
@@ -37,8 +38,8 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
     """Everything a file says about itself.
 
     Returns:
-        Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, mocox_version, ...``;
-        absent where the file does not say.
+        Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, pixels, mocox_version,
+        ...``; absent where the file does not say. ``pixels`` are the settings of :class:`mocox.datasets.Pixels`.
     """
     own = content.get('mocox') or beside.get('mocox')
     found = dict(own) if isinstance(own, Mapping) else _from_others(content, beside, layout)
@@ -115,6 +116,7 @@ def stamp(kind: str, encoder: str, arch: Mapping, meta: Mapping) -> dict:
         'architecture': arch['name'],
         'heads': arch.get('num_heads'),
         **{key: meta.get(key) for key in keys},
+        **({'pixels': meta['pixels']} if meta.get('pixels') else {}),
         'mocox_version': __version__,
     }
 
@@ -130,6 +132,7 @@ def _from_mmengine(meta: Mapping) -> dict:
         **found,
         **({'kind': kind} if kind else {}),
         **({'heads': heads} if (heads := _heads(recipe.backbone)) else {}),
+        **({'pixels': dict(pixels)} if (pixels := section(meta, 'dataset_meta', 'pixels')) else {}),
         **_normalisation(recipe.preprocessor),
     }
 

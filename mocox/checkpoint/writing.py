@@ -245,6 +245,8 @@ def _write_transformers(folder: Path, tensors: Mapping[str, Tensor], metadata: d
 def timm_arguments(arch: Mapping) -> tuple[str, dict]:
     """Model name and keyword arguments with which ``timm.create_model`` builds the architecture."""
     kwargs = {'num_classes': arch.get('num_classes', 0)}
+    if arch.get('in_channels', 3) != 3:
+        kwargs['in_chans'] = arch['in_channels']
     if arch['family'] != 'vit':
         return (f'resnet{arch["depth"]}' if arch.get('depth') else '<the same model>'), kwargs
     base = _TIMM_VITS.get(arch['embed_dims'], 'vit_base')
@@ -278,6 +280,8 @@ def _mm_usage(vit: str) -> Callable[[Mapping, str], str]:
         backbone = f"type='ResNet', depth={arch.get('depth') or '...'}"
         if arch['family'] == 'vit':
             backbone = vit.format(**{**arch, 'arch': sizes, 'img_size': side})
+        if (count := arch.get('in_channels', 3)) != 3:
+            backbone += f', in_channels={count}'
         return f"backbone=dict({backbone}, init_cfg=dict(type='Pretrained', checkpoint={path!r}, prefix='backbone.'))"
 
     return usage
@@ -286,7 +290,17 @@ def _mm_usage(vit: str) -> Callable[[Mapping, str], str]:
 def _torchvision_usage(arch: Mapping, path: str) -> str:
     head = 'fc' if arch['family'] == 'resnet' else 'heads'
     without = '' if arch['num_classes'] else f'model.{head} = torch.nn.Identity(); '
+    if (count := arch.get('in_channels', 3)) != 3:  # torchvision cannot be told otherwise
+        width, patch = arch.get('embed_dims'), arch.get('patch_size')
+        first = f'conv_proj = torch.nn.Conv2d({count}, {width}, {patch}, {patch})'
+        if arch['family'] == 'resnet':
+            first = f'conv1 = torch.nn.Conv2d({count}, {arch["width"]}, 7, 2, 3, bias=False)'
+        without = f'model.{first}; {without}'
     return f"{without}model.load_state_dict(torch.load({path!r})['state_dict'])"
+
+
+def _in_channels(arch: Mapping) -> str:
+    return '' if (count := arch.get('in_channels', 3)) == 3 else f'in_channels={count}, '
 
 
 _USAGE: dict[str, Callable[[Mapping, str], str]] = {
@@ -301,5 +315,7 @@ _USAGE: dict[str, Callable[[Mapping, str], str]] = {
     'torchvision': _torchvision_usage,
     'transformers': lambda arch, path: f'transformers.ViTModel.from_pretrained({path!r}, add_pooling_layer=False)',
     'official': lambda arch, path: 'a linear-evaluation file in the official format',
-    'mocox': lambda arch, path: f"backbone=dict(..., init_cfg=dict(type='mocox.Pretrained', checkpoint={path!r}))",
+    'mocox': lambda arch, path: (
+        f"backbone=dict(..., {_in_channels(arch)}init_cfg=dict(type='mocox.Pretrained', checkpoint={path!r}))"
+    ),
 }

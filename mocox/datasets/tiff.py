@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from mocox.datasets.extras import MissingExtraError, require_extra
 from mocox.datasets.opencv import read_with_opencv
@@ -19,6 +20,7 @@ SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 BITS, PHOTOMETRIC, DESCRIPTION, SAMPLES, PLANAR, FORMAT = 258, 262, 270, 277, 284, 339
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 UNSIGNED = 1
+MAX_PILLOW = 4  # bands
 ALPHA = (1, 2)  # of ExtraSamples
 REDUCED = 1 | 4  # of NewSubfileType: a smaller copy, a mask
 NEED = 'a TIFF of this kind needs'
@@ -29,6 +31,8 @@ def is_scientific(data: bytes) -> bool:
     if data[:4] not in SIGNATURES:
         return False
     try:
+        if _tags(data).get(SAMPLES, 1) > MAX_PILLOW:
+            return True  # without the errors that Pillow logs for each
         image = Image.open(io.BytesIO(data), formats=['TIFF'])
     except Exception:  # Pillow raises anything: it is not the one to judge
         return True
@@ -42,6 +46,15 @@ def is_scientific(data: bytes) -> bool:
     if max(bits) <= 8:
         return len(image.getbands()) != count
     return not (count == 1 and image.mode.startswith('I;16') and tags.get(PHOTOMETRIC) == BLACK_IS_ZERO)
+
+
+def _tags(data: bytes) -> ImageFileDirectory_v2:
+    """Of the first image; nothing is decoded."""
+    file = io.BytesIO(data)
+    tags = ImageFileDirectory_v2(file.read(16 if data[2:3] + data[3:4] in (b'+\0', b'\0+') else 8))
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
 
 
 def bits_of(image: Image.Image) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mocox.datasets import CIFAR10Images, CIFAR100Images, ImageFiles, ViewsDataset, VOC07Images
+from mocox.datasets.pixels import RGB, Pixels
 from mocox.datasets.splits import TESTS, find_splits
 from mocox.datasets.voc07 import find_voc07
 from mocox.registry import DATASETS
@@ -72,7 +73,9 @@ class Data:
         return f'{self.name}: {len(self.train):,} images to learn from, {tests}'
 
 
-def open_data(root: str, crops: dict, config: Config | None = None, test_split: str | None = None) -> Data:
+def open_data(
+    root: str, crops: dict, config: Config | None = None, test_split: str | None = None, pixels: Pixels = RGB
+) -> Data:
     """Finds the images.
 
     Args:
@@ -81,6 +84,7 @@ def open_data(root: str, crops: dict, config: Config | None = None, test_split: 
         crops: Config of the transform that cuts the view.
         config: One whose training and test dataset have labels; their layout is read then.
         test_split: The name of the folder, or of VOC's split, to test on.
+        pixels: How image files are read, where the config does not say.
 
     Raises:
         FileNotFoundError: No such folder.
@@ -91,10 +95,10 @@ def open_data(root: str, crops: dict, config: Config | None = None, test_split: 
         raise FileNotFoundError(f'--data-root: there is no folder {root}')
     labelled = config is not None and _has_labels(config, 'train') and _has_labels(config, 'test')
     if labelled:
-        train, test = (_from_config(config, name, root, crops) for name in ('train', 'test'))
+        train, test = (_from_config(config, name, root, crops, pixels) for name in ('train', 'test'))
         return Data(train, test, f'{type(train).__name__} in {root}', multi_label=np.ndim(train.labels) == 2)
     for find in _LAYOUTS:
-        if data := find(root, crops, test_split):
+        if data := find(root, crops, test_split, pixels):
             return data
     raise AssertionError('the last layout takes every folder')
 
@@ -104,14 +108,14 @@ def labels_of(dataset: ViewsDataset) -> Tensor:
     return torch.as_tensor(np.asarray(dataset.labels)).long()
 
 
-def _voc07(root: str, crops: dict, test_split: str | None) -> Data | None:
+def _voc07(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Data | None:
     if find_voc07(root) is None:
         return None
     train, test = (VOC07Images(root, crops, split, with_labels=True) for split in ('trainval', test_split or 'test'))
     return Data(train, test, f'{VOC07} in {train.folder}', multi_label=True)
 
 
-def _cifar(root: str, crops: dict, test_split: str | None) -> Data | None:
+def _cifar(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Data | None:
     for kind in (CIFAR10Images, CIFAR100Images):
         try:
             train, test = (kind(root, crops, split, with_labels=True) for split in ('train', 'test'))
@@ -121,7 +125,7 @@ def _cifar(root: str, crops: dict, test_split: str | None) -> Data | None:
     return None
 
 
-def _train_and_test(root: str, crops: dict, test_split: str | None) -> Data | None:
+def _train_and_test(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Data | None:
     splits = find_splits(root)
     if splits is None:
         return None
@@ -133,14 +137,15 @@ def _train_and_test(root: str, crops: dict, test_split: str | None) -> Data | No
             f'--test-split, or pass --data-root {os.path.join(root, splits.train)} to test each image with the help of '
             'the others'
         )
-    train, test = (ImageFiles(root, crops, data_prefix=prefix, with_labels=True) for prefix in (splits.train, name))
+    settings = dict(with_labels=True, **pixels.settings())
+    train, test = (ImageFiles(root, crops, data_prefix=prefix, **settings) for prefix in (splits.train, name))
     return Data(train, test, f'{splits.train} and {name} in {root}')
 
 
-def _class_folders(root: str, crops: dict, test_split: str | None) -> Data:
+def _class_folders(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Data:
     if test_split:
         raise ValueError(f'--test-split {test_split}: {root} has no folder train beside it')
-    images = ImageFiles(root, crops, with_labels=True)
+    images = ImageFiles(root, crops, with_labels=True, **pixels.settings())
     if set(map(str.lower, images.classes)) <= set(TESTS):
         raise ValueError(
             f'{root} has {" and ".join(images.classes)}, which are splits and no classes, and no train to learn from: '
@@ -149,14 +154,20 @@ def _class_folders(root: str, crops: dict, test_split: str | None) -> Data:
     return Data(images, None, f'class folders in {root}')
 
 
-_LAYOUTS: tuple[Callable[[str, dict, str | None], Data | None], ...] = (_voc07, _cifar, _train_and_test, _class_folders)
+_LAYOUTS: tuple[Callable[[str, dict, str | None, Pixels], Data | None], ...] = (
+    _voc07,
+    _cifar,
+    _train_and_test,
+    _class_folders,
+)
 
 
 def _has_labels(config: Config, name: str) -> bool:
     return bool(((config.get(f'{name}_dataloader') or {}).get('dataset') or {}).get('with_labels'))
 
 
-def _from_config(config: Config, name: str, root: str, crops: dict) -> ViewsDataset:
-    settings = dict(deepcopy(config[f'{name}_dataloader'].dataset), data_root=root, crops=crops)
+def _from_config(config: Config, name: str, root: str, crops: dict, pixels: Pixels) -> ViewsDataset:
+    own = deepcopy(config[f'{name}_dataloader'].dataset)
+    settings = dict(pixels.settings() | own, data_root=root, crops=crops)
     with DefaultScope.overwrite_default_scope('mocox'):
         return DATASETS.build(settings)

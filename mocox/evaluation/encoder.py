@@ -15,6 +15,8 @@ from mocox.checkpoint import Checkpoint, load_backbone, read
 from mocox.checkpoint.loading import bounded
 from mocox.checkpoint.reading import strip
 from mocox.configs import open_config
+from mocox.datasets import Pixels
+from mocox.datasets.pixels import RGB
 from mocox.models import ViewsPreprocessor
 from mocox.models.necks import average_positions
 from mocox.recipe import Recipe
@@ -30,10 +32,10 @@ class Encoder(BaseModel):
     """A backbone, and a projector if its output is wanted, with the normalisation that belongs to them.
 
     Args:
-        backbone: Maps (B, 3, S, S) to features, or to a tuple whose last entry counts; maps are averaged.
+        backbone: Maps (B, C, S, S) to features, or to a tuple whose last entry counts; maps are averaged.
         projector: Maps features (B, C) to (B, D).
-        mean: Per channel (RGB), 0 to 255.
-        std: Per channel (RGB), 0 to 255.
+        mean: Per channel, 0 to 255.
+        std: Per channel, 0 to 255.
         bgr: The backbone wants blue first.
         flip_prob: Probability of a mirror image when a classifier is trained on top; none otherwise.
     """
@@ -52,7 +54,7 @@ class Encoder(BaseModel):
 
     @torch.no_grad()
     def extract_feat(self, images: Tensor) -> Tensor:
-        """Features (B, C), or projections (B, D), of normalised images (B, 3, S, S)."""
+        """Features (B, C), or projections (B, D), of normalised images (B, C, S, S)."""
         output = self.backbone(images.flip(1) if self.bgr else images)
         features = average_positions(output if isinstance(output, Tensor) else output[-1])
         if features.ndim != 2:
@@ -79,6 +81,7 @@ class LoadedEncoder:
         checkpoint: The file, recognised.
         which: ``query`` or ``momentum``.
         notes: What a person should know.
+        pixels: How images are read: as the encoder was trained.
     """
 
     model: Encoder
@@ -88,6 +91,7 @@ class LoadedEncoder:
     checkpoint: Checkpoint
     which: str
     notes: list[str] = field(default_factory=list)
+    pixels: Pixels = RGB
 
 
 def load_encoder(
@@ -135,6 +139,9 @@ def load_encoder(
     if not preprocessor and not checkpoint.meta.get('mean'):
         notes.append("the file does not tell its normalisation: ImageNet's is used (--config CFG says another)")
     normalisation = preprocessor or checkpoint.meta
+    pixels = pixels_of(checkpoint, recipe)
+    if not normalisation.get('mean') and pixels.num_channels != 3:
+        raise ValueError(f'{path} does not tell the normalisation of its {pixels.num_channels} channels: {HINT}')
     model = Encoder(
         backbone,
         projector,
@@ -156,7 +163,33 @@ def load_encoder(
         checkpoint,
         report.encoder,
         notes,
+        pixels,
     )
+
+
+def pixels_of(checkpoint: Checkpoint, recipe: Recipe | None = None) -> Pixels:
+    """How images are read: as the config says, else the checkpoint, else its first convolution.
+
+    Raises:
+        ValueError: The setting has other channels than the weights.
+    """
+    found = Pixels.from_settings(recipe.dataset if recipe else {})
+    if found == RGB:
+        found = Pixels.from_settings(checkpoint.meta.get('pixels'))
+    count = checkpoint.arch.get('in_channels', found.num_channels)
+    if found == RGB and count != 3:
+        return Pixels(channels=count)
+    if found.num_channels != count:
+        raise ValueError(
+            f'{checkpoint.path} has weights for {count} channels and the images have {found.num_channels}: correct '
+            'channels of the dataset in the config'
+        )
+    return found
+
+
+def checkpoint_pixels(path: str | Path, config: str | Path | Config | None = None) -> Pixels:
+    """See :func:`pixels_of`, for a file and a config as :func:`load_encoder` takes them."""
+    return pixels_of(read(path), None if config is None else Recipe(open_config(config)))
 
 
 def backbone_config(checkpoint: Checkpoint, weights: Mapping[str, Tensor], heads: int | None = None) -> dict:
@@ -182,10 +215,12 @@ def backbone_config(checkpoint: Checkpoint, weights: Mapping[str, Tensor], heads
             )
         names = ('embed_dims', 'num_layers', 'feedforward_channels')
         settings = dict({name: arch[name] for name in names}, num_heads=heads)
-        return dict(type='MoCoViT', arch=settings, patch_size=arch['patch_size'], stem=arch['stem'])
+        sizes = dict(patch_size=arch['patch_size'], stem=arch['stem'], in_channels=arch['in_channels'])
+        return dict(type='MoCoViT', arch=settings, **sizes)
     if arch['family'] == 'resnet' and arch['depth']:
         width = len(weights['layer1.0.conv1.weight'])
         shape = dict(depth=arch['depth'], stem_channels=arch['width'], base_channels=width)
+        shape['in_channels'] = arch['in_channels']
         if arch['bottleneck']:
             shape['expansion'] = len(weights['layer1.0.conv3.weight']) // width
         is_cifar = weights['conv1.weight'].shape[-1] == 3

@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mocox.datasets import collate_views, decode
+from mocox.datasets import Pixels, collate_views, decode
 from mocox.datasets.decoding import to_rgb
+from mocox.datasets.pixels import DTYPES, RGB
 from mocox.evaluation.encoder import LEVELS, Encoder, evaluation_crops, load_encoder
 from mocox.evaluation.features import Progress, extract_from_loader
 from mocox.registry import TRANSFORMS
@@ -32,6 +33,7 @@ class FeatureExtractor:
         heads: Number of attention heads, where the file does not tell.
         image_size: Side in pixels that images are resized and cut to; by default that of pre-training.
         device: By default ``cuda`` for a checkpoint if there is a GPU, and where it is for a model.
+        pixels: How image files are read; by default as a checkpoint says.
 
     Raises:
         FileNotFoundError: No such file.
@@ -47,14 +49,18 @@ class FeatureExtractor:
         heads: int | None = None,
         image_size: int | None = None,
         device: str | torch.device | None = None,
+        pixels: Pixels | None = None,
     ) -> None:
         if isinstance(model, nn.Module):
             self.model, size = _wrap(model, level, encoder, image_size)
+            channels = len(self.model.data_preprocessor.mean)
+            self.pixels = pixels or (RGB if channels == 3 else Pixels(channels=channels))
             crops = evaluation_crops(size)
             device = device or next(model.parameters()).device
         else:
             loaded = load_encoder(model, encoder, level, config, heads, image_size)
             self.model, crops = loaded.model, loaded.crops
+            self.pixels = pixels or loaded.pixels
             device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.model.to(device)
         self.crops = TRANSFORMS.build(crops)
@@ -66,7 +72,9 @@ class FeatureExtractor:
 
         Args:
             images: Paths, PIL images, uint8 arrays (H, W, 3) or (H, W), uint8 tensors (3, H, W): RGB, of any size,
-                resized and cut as in evaluation. Float tensors (3, S, S) are taken as they are: already normalised.
+                resized and cut as in evaluation. For an encoder of C channels arrays (H, W, C) as data sets give them
+                (uint8, uint16, or float32 from 0 to 255). Float tensors (C, S, S) are taken as they are: already
+                normalised.
             batch_size: Images per forward pass.
             num_workers: Processes that decode.
             progress: Print how far it is.
@@ -79,7 +87,9 @@ class FeatureExtractor:
         report = Progress('images', len(images), len(images)) if progress else None
         if isinstance(images[0], Tensor) and images[0].is_floating_point():
             return self._from_tensors(images, batch_size, report)
-        loader = DataLoader(_Images(images, self.crops), batch_size, num_workers=num_workers, collate_fn=collate_views)
+        loader = DataLoader(
+            _Images(images, self.crops, self.pixels), batch_size, num_workers=num_workers, collate_fn=collate_views
+        )
         return extract_from_loader(self.model, loader, report)[0].numpy()
 
     def _from_tensors(self, images: Sequence[Tensor], batch_size: int, report: Progress | None) -> np.ndarray:
@@ -121,25 +131,25 @@ def extract_features(
         device: See :class:`FeatureExtractor`.
         num_workers: Processes that decode.
         progress: Print how far it is.
-        settings: ``config``, ``heads``, ``image_size`` of :class:`FeatureExtractor`.
+        settings: ``config``, ``heads``, ``image_size``, ``pixels`` of :class:`FeatureExtractor`.
     """
     extractor = FeatureExtractor(model, level, encoder, device=device, **settings)
     return extractor(images, batch_size, num_workers, progress)
 
 
 class _Images(Dataset):
-    def __init__(self, images: Sequence[ImageLike], crops: object) -> None:
-        self.images, self.crops = images, crops
+    def __init__(self, images: Sequence[ImageLike], crops: object, pixels: Pixels) -> None:
+        self.images, self.crops, self.pixels = images, crops, pixels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict:
-        return dict(inputs=self.crops(to_pixels(self.images[index]), None))  # no random crop
+        return dict(inputs=self.crops(to_pixels(self.images[index], self.pixels), None))  # no random crop
 
 
-def to_pixels(image: ImageLike) -> np.ndarray:
-    """(H, W, 3) uint8, RGB.
+def to_pixels(image: ImageLike, pixels: Pixels = RGB) -> np.ndarray:
+    """(H, W, C), by default RGB and uint8.
 
     Raises:
         FileNotFoundError: No such file.
@@ -151,13 +161,15 @@ def to_pixels(image: ImageLike) -> np.ndarray:
     if isinstance(image, str | Path):
         data = Path(image).expanduser().read_bytes()
         try:
-            return decode(data)
+            return decode(data, pixels=pixels)
         except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
             raise ValueError(f'{image} cannot be read as an image: {error}') from error
     if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3:
         return np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] == (3,)):
         return np.ascontiguousarray(image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2))
+    if isinstance(image, np.ndarray) and image.dtype in DTYPES.values() and image.shape[2:] == (pixels.num_channels,):
+        return np.ascontiguousarray(image)
     what = f'{image.dtype} of shape {tuple(image.shape)}' if hasattr(image, 'shape') else type(image).__name__
     raise TypeError(
         f'an image must be a path, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W), not {what}'

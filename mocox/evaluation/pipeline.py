@@ -71,7 +71,7 @@ def evaluate(
     config = None if config is None else open_config(config)
     checkpoint = newest_in(checkpoint)
     loaded = load_encoder(checkpoint, encoder, config=config, heads=heads, image_size=image_size, prefix=prefix)
-    data = open_data(data_root, loaded.crops, config, test_split)
+    data = open_data(data_root, loaded.crops, config, test_split, loaded.pixels)
     names = choose_protocols(protocols, data.multi_label, data.test is not None)
     work_dir = Path(work_dir or Path('work_dirs', 'evaluate', Path(checkpoint).name.split('.')[0]))
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
@@ -142,6 +142,7 @@ class FeatureStore:
             bgr=loaded.model.bgr,
             crops=loaded.crops,
             image_size=loaded.image_size,
+            **loaded.pixels.settings(),
         )
 
     def __call__(self, dataset: ViewsDataset, name: str) -> tuple[Tensor, Tensor | None]:
@@ -220,6 +221,7 @@ def _describe(
         chance=chance,
         transform=loaded.crops,
         normalisation={key: store.identity[key] for key in ('mean', 'std', 'bgr')},
+        pixels=loaded.pixels.settings(),
         seed=seed,
         device=str(task.features.device),
         versions=software_versions(),

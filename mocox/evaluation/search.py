@@ -46,12 +46,12 @@ def search_images(
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     loaded = load_encoder(checkpoint, **settings)
     loaded.model.to(device)
-    dataset = ImageFiles(folder, loaded.crops, splits=False)
+    dataset = ImageFiles(folder, loaded.crops, splits=False, **loaded.pixels.settings())
     if num_results > len(dataset) - 1:
         raise ValueError(f'{folder} has {len(dataset)} images: at most {len(dataset) - 1} results are possible')
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
     bank, _ = store(dataset, 'images in the folder')
-    extractor = FeatureExtractor(loaded.model, image_size=loaded.image_size)
+    extractor = FeatureExtractor(loaded.model, image_size=loaded.image_size, pixels=loaded.pixels)
     extractor.crops = dataset.crops
     found = []
     similarities, rows = nearest_neighbours(

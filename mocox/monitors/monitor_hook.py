@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mocox import dist
+from mocox.datasets.pixels import RGB
 from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.models.losses import InfoNCELoss
 from mocox.monitors.events import write_event
@@ -234,6 +235,7 @@ class MonitorHook(Hook):
             self.knn_temperature,
             self.knn_batch_size,
             runner.train_dataloader.num_workers,
+            getattr(runner.train_dataloader.dataset, 'pixels', RGB),
         )
         runner.message_hub.update_scalar('train/knn_offline', 100 * accuracy)
         runner.visualizer.add_scalars(dict(knn_offline=100 * accuracy), step=runner.iter)

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mocox import dist
-from mocox.datasets import ViewsDataset, collate_views
+from mocox.datasets import Pixels, ViewsDataset, collate_views
+from mocox.datasets.pixels import RGB
 from mocox.evaluation.data import labels_of, open_data
 from mocox.evaluation.encoder import evaluation_crops
 from mocox.evaluation.features import Part, extract_from_loader
@@ -21,6 +22,7 @@ def offline_knn(
     temperature: float,
     batch_size: int,
     num_workers: int = 0,
+    pixels: Pixels = RGB,
 ) -> float:
     """Accuracy (0 to 1) of the query backbone's features on labelled images, without augmentation.
 
@@ -35,12 +37,13 @@ def offline_knn(
         temperature: Of their weights.
         batch_size: Images per forward pass.
         num_workers: Loading processes of each process.
+        pixels: How image files are read: as for training.
 
     Raises:
         FileNotFoundError: No such folder.
         ValueError: Nothing recognised in it, or images with several labels each.
     """
-    data = open_data(root, evaluation_crops(image_size))
+    data = open_data(root, evaluation_crops(image_size), pixels=pixels)
     if data.multi_label:
         raise ValueError(f'knn_data_root={root!r}: k-NN needs one label per image, and these have several')
     device = next(model.parameters()).device

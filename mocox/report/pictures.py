@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from mocox.datasets import ViewsDataset
+from mocox.datasets.pixels import to_rgb8
 from mocox.datasets.subset import spread
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
@@ -163,7 +164,8 @@ def _add_features(
     if features is None:
         return
     pictures.num_images = len(rows)
-    found = _attempt(pictures, 'neighbours', lambda: _neighbours(images, names, features))
+    shown = [to_rgb8(image) for image in images]
+    found = _attempt(pictures, 'neighbours', lambda: _neighbours(shown, names, features))
     pictures.neighbours = found or []
     chosen = [images[i] for i in spread(len(images), NUM_ATTENTION)]
     pictures.attention = _attempt(pictures, 'attention maps', lambda: _attention(extractor, chosen)) or []

@@ -71,6 +71,41 @@ def _walk(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
         yield from _walk(value, f'{path}.{key}' if path else str(key))
 
 
+def is_views_dataset(dataset: object) -> bool:
+    """Whether a config builds a data set of mocox."""
+    from mocox.datasets import ViewsDataset
+    from mocox.registry import DATASETS
+
+    kind = DATASETS.get(dataset['type']) if isinstance(dataset, dict) and 'type' in dataset else None
+    return inspect.isclass(kind) and issubclass(kind, ViewsDataset)
+
+
+def check_channels(config: 'Config') -> None:
+    """Refuses images of other channels than the model is built and normalised for.
+
+    Raises:
+        ValueError: They differ; says what to set.
+    """
+    from mocox.datasets import Pixels
+    from mocox.recipe import Recipe
+
+    recipe = Recipe(config)
+    if not is_views_dataset(recipe.dataset):
+        return
+    count, mean = Pixels.from_settings(recipe.dataset).num_channels, recipe.preprocessor.get('mean')
+    built = recipe.backbone.get('in_channels', 3)
+    if recipe.backbone and built != count:
+        raise ValueError(
+            f'the images have {count} channels and the backbone {built}: set model.backbone.in_channels={count}, or '
+            'channels of the dataset'
+        )
+    if mean and len(mean) != count:
+        raise ValueError(
+            f'the images have {count} channels and data_preprocessor.mean {len(mean)}: give mean and std one level per '
+            'channel (tools/doctor.py measures them)'
+        )
+
+
 def check_run(config: 'Config') -> None:
     """Refuses values whose own message, where they are read, would not name them.
 
@@ -91,6 +126,7 @@ def check_run(config: 'Config') -> None:
         raise ValueError(f'randomness.seed must be a whole number from 0 to 2**32 - 1, got {seed!r}')
     if Path(config.get('work_dir') or '.').is_file():
         raise NotADirectoryError(f'work_dir={config.work_dir!r} is a file, not a folder')
+    check_channels(config)
     if config.get('load_from'):
         require_file(config.load_from, 'load_from')
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):

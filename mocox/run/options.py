@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mocox.configs import open_config
 from mocox.recipe import type_of
-from mocox.run.checks import check_options, require_file
+from mocox.run.checks import check_options, is_views_dataset, require_file
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -72,10 +72,35 @@ def prepare_config(
 
 def _set_pretrained(config: 'Config', path: str) -> None:
     config.model.backbone.init_cfg = dict(type='mocox.Pretrained', checkpoint=path)
+    _take_over_pixels(config, path)
     shared_head = config.model.get('roi_head', {}).get('shared_head')
     if shared_head:  # a C4 detector of mmdetection: the last stage of its ResNet works on regions
         part = f'layer{shared_head.stage + 1}.'
         shared_head.init_cfg = dict(type='mocox.Pretrained', checkpoint=path, part=part)
+
+
+def _take_over_pixels(config: 'Config', path: str) -> None:
+    """Images are read and normalised as they were for the pretrained backbone, if they were not read as RGB of 8 bits.
+
+    A config that says itself how images are read is left alone.
+    """
+    from mocox.checkpoint import read
+    from mocox.datasets import Pixels
+
+    loaders = [config.get(f'{name}_dataloader') or {} for name in ('train', 'val', 'test')]
+    datasets = [loader['dataset'] for loader in loaders if is_views_dataset(loader.get('dataset'))]
+    if not datasets or any(Pixels.from_settings(dataset).settings() for dataset in datasets):
+        return
+    meta = read(path).meta
+    pixels = Pixels.from_settings(meta.get('pixels'))
+    if not pixels.settings():
+        return
+    for dataset in datasets:
+        dataset.update(pixels.settings())
+    config.model.backbone.setdefault('in_channels', pixels.num_channels)
+    holder = config.model if config.model.get('data_preprocessor') else config
+    if meta.get('mean') and holder.get('data_preprocessor'):
+        holder.data_preprocessor.update(mean=meta['mean'], std=meta['std'])
 
 
 def _set_data_root(config: 'Config', data_root: str) -> None:

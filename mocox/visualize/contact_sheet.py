@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from mocox.datasets import ViewsDataset, collate_views
+from mocox.datasets.pixels import to_rgb8
 from mocox.models import ViewsPreprocessor
 from mocox.recipe import Recipe
 from mocox.registry import DATASETS, MODELS
@@ -27,7 +28,7 @@ def augmented_views(config: dict[str, Any], num_images: int, epoch: int = 0) -> 
         epoch: The epoch whose random numbers are used.
 
     Returns:
-        For each image: itself, then its views, each (H, W, 3) uint8.
+        For each image: itself, then its views, each (H, W, 3) uint8; of further channels the first three.
     """
     if num_images < 1:
         raise ValueError(f'the number of images must be at least 1, got {num_images}')
@@ -44,8 +45,9 @@ def views_of(
     inputs = preprocessor(batch, training=True)['inputs']
     views = [inputs] if isinstance(inputs, torch.Tensor) else inputs
     levels = [(view * preprocessor.std + preprocessor.mean).round().clamp(0, 255).byte() for view in views]
-    levels = [view.permute(0, 2, 3, 1).cpu().numpy() for view in levels]  # V x (B, S, S, 3)
-    return [[dataset.load(index)[0], *(view[i] for view in levels)] for i, index in enumerate(indices)]
+    levels = [view.permute(0, 2, 3, 1).cpu().numpy() for view in levels]  # V x (B, S, S, C)
+    rows = [[dataset.load(index)[0], *(view[i] for view in levels)] for i, index in enumerate(indices)]
+    return [[to_rgb8(image) for image in row] for row in rows]
 
 
 def draw_sheet(rows: list[list[np.ndarray]], titles: list[str] | None = None) -> Image.Image:

@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from mocox.checkpoint.files import write_atomically
-from mocox.datasets import ImageFiles, collate_views
+from mocox.datasets import ImageFiles, Pixels, collate_views
+from mocox.datasets.pixels import RGB, to_rgb8
 from mocox.datasets.subset import spread
+from mocox.evaluation.encoder import checkpoint_pixels
 from mocox.evaluation.inference import FeatureExtractor, to_pixels
 from mocox.evaluation.search import search_images
 from mocox.registry import TRANSFORMS
@@ -54,21 +56,21 @@ def attention_sheet(
         ValueError: Not an image, or no vision transformer.
     """
     extractor = FeatureExtractor(checkpoint, **settings)
-    pixels = [to_pixels(path) for path in pick_images(images, num)]
-    crops, maps = attention_of(extractor, pixels)
+    found = [to_pixels(path, extractor.pixels) for path in pick_images(images, num, extractor.pixels)]
+    crops, maps = attention_of(extractor, found)
     rows = [attention_row(crop, heads) for crop, heads in zip(crops, maps, strict=True)]
     titles = ['image', 'mean', *(f'head {i}' for i in range(1, maps.shape[1] + 1))]
     save_picture(draw_sheet(rows, titles), out)
     return len(rows), maps.shape[1]
 
 
-def attention_of(extractor: FeatureExtractor, pixels: Sequence[np.ndarray]) -> tuple[list[np.ndarray], Tensor]:
-    """What a vision transformer sees of images (H, W, 3) uint8, as such images, and its attention (B, heads, h, w)."""
-    batch = collate_views([dict(inputs=extractor.crops(image, None)) for image in pixels])
+def attention_of(extractor: FeatureExtractor, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], Tensor]:
+    """What a vision transformer sees of images (H, W, C), as RGB uint8, and its attention (B, heads, h, w)."""
+    batch = collate_views([dict(inputs=extractor.crops(image, None)) for image in images])
     inputs = extractor.model.data_preprocessor(batch, training=False)['inputs']
     inputs = inputs if isinstance(inputs, Tensor) else inputs[0]
     maps = attention_maps(extractor.model.backbone, inputs.flip(1) if extractor.model.bgr else inputs)
-    return [view.permute(1, 2, 0).numpy() for view in batch['inputs'][0]], maps.cpu()
+    return [to_rgb8(view.permute(1, 2, 0).numpy()) for view in batch['inputs'][0]], maps.cpu()
 
 
 def attention_row(crop: np.ndarray, heads: Tensor) -> list[np.ndarray]:
@@ -98,21 +100,26 @@ def neighbours_sheet(
         num_results: Neighbours of each.
         settings: Those of :func:`search_images`.
     """
-    queries = queries or pick_images([folder], num)
+    pixels = checkpoint_pixels(checkpoint, settings.get('config'))
+    queries = queries or pick_images([folder], num, pixels)
     found = search_images(queries, folder, checkpoint, num_results, **settings)
-    save_picture(draw_grid(queries, found), out)
+    save_picture(draw_grid(queries, found, pixels), out)
     return found
 
 
-def draw_grid(queries: Sequence[str | Path], found: Sequence[Sequence[tuple[str, float]]]) -> Image.Image:
+def draw_grid(
+    queries: Sequence[str | Path], found: Sequence[Sequence[tuple[str, float]]], pixels: Pixels = RGB
+) -> Image.Image:
     """One row per query: the query, then what was found; a single row has the similarities as titles."""
-    rows = [[_tile(query), *(_tile(path) for path, _ in pairs)] for query, pairs in zip(queries, found)]
+    rows = [
+        [_tile(path, pixels) for path in (query, *(path for path, _ in pairs))] for query, pairs in zip(queries, found)
+    ]
     titles = [f'{value:.3f}' if len(found) == 1 else str(rank) for rank, (_, value) in enumerate(found[0], start=1)]
     return draw_sheet(rows, ['query', *titles])
 
 
-def _tile(path: str | Path) -> np.ndarray:
-    image = Image.fromarray(to_pixels(path))
+def _tile(path: str | Path, pixels: Pixels) -> np.ndarray:
+    image = Image.fromarray(to_rgb8(to_pixels(path, pixels)))
     image.thumbnail((MAX_TILE_PX, MAX_TILE_PX))
     return np.asarray(image)
 
@@ -134,14 +141,14 @@ def embedding_map(
         Number of images and of classes, 0 where the folder does not tell classes.
     """
     extractor = FeatureExtractor(checkpoint, **settings)
-    paths = pick_images([folder], num)
+    paths = pick_images([folder], num, extractor.pixels)
     points = embed(extractor(paths, batch_size, num_workers, progress=True), method, seed)
     classes = classes_of(paths, folder)
     write_atomically(out, lambda path: _draw_map(points, classes, method).savefig(path, format='png'))
     return len(points), len(set(classes)) if classes else 0
 
 
-def pick_images(places: Sequence[str | Path], num: int) -> list[str]:
+def pick_images(places: Sequence[str | Path], num: int, pixels: Pixels = RGB) -> list[str]:
     """Files as they are, and of every folder at most ``num`` images, evenly spread.
 
     Raises:
@@ -153,7 +160,8 @@ def pick_images(places: Sequence[str | Path], num: int) -> list[str]:
     found = []
     for place in places:
         if Path(place).is_dir():
-            images = ImageFiles(str(place), TRANSFORMS.build(dict(type='CenterCrop')), splits=False)
+            settings = dict(splits=False, **pixels.settings())
+            images = ImageFiles(str(place), TRANSFORMS.build(dict(type='CenterCrop')), **settings)
             found += [images.path(index) for index in spread(len(images), num)]
         elif Path(place).is_file():
             found.append(str(place))
