@@ -1,6 +1,7 @@
 """Images in an LMDB: one file with all images, for file systems that are slow with many small files."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from mocox.datasets.image_files import label_by_folder, read_regular_file, scan
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
 
+# What other writers keep beside the images: their number, their list, their labels.
+NO_IMAGE = re.compile(rb'__\w+__|num[-_]?samples|length|(label|target|text|meta)[-_]?\d*')
 FIX = 'write one with tools/make_lmdb.py and pass --data-root FILE.lmdb, or set data_root'
 MAX_KEY_BYTES = 511  # LMDB's own limit
 PAGE = 4096
@@ -51,7 +54,8 @@ class LMDBImages(EncodedImages):
         super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements, **pixels)
         self.file = os.path.expanduser(data_root)
         with open_lmdb(self.file).begin() as transaction:
-            paths, labels = PackedPaths(transaction.cursor().iternext(values=False)), None
+            keys = transaction.cursor().iternext(values=False)
+            paths, labels = PackedPaths(key for key in keys if not NO_IMAGE.fullmatch(key)), None
         if not len(paths):
             raise ValueError(f'the LMDB {self.file!r} is empty: {FIX}')
         if with_labels:

@@ -1,17 +1,19 @@
 """A folder copied into an LMDB is the same data set."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import pytest
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from mocox.datasets import ImageFiles, LMDBImages, collate_views, write_lmdb
 from tests.test_datasets.test_image_files import level_shown, make_files, names
 
-pytest.importorskip('lmdb')
 CROPS = dict(type='RandomResizedCrops', size=8)
 
 
@@ -88,3 +90,18 @@ def test_the_tool(folder):
     assert again.returncode == 1
     assert again.stderr.startswith('error: ')
     assert 'exists' in again.stderr
+
+
+def test_what_other_writers_keep_beside_the_images_is_no_image(tmp_path):
+    """The number of samples, a pickled list of keys, labels: as torch and OCR tools write them."""
+    picture = io.BytesIO()
+    Image.new('RGB', (12, 12), (7, 7, 7)).save(picture, 'PNG')
+    beside = [b'__len__', b'__keys__', b'num-samples', b'label-000000001', b'label-000000002', b'length']
+    with lmdb.open(str(tmp_path / 'x.lmdb')) as database, database.begin(write=True) as transaction:
+        for key in (b'image-000000001', b'image-000000002'):
+            transaction.put(key, picture.getvalue())
+        for key in beside:
+            transaction.put(key, b'2')
+    dataset = LMDBImages(str(tmp_path / 'x.lmdb'), CROPS)
+    assert len(dataset) == 2
+    assert dataset[1]['inputs'][0].float().mean() == 7

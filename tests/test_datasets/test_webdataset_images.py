@@ -12,7 +12,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mocox.datasets import EpochSampler, ImageFiles, WebDatasetImages, collate_views
-from mocox.datasets.webdataset_images import expand_shards, index_shard
+from mocox.datasets.tar_index import index_shard
+from mocox.datasets.webdataset_images import expand_shards
 from tests.test_datasets.test_image_files import level_shown
 
 pytest.importorskip('fsspec')
@@ -235,10 +236,13 @@ def test_shards_that_cannot_be_used(tmp_path, shards, message):
     ]
 
 
-@pytest.mark.parametrize(('cls', 'message'), [(b'cat', 'no label'), (b'1' * 40, 'no label'), (None, 'has no label')])
+@pytest.mark.parametrize(
+    ('cls', 'message'),
+    [(b'cat', 'no label'), (b'1' * 40, 'no label'), (b'-1', 'no label'), (b'', 'has no label'), (None, 'has no label')],
+)
 def test_labels_that_are_missing_or_none(tmp_path, cls, message):
     members = {'a.png': png(0), 'a.cls': b' 7\n', 'b.png': png(1)}
-    write_shard(tmp_path / 'a.tar', {**members, 'b.cls': cls} if cls else members)
+    write_shard(tmp_path / 'a.tar', members if cls is None else {**members, 'b.cls': cls})
     with pytest.raises(ValueError, match=message):
         WebDatasetImages(str(tmp_path), CROPS, 'a.tar', with_labels=True)
 
@@ -255,3 +259,82 @@ def test_unreadable_everything(tmp_path):
     with pytest.raises(ValueError, match='no readable image.*3 of 3 files'):
         WebDatasetImages(str(tmp_path), CROPS, 'a.tar')
     logging.disable(logging.NOTSET)
+
+
+def test_labels_count_only_where_they_are_used(tmp_path):
+    contents = [b'cat', b'-1', b'', b'1 2', b'3.0']
+    members = {f'{n}.{ending}': b'' for n in range(5) for ending in ('cls', 'png')}
+    write_shard(tmp_path / 'a.tar', {n: png(int(n[0])) if 'png' in n else contents[int(n[0])] for n in members})
+    assert levels(WebDatasetImages(str(tmp_path), CROPS, 'a.tar')) == [*range(5)]
+
+
+def test_labels_that_are_names(tmp_path):
+    members = {'a.png': png(0), 'a.cls': b'dog', 'b.cls': b'cat', 'b.png': png(1), 'c.PNG': png(2), 'c.CLS': b'dog\n'}
+    write_shard(tmp_path / 'a.tar', members)
+    with pytest.raises(ValueError, match=r"set classes=\['cat', 'dog'\]"):
+        WebDatasetImages(str(tmp_path), CROPS, 'a.tar', with_labels=True)
+    with pytest.raises(ValueError, match=r"classes lacks \['cat'\]"):
+        WebDatasetImages(str(tmp_path), CROPS, 'a.tar', with_labels=True, classes=['dog'])
+    dataset = WebDatasetImages(str(tmp_path), CROPS, 'a.tar', with_labels=True, classes=['cat', 'dog'])
+    assert dataset.labels.tolist() == [1, 0, 1]
+    assert dataset.classes == ['cat', 'dog']
+
+
+def test_whole_numbers_may_have_a_point(tmp_path):
+    write_shard(tmp_path / 'a.tar', {'a.png': png(0), 'a.cls': b'3.0', 'b.png': png(1), 'b.CLS': b'4'})
+    assert WebDatasetImages(str(tmp_path), CROPS, 'a.tar', with_labels=True).labels.tolist() == [3, 4]
+
+
+def test_dots_belong_to_the_names_where_no_image_is_named_without(tmp_path):
+    members = {}
+    for number in range(4):
+        members |= {f'd/img_0.{number}_2.5x.png': png(number), f'd/img_0.{number}_2.5x.cls': b'%d' % (7 + number)}
+    write_shard(tmp_path / 'a.tar', members)
+    dataset = WebDatasetImages(str(tmp_path), CROPS, 'a.tar', with_labels=True)
+    assert levels(dataset) == [0, 1, 2, 3]
+    assert dataset.labels.tolist() == [7, 8, 9, 10]
+
+
+def test_links_within_the_archive_are_images(tmp_path, capfd):
+    write_shard(tmp_path / 'a.tar', {'src/0.png': png(0), 'src/1.png': png(1), 'x.png': png(5)})
+    links = [
+        ('hard/0.png', tarfile.LNKTYPE, 'src/0.png'),
+        ('soft/1.png', tarfile.SYMTYPE, '../src/1.png'),
+        ('again.png', tarfile.SYMTYPE, 'hard/0.png'),
+        ('lost.png', tarfile.SYMTYPE, 'nowhere.png'),
+        ('out.png', tarfile.SYMTYPE, '../../../etc/passwd'),
+        ('own.png', tarfile.LNKTYPE, 'own.png'),
+    ]
+    with tarfile.open(tmp_path / 'a.tar', 'a') as archive:
+        for name, kind, target in links:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    dataset = WebDatasetImages(str(tmp_path), CROPS, 'a.tar')
+    assert levels(dataset) == [0, 1, 5, 0, 1, 0]
+    assert '3 links are left out' in ''.join(capfd.readouterr())
+
+
+def test_joined_archives_are_read_to_the_end(tmp_path):
+    for name, start in (('a', 0), ('b', 2), ('c', 4)):
+        write_shard(tmp_path / f'{name}.tar', {f'{start + n}.png': png(start + n) for n in range(2)})
+    joined = b''.join((tmp_path / f'{name}.tar').read_bytes() for name in 'abc')
+    (tmp_path / 'all.tar').write_bytes(joined)
+    dataset = WebDatasetImages(str(tmp_path), CROPS, 'all.tar')
+    assert levels(dataset) == [*range(6)]
+
+
+def test_a_cut_between_two_members_is_told(tmp_path, capfd):
+    write_shard(tmp_path / 'a.tar', {f'{n}.png': png(n) for n in range(3)})
+    with tarfile.open(tmp_path / 'a.tar') as archive:
+        third = archive.getmembers()[2].offset
+    os.truncate(tmp_path / 'a.tar', third)
+    assert levels(WebDatasetImages(str(tmp_path), CROPS, 'a.tar')) == [0, 1]
+    assert 'cut between two members' in ''.join(capfd.readouterr())
+
+
+def test_an_empty_shard_among_good_ones_is_told(folder, capfd):
+    os.truncate(folder / 'train-001.tar', 0)
+    dataset = WebDatasetImages(str(folder), CROPS, 'train-{000..002}.tar', with_labels=True)
+    assert levels(dataset) == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert 'train-001.tar' in (said := ''.join(capfd.readouterr())) and '0 bytes' in said
