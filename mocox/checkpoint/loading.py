@@ -49,7 +49,7 @@ class LoadReport:
 
 def load_backbone(
     module: nn.Module,
-    path: str | Path,
+    path: str | Path | Checkpoint,
     encoder: str = 'query',
     prefix: str | None = None,
     heads: int | None = None,
@@ -60,7 +60,7 @@ def load_backbone(
 
     Args:
         module: A ViT or ResNet of mocox, mmpretrain, mmdet, mmseg, timm or torchvision, without classifier.
-        path: The checkpoint.
+        path: The checkpoint: a file, or what :func:`read` has made of one.
         encoder: ``query`` or ``momentum``.
         prefix: Take the tensors below this prefix of the file; by default they are found by recognising the file.
         heads: The number of attention heads the weights were trained with, where the file does not tell.
@@ -76,7 +76,10 @@ def load_backbone(
         ValueError: The file is no checkpoint or does not fill the module; lists missing, unexpected and mismatched
             tensors and says what the file is.
     """
-    checkpoint = read(path, map_location, prefix, encoder)
+    if isinstance(path, Checkpoint):
+        checkpoint = path.below(prefix, encoder) if prefix else path
+    else:
+        checkpoint = read(path, map_location, prefix, encoder)
     target = module.state_dict()
     _check_is_backbone(module, target)
     weights = checkpoint.backbone(encoder)
@@ -92,7 +95,7 @@ def load_backbone(
     left_out = _check_complete(checkpoint, weights, target, module)
     module.load_state_dict({key: weights.get(key, tensor) for key, tensor in target.items()}, strict=part is None)
     encoder = checkpoint.encoders[0] if len(checkpoint.encoders) == 1 else encoder
-    return LoadReport(f'{path}: {checkpoint.summary}', encoder, len(target), (*resized, *left_out, *notes))
+    return LoadReport(f'{checkpoint.path}: {checkpoint.summary}', encoder, len(target), (*resized, *left_out, *notes))
 
 
 @WEIGHT_INITIALIZERS.register_module()

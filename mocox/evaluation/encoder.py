@@ -130,7 +130,7 @@ def load_encoder(
         cfg['img_size'] = size
     with DefaultScope.overwrite_default_scope('mocox'):
         backbone = MODELS.build(cfg)
-    report = load_backbone(backbone, path, encoder, prefix, heads=heads)
+    report = load_backbone(backbone, checkpoint, encoder, heads=heads)
     notes = [note for note in report.notes if not note.startswith('trained on')]
     if not (config or image_size or checkpoint.arch.get('grid')):
         notes.append(f'the file does not tell its image size: {size} pixels are used (--image-size says another)')

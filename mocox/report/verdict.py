@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from mocox.monitors.states import AT_CHANCE, CHANCE_PROGRESS, DIVERGING, LEARNING, LOST_PROGRESS
 from mocox.report.runs import Run
 
 # How a state looks: the mark says it without colour. States are those of the monitors, by the words in them.
@@ -15,7 +16,7 @@ TONES = (
     (('learning', 'finished'), 'good', '✓'),
 )
 FEW_LINES = 3  # of the log, below which nothing is said
-LITTLE = 2.0  # percent of the way from chance to floor that count as nothing learned
+RISES = 10.0  # percent of the way lost that are worth a word, though not yet what the monitors call diverging
 
 
 @dataclass
@@ -115,11 +116,15 @@ def _from_loss(run: Run) -> tuple[str, str]:
     best = min((sum(values[i : i + 3]) / 3 for i in range(len(values) - 2)), default=recent)
     progress = 100 * (chance - recent) / (chance - floor)
     levels = f'chance ({chance:.2f}) to the floor ({floor:.2f})'
-    if progress < LITTLE:
+    lost = 100 * (recent - best) / (chance - floor)
+    was = f'The loss was {best:.2f} and is {recent:.2f} now, on the way from {levels}.'
+    if lost > LOST_PROGRESS:
+        return DIVERGING, was
+    if progress < CHANCE_PROGRESS:
         return (
-            'at chance',
+            AT_CHANCE,
             f'The loss, {recent:.2f}, is where guessing would be: {progress:.0f} % of the way from {levels}.',
         )
-    if recent - best > 0.1 * (chance - floor):
-        return 'loss rises', f'The loss was {best:.2f} and is {recent:.2f} now, on the way from {levels}.'
-    return 'learning', f'The loss is {recent:.2f}: {progress:.0f} % of the way from {levels}.'
+    if lost > RISES:
+        return 'loss rises', was
+    return LEARNING, f'The loss is {recent:.2f}: {progress:.0f} % of the way from {levels}.'

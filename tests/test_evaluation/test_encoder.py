@@ -5,6 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
+from mocox.checkpoint import load_backbone, read, reading
 from mocox.evaluation.encoder import Encoder, build_projector, evaluation_crops, load_encoder
 from mocox.models import NonLinearNeck
 from tests.test_checkpoint.conftest import CONV_VIT, RESNET, VIT, official_file, pretraining_model
@@ -151,3 +152,21 @@ def test_unknown_backbones_need_a_config(tmp_path):
 def test_features_must_be_vectors_or_maps():
     with pytest.raises(ValueError, match=r'Flatten gives features of shape \(2, 3, 64\)'):
         Encoder(nn.Flatten(2)).extract_feat(torch.randn(2, 3, 8, 8))
+
+
+def test_a_file_is_read_once(tmp_path, monkeypatch):
+    path, files = official_file(tmp_path / 'x.pth.tar', VIT), []
+    opened = reading.open_file
+    monkeypatch.setattr(reading, 'open_file', lambda path, *rest: (files.append(path), opened(path, *rest))[1])
+    loaded = load_encoder(path, heads=4)
+    assert files == [path]
+    assert loaded.checkpoint.path == str(path)
+
+
+def test_a_checkpoint_that_has_been_read_fills_a_backbone_as_its_file_does(tmp_path):
+    path = official_file(tmp_path / 'x.pth.tar', VIT)
+    one, other = (pretraining_model(VIT).backbone for _ in range(2))
+    reports = load_backbone(one, path), load_backbone(other, read(path))
+    assert str(reports[0]) == str(reports[1])
+    for name, value in one.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name

@@ -25,6 +25,10 @@ def run_with(losses: list[float], events: list[dict] | None = None, levels: bool
         ([4.0, 4.01, 3.99, 4.0, 3.98], 'at chance', 'warn', 'where guessing would be'),
         ([4.0, 3.0, 2.5, 2.2, 2.2, 2.2], 'learning', 'good', '60 % of the way from chance (4.00) to the floor (1.00)'),
         ([4.0, 2.0, 2.0, 2.0, 2.5, 2.5, 2.5], 'loss rises', 'warn', 'was 2.00 and is 2.50'),
+        ([4.0, 3.9, 3.88, 3.88, 3.88], 'at chance', 'warn', '4 % of the way'),  # below 5 %, as for the monitors
+        ([4.0, 3.9, 3.82, 3.82, 3.82], 'learning', 'good', '6 % of the way'),
+        ([4.0, 2.0, 2.0, 2.0, 2.95, 2.95, 2.95], 'diverging', 'bad', 'was 2.00 and is 2.95'),  # 32 % are lost
+        ([4.0, 2.0, 2.0, 2.0, 2.85, 2.85, 2.85], 'loss rises', 'warn', 'was 2.00 and is 2.85'),  # 28 %
         ([4.0, 3.0, 2.0, math.nan], 'diverged', 'bad', 'not finite'),
     ],
 )
