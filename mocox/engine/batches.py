@@ -7,6 +7,12 @@ from mmengine.runner import Runner
 from mocox import dist
 from mocox.datasets import EncodedImages
 
+_NOT_A_LARGE_BATCH = (
+    'optim_wrapper.accumulative_counts={count} averages the gradients of {count} small batches. That is not one large '
+    'batch: queries have only the negatives of their own small batch (or of the queue), and BatchNorm its statistics. '
+    'For a large batch in little memory, raise train_dataloader.batch_size and set model.chunk_size'
+)
+
 
 def images_per_process(runner: Runner) -> int:
     """Images of one iteration in this process."""
@@ -17,6 +23,23 @@ def images_per_process(runner: Runner) -> int:
 def accumulative_counts(optim_wrapper: Any) -> int:
     """Iterations of one optimizer step; 1 for a wrapper that knows no gradient accumulation."""
     return getattr(optim_wrapper, '_accumulative_counts', 1)
+
+
+def check_accumulation(runner: Runner) -> None:
+    """Warns that added gradients are no large batch to a contrastive loss.
+
+    Raises:
+        ValueError: The model's wrapper cannot add them up.
+    """
+    count = accumulative_counts(runner.optim_wrapper)
+    if count == 1:
+        return
+    runner.logger.warning(_NOT_A_LARGE_BATCH.format(count=count))
+    if getattr(runner.model, 'static_graph', False):
+        raise ValueError(
+            f'model_wrapper_cfg.static_graph=True does not work with accumulative_counts={count}: torch fails in the '
+            'backward pass. Remove one of them'
+        )
 
 
 def describe_batches(runner: Runner) -> dict[str, int]:

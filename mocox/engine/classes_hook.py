@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mocox import dist
+from mocox.datasets.classes import class_difference
 from mocox.recipe import Recipe
 from mocox.registry import HOOKS
 
@@ -74,14 +75,13 @@ def _count_classes(dataset: Any) -> int | None:
 
 
 def _compare(train: Any, val: Any) -> None:
-    ours, theirs = ({*(getattr(dataset, 'classes', None) or [])} for dataset in (train, val))
+    ours, theirs = (getattr(dataset, 'classes', None) for dataset in (train, val))
     labelled = all(_count_classes(dataset) is not None for dataset in (train, val))
-    if not (labelled and ours and theirs) or list(train.classes) == list(val.classes):
+    difference = class_difference(ours, theirs, ('training', 'validation')) if labelled else ''
+    if not difference:
         return
-    only = [f'only {where}: {sorted(names)[:5]}' for where, names in
-            (('for training', ours - theirs), ('for validation', theirs - ours)) if names]  # fmt: skip
     raise ValueError(
-        f'training and validation have different classes ({"; ".join(only) or "in another order"}): a label is the '
+        f'training and validation have different classes ({difference}): a label is the '
         'position of a folder among the sorted folders, so the same label would mean different classes. Give both the '
         'same class folders, or name those to use: train_dataloader.dataset.classes=[...]'
     )

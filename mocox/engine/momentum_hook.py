@@ -4,15 +4,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mocox import dist
-from mocox.engine.batches import accumulative_counts
+from mocox.checkpoint.resuming import require_same_backbone
+from mocox.engine.batches import accumulative_counts, check_accumulation
 from mocox.registry import HOOKS
 from mocox.schedules import momentum_cosine
-
-NOT_A_LARGE_BATCH = (
-    'optim_wrapper.accumulative_counts={count} averages the gradients of {count} small batches. That is not one large '
-    'batch: queries have only the negatives of their own small batch (or of the queue), and BatchNorm its statistics. '
-    'For a large batch in little memory, raise train_dataloader.batch_size and set model.chunk_size'
-)
 
 
 @HOOKS.register_module()
@@ -60,26 +55,12 @@ class MomentumUpdateHook(Hook):
 
         MMEngine's own loading would go on with random weights for whatever the checkpoint lacks.
         """
-        state = {key.removeprefix('module.'): v for key, v in checkpoint.get('state_dict', checkpoint).items()}
-        backbone = {f'backbone.{key}': v for key, v in dist.unwrap(runner.model).backbone.state_dict().items()}
-        missing = [key for key, v in backbone.items() if key not in state or state[key].shape != v.shape]
-        if missing:
-            raise ValueError(
-                f"the checkpoint has {len(backbone) - len(missing)} of the backbone's {len(backbone)} tensors in this "
-                f'name and shape; the first it lacks: {", ".join(missing[:3])}. load_from and resume need a checkpoint '
-                'of the same model; to start from a backbone in any layout use --pretrained FILE'
-            )
+        state = require_same_backbone(checkpoint, dist.unwrap(runner.model).backbone)
         self.sync_after_load = not any(key.startswith('momentum_encoder.') for key in state)
 
     def before_train(self, runner: Runner) -> None:
         """After loading, and before the first step."""
-        if (count := accumulative_counts(runner.optim_wrapper)) > 1:
-            runner.logger.warning(NOT_A_LARGE_BATCH.format(count=count))
-            if getattr(runner.model, 'static_graph', False):
-                raise ValueError(
-                    f'model_wrapper_cfg.static_graph=True does not work with accumulative_counts={count}: torch fails '
-                    'in the backward pass. Remove one of them'
-                )
+        check_accumulation(runner)
         if self.sync_after_load:
             runner.logger.info('The checkpoint has no momentum encoder: it starts as a copy of the query encoder.')
             dist.unwrap(runner.model).sync_momentum_encoder()

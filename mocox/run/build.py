@@ -88,18 +88,17 @@ def load_for_test(runner: 'Runner', path: str) -> None:
 
 
 def _compare_classes(checkpoint: dict, dataset: object, path: str) -> None:
-    """A label is a position among the sorted class folders: with other folders it means another class."""
+    """With other folders, a label means another class."""
     from mocox.datasets import ViewsDataset
+    from mocox.datasets.classes import class_difference
 
     learned = (checkpoint.get('meta') or {}).get('dataset_meta', {}).get('classes')
     tested = dataset.metainfo.get('classes') if isinstance(dataset, ViewsDataset) else None
-    if not learned or not tested or list(learned) == list(tested):
-        return
-    differing = sorted({*learned} ^ {*tested})[:5] or 'another order'
-    raise ValueError(
-        f'{path} has learned {len(learned)} classes and the test images have {len(tested)}, which are not the same '
-        f'({differing}): give the test the same class folders as the training'
-    )
+    if difference := class_difference(learned, tested):
+        raise ValueError(
+            f'{path} has learned {len(learned)} classes and the test images have {len(tested)}, which are not the same '
+            f'({difference}): give the test the same class folders as the training'
+        )
 
 
 def find_resume(config: 'Config') -> None:
