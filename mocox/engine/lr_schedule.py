@@ -87,6 +87,20 @@ class WarmupCosineLR(_ParamScheduler):
         """The position and the base values."""
         return {key: getattr(self, key) for key in ('last_step', '_global_step', '_last_value', 'base_values')}
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Goes on at a saved position with the learning rate that the present shape has there.
+
+        MMEngine stops counting ``last_step`` where a schedule ends, and leaves the optimizer the old shape's value until
+        the next step: a run that is given more epochs would be one step behind a run that had them from the start.
+        """
+        super().load_state_dict(state_dict)
+        if not self.begin <= self._global_step < self.end:
+            return
+        self.last_step = self._global_step - self.begin
+        self._last_value = self._get_value()
+        for group, value in zip(self.optimizer.param_groups, self._last_value, strict=True):
+            group['lr'] = value
+
     def _get_value(self) -> list[float]:
         step = self.last_step
         if not self.by_epoch:

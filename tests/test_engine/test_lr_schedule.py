@@ -93,3 +93,28 @@ def test_no_batch_is_an_error_that_names_the_batch_size():
 def test_a_negative_warm_up_is_refused(by_iteration):
     with pytest.raises(ValueError, match='warmup_epochs must not be negative, got -1$'):
         sequence(1, 3, warmup_epochs=-1, end=4, convert_to_iter_based=by_iteration)
+
+
+@pytest.mark.parametrize('accumulation', [1, 2])
+@pytest.mark.parametrize('done', [1, 4, 7, 12])
+@pytest.mark.parametrize('begin', [0, 2])
+def test_an_extended_run_has_the_schedule_of_one_that_had_this_length_from_the_start(done, begin, accumulation):
+    """Whether it goes on from its end (12) or from the middle: from the first step on, not from the second."""
+
+    def started(end: int) -> tuple[OptimWrapper, WarmupCosineLR]:
+        wrapper = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.ones(1))], 1.0), accumulative_counts=accumulation)
+        return wrapper, WarmupCosineLR(wrapper, warmup_epochs=3, begin=begin, end=end, by_epoch=False)
+
+    def run(wrapper: OptimWrapper, scheduler: WarmupCosineLR, steps: int) -> list[float]:
+        values = []
+        for _ in range(steps):
+            values.append(wrapper.param_groups[0]['lr'])
+            wrapper.optimizer.step()
+            scheduler.step()
+        return values
+
+    short, extended = started(end=12), started(end=20)
+    run(*short, done)
+    extended[0].load_state_dict(short[0].state_dict())
+    extended[1].load_state_dict(short[1].state_dict())
+    assert run(*extended, 20 - done) == run(*started(end=20), 20)[done:]
