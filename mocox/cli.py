@@ -41,6 +41,7 @@ def run_tool(main: Callable[[], None]) -> None:
         out_of_memory = type(error).__name__ == 'OutOfMemoryError'  # torch's, without importing torch
         worker_failure = errors.is_worker_failure(error)
         curable = out_of_memory or isinstance(error, USER_ERRORS) or worker_failure or errors.is_refusal(error)
+        curable = curable or errors.is_wrong_channels(error)
         if worker_failure:
             _end_workers()
         if os.environ.get('MOCOX_DEBUG') == '1' or not curable:

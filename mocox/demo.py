@@ -51,7 +51,8 @@ def run(
     """Runs the demo from the images to the report.
 
     Args:
-        work_dir: Where logs, checkpoints, ``results.json``, ``report.html`` and ``report.png`` go.
+        work_dir: Where logs, checkpoints, ``results.json``, ``report.html`` and ``report.png`` go; where an earlier
+            demo lies, ``WORK_DIR-2`` is used.
         data_root: Where the digits are written.
         seed: Of initial weights, order and augmentation.
         epochs: Of every training, to try the demo itself; by default those of the configs.
@@ -60,6 +61,7 @@ def run(
         Whether the accuracies are what the recipe reaches. With ``epochs`` given, always True.
     """
     start = time.monotonic()
+    work_dir = _unused(work_dir)
     torch.set_num_threads(NUM_THREADS)
     options = {'randomness.seed': seed, 'log_level': 'ERROR'}
     if epochs is not None:
@@ -123,6 +125,15 @@ def evaluate(data_root: str, work_dir: str, options: dict, pretrained: str | Non
     features, labels = extract_from_loader(runner.model, runner.test_dataloader)
     knn = (knn_classify(features, bank, bank_labels) == labels).double().mean().item()
     return round(knn, 4), round(linear, 4)
+
+
+def _unused(work_dir: str) -> str:
+    """The folder, or ``FOLDER-2`` and so on beside the demo of another day."""
+    number, name = 1, work_dir
+    while Path(name, 'pretraining').is_dir():
+        number += 1
+        name = f'{work_dir}-{number}'
+    return name
 
 
 def _build_runner(config: str, data_root: str, work_dir: str, options: dict, pretrained: str | None = None) -> Runner:

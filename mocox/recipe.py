@@ -12,8 +12,12 @@ from mocox.registry import MODELS, TRANSFORMS
 
 
 def type_of(config: Mapping[str, Any]) -> str:
-    """The name of the class that a config builds, without its scope; empty if it names none."""
-    return str(config.get('type', '')).rpartition('.')[2]
+    """The name of the class that a config builds, without its scope; empty if it names none.
+
+    In MMEngine's pure-Python configs a type is the class itself.
+    """
+    kind = config.get('type') or ''
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
 def section(config: object, *names: str) -> Mapping[str, Any]:
@@ -37,6 +41,8 @@ def argument(config: Mapping[str, Any], name: str, registry: Registry = MODELS) 
 
 
 def _class_of(config: Mapping[str, Any], registry: Registry) -> type | None:
+    if inspect.isclass(config.get('type')):
+        return config['type']
     scope, _, name = str(config.get('type', '')).rpartition('.')
     if scope not in ('', 'mocox'):
         return None

@@ -59,13 +59,16 @@ class CheckpointHook(hooks.CheckpointHook):
         """Takes the work dir, and finds the checkpoint for a mere ``resume=True``, which MMEngine would take unseen.
 
         Raises:
-            ValueError: Another process trains there.
+            ValueError: Another process trains there, or an earlier run has left checkpoints that this one does not
+                continue.
         """
         if dist.rank() == 0 and runner._train_loop is not None:
             lock_work_dir(runner.work_dir)
             at_end(runner, partial(self._give_back, runner.work_dir))
         if runner._resume and runner._load_from is None:
             runner._load_from = newest_for_all(runner.work_dir, runner.logger.log)
+        if not runner._resume and not isinstance(runner._train_loop, dict | None):
+            _refuse_used_folder(runner.work_dir)
 
     def _give_back(self, work_dir: str) -> None:
         if self.is_durable:
@@ -94,6 +97,12 @@ class CheckpointHook(hooks.CheckpointHook):
         runner.train_loop.start = done if 0 < done <= length else 0
         if exact and exact['processes'] == dist.world_size():
             runner.train_loop.generators = exact['generators'][dist.rank()]
+        if meta['iter'] >= runner.max_iters:
+            runner.logger.info(
+                f'Nothing is left to do: {meta["epoch"]} of {runner.max_epochs} epochs are done. For more of them: '
+                '--cfg-options train_cfg.max_epochs=...'
+            )
+            return
         runner.logger.info(
             f'Going on at iteration {meta["iter"]}, after {runner.train_loop.start} of {length} batches of epoch '
             f'{meta["epoch"] + 1}.'
@@ -279,6 +288,16 @@ def _listed(value: Any) -> list:
 def newest_for_all(work_dir: str, report: Report) -> str | None:
     """What the first process finds with :func:`mocox.checkpoint.durable.newest_good`, on all of them."""
     return dist.gather_objects(newest_good(work_dir, report) if dist.rank() == 0 else None)[0]
+
+
+def _refuse_used_folder(work_dir: str) -> None:
+    """Nothing of an earlier run is overwritten; files that no run could go on from are no reason to stop."""
+    found = newest_for_all(work_dir, lambda level, text: None)
+    if found:
+        raise ValueError(
+            f'{work_dir} holds the checkpoints of an earlier run ({Path(found).name}), which this one would overwrite: '
+            'choose another --work-dir, or continue that run with --resume'
+        )
 
 
 def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:

@@ -36,6 +36,7 @@ class ClassesHook(Hook):
             val = runner.val_dataloader.dataset
             _check(runner, 'val_dataloader', val, warn=False)
             _compare(train, val)
+            _check_metrics(runner, 'val_evaluator', runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
         """Looks at the images of the test.
@@ -44,6 +45,20 @@ class ClassesHook(Hook):
             ValueError: Their classes do not fit the head.
         """
         _check(runner, 'test_dataloader', runner.test_dataloader.dataset)
+        _check_metrics(runner, 'test_evaluator', getattr(runner, 'test_loop', None))
+
+
+def _check_metrics(runner: Runner, name: str, loop: Any) -> None:
+    """Of few classes there is no top-5, which mmpretrain says after the first epoch of training."""
+    outputs = getattr(getattr(dist.unwrap(runner.model), 'head', None), 'num_classes', None)
+    for number, metric in enumerate(getattr(getattr(loop, 'evaluator', None), 'metrics', [])):
+        asked = max(np.atleast_1d(getattr(metric, 'topk', None) or 0))
+        if outputs is not None and asked > outputs:
+            place = name if isinstance(runner.cfg.get(name), dict) else f'{name}.{number}'
+            raise ValueError(
+                f'{name} asks for the top-{asked} accuracy, and the model has {outputs} classes: set --cfg-options '
+                f'{place}.topk=1'
+            )
 
 
 def _check(runner: Runner, loader: str, dataset: Any, warn: bool = True) -> None:

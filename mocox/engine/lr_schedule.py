@@ -90,8 +90,8 @@ class WarmupCosineLR(_ParamScheduler):
     def load_state_dict(self, state_dict: dict) -> None:
         """Goes on at a saved position with the learning rate that the present shape has there.
 
-        MMEngine stops counting ``last_step`` where a schedule ends, and leaves the optimizer the old shape's value until
-        the next step: a run that is given more epochs would be one step behind a run that had them from the start.
+        MMEngine stops counting ``last_step`` where a schedule ends, and leaves the optimizer the value of the old shape
+        until the next step: a run with more epochs would be one step behind a run that had them from the start.
         """
         super().load_state_dict(state_dict)
         if not self.begin <= self._global_step < self.end:

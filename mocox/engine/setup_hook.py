@@ -12,6 +12,7 @@ from mocox.datasets import ViewsDataset, collate_views
 from mocox.engine.momentum_hook import MomentumUpdateHook
 from mocox.models import ViewsPreprocessor
 from mocox.models.algorithms import MomentumContrast
+from mocox.recipe import section
 from mocox.registry import HOOKS
 
 
@@ -39,6 +40,9 @@ class SetupHook(Hook):
                 "config replaces the inherited one: add dict(type='MomentumUpdateHook') to yours"
             )
         _use_seed(loader.dataset, runner.seed)
+        fixed = section(runner.cfg, 'train_dataloader', 'sampler').get('seed') is not None
+        if hasattr(loader.sampler, 'seed') and not fixed:  # built before a checkpoint brought the seed of its run
+            loader.sampler.seed = runner.seed
         if place_augmentation(loader, getattr(model, 'data_preprocessor', None)):
             runner.logger.info('Views are augmented by the processes that load the data.')
 

@@ -18,6 +18,7 @@ from mocox.configs import open_config
 from mocox.datasets import Pixels
 from mocox.datasets.pixels import RGB
 from mocox.models import ViewsPreprocessor
+from mocox.models.layout import require_layout
 from mocox.models.necks import average_positions
 from mocox.recipe import Recipe
 from mocox.registry import MODELS
@@ -56,12 +57,8 @@ class Encoder(BaseModel):
     def extract_feat(self, images: Tensor) -> Tensor:
         """Features (B, C), or projections (B, D), of normalised images (B, C, S, S)."""
         output = self.backbone(images.flip(1) if self.bgr else images)
-        features = average_positions(output if isinstance(output, Tensor) else output[-1])
-        if features.ndim != 2:
-            raise ValueError(
-                f'{type(self.backbone).__name__} gives features of shape {tuple(features.shape)}: one vector or map '
-                'per image is needed (MoCoViT: out_type="cls_token" or "avg_featmap"; timm: num_classes=0)'
-            )
+        features = output if isinstance(output, Tensor) else output[-1]
+        features = average_positions(require_layout(features, images, type(self.backbone).__name__))
         return features if self.projector is None else self.projector(features)
 
     def forward(self, images: Tensor, data_samples: list | None = None, mode: str = 'tensor') -> Tensor:

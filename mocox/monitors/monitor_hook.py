@@ -15,10 +15,10 @@ from mocox.datasets.pixels import RGB
 from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.models.losses import InfoNCELoss
 from mocox.monitors.events import write_event
-from mocox.monitors.offline_knn import offline_knn
+from mocox.monitors.offline_knn import check_data, offline_knn
 from mocox.monitors.signals import FeatureBank, measure
 from mocox.monitors.stability_hook import StabilityHook
-from mocox.monitors.states import AT_CHANCE, CAUSES, Reading, TrainingState, final_verdict
+from mocox.monitors.states import AT_CHANCE, Reading, TrainingState, final_verdict
 from mocox.registry import HOOKS
 from mocox.schedules import info_nce_floor, progress_percent
 
@@ -78,7 +78,13 @@ class MonitorHook(Hook):
         self.warned_of_chance = False
 
     def before_train(self, runner: Runner) -> None:
-        """Finds out what there is to measure."""
+        """Finds out what there is to measure.
+
+        Raises:
+            FileNotFoundError: There is no ``knn_data_root``.
+            ValueError: It holds no labelled images, or has several labels for each.
+        """
+        self.had_steps = runner.iter < runner.max_iters
         self.model = dist.unwrap(runner.model)
         self.contrastive = hasattr(self.model, 'observe')
         self.stability = next((hook for hook in runner.hooks if isinstance(hook, StabilityHook)), None)
@@ -91,6 +97,8 @@ class MonitorHook(Hook):
         self.last_iter = runner.iter
         self.fill_before = self.model.queue_fill() if self.contrastive else 1.0
         self._prepare_knn(runner)
+        if self.knn_data_root and self.contrastive:
+            check_data(self.knn_data_root, getattr(runner.train_dataloader.dataset, 'pixels', RGB))
 
     def _prepare_knn(self, runner: Runner) -> None:
         self.labels, self.bank, self.knn_chance = None, None, None
@@ -112,6 +120,17 @@ class MonitorHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Keeps features, and every ``interval`` iterations reads and judges."""
+        try:
+            self._observe(runner, data_batch, outputs)
+        except Exception as error:  # whoever watches a run does not end it
+            self.bank, watched = None, self.contrastive
+            self.contrastive = self.model.observe = False
+            self.model.observed = None
+            if watched:
+                self.model.head.observed = None
+            runner.logger.warning(f'The monitors stop: {type(error).__name__}: {error}. Training goes on without them')
+
+    def _observe(self, runner: Runner, data_batch: Any, outputs: dict | None) -> None:
         if self.contrastive:
             self._collect(data_batch, outputs)
         if self._is_due(runner):
@@ -210,7 +229,7 @@ class MonitorHook(Hook):
         write_event(runner, 'state', verdict.state, verdict.message, verdict.evidence, verdict.causes)
         message = f'iteration {reading.iteration}: {verdict.message}'
         if needs_help:
-            message += f'. Usual causes: {"; ".join(CAUSES[verdict.state])}'
+            message += f'. Usual causes: {"; ".join(self.machine.causes(verdict.state))}'
         runner.logger.log(logging.WARNING if needs_help else logging.INFO, message)
 
     def _write_speed(self, runner: Runner) -> None:
@@ -225,8 +244,17 @@ class MonitorHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Classifies the held-out images every ``knn_epochs`` epochs, and after the last one."""
         epoch = runner.epoch + 1
-        if not self.knn_data_root or (epoch % self.knn_epochs and epoch != runner.max_epochs):
+        if not (self.knn_data_root and self.contrastive) or (epoch % self.knn_epochs and epoch != runner.max_epochs):
             return
+        try:
+            self._classify_held_out(runner, epoch)
+        except Exception as error:  # as above
+            runner.logger.warning(
+                f'default_hooks.monitor.knn_data_root={self.knn_data_root!r}: no offline k-NN after epoch {epoch}: '
+                f'{type(error).__name__}: {error}. Training goes on'
+            )
+
+    def _classify_held_out(self, runner: Runner, epoch: int) -> None:
         accuracy = offline_knn(
             self.model,
             self.knn_data_root,
@@ -243,7 +271,7 @@ class MonitorHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Sums the run up in one paragraph."""
-        if not self.contrastive:
+        if not self.contrastive or not self.had_steps:  # a finished run, continued: its verdict stands
             return
         text = final_verdict(self.machine, self.chance, self.knn_chance)
         write_event(runner, 'end', self.machine.state, text, after_training=True)

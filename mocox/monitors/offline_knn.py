@@ -38,14 +38,8 @@ def offline_knn(
         batch_size: Images per forward pass.
         num_workers: Loading processes of each process.
         pixels: How image files are read: as for training.
-
-    Raises:
-        FileNotFoundError: No such folder.
-        ValueError: Nothing recognised in it, or images with several labels each.
     """
     data = open_data(root, evaluation_crops(image_size), pixels=pixels)
-    if data.multi_label:
-        raise ValueError(f'knn_data_root={root!r}: k-NN needs one label per image, and these have several')
     device = next(model.parameters()).device
     bank, bank_labels = _features(model, data.train, batch_size, num_workers), labels_of(data.train).to(device)
     leave_one_out = data.test is None
@@ -54,6 +48,22 @@ def offline_knn(
     num_neighbours = min(num_neighbours, len(bank) - leave_one_out)
     predicted = knn_classify(features, bank, bank_labels, num_neighbours, temperature, leave_one_out)
     return float(dist.of_first((predicted == labels).float().mean()))  # GPUs may differ in the last bit
+
+
+def check_data(root: str, pixels: Pixels = RGB) -> None:
+    """Opens the images once, before a training counts on them.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: Nothing recognised in it, or images with several labels each.
+    """
+    where = f'default_hooks.monitor.knn_data_root={root!r}'
+    try:
+        multi_label = open_data(root, evaluation_crops(32), pixels=pixels).multi_label
+    except (OSError, ValueError) as error:
+        raise type(error)(f'{where}: {str(error).removeprefix("--data-root: ")}') from error
+    if multi_label:
+        raise ValueError(f'{where}: k-NN needs one label per image, and these have several')
 
 
 def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_workers: int) -> Tensor:

@@ -37,6 +37,7 @@ CAUSES: dict[str, list[str]] = {
         'the momentum is 0 or very small, so that keys and queries move together',
         'the projector or predictor lost its BatchNorm or its weights',
         'no negatives: a loss of your own that only pulls together',
+        'the images are all alike, such as black ones: tools/doctor.py CONFIG looks at them',
     ],
     DIVERGING: [
         'the learning rate is too high for this batch: lower optim_wrapper.optimizer.lr, or lengthen the warm-up',
@@ -51,6 +52,7 @@ CHANCE_PROGRESS = 5.0  # percent of the way to the floor that chance alone does 
 BACK_AT_CHANCE = 1.0  # percent: a run that has learned a little is at chance again only when that is lost
 SOLVED_ACCURACY = 0.95  # contrastive top-1 of a task that is as good as solved
 SHORTCUT_ACCURACY = 0.9
+LARGEST_CLASS = 0.8  # share of the images above which k-NN has no room to rise
 FLAT_KNN = 0.05  # share of the k-NN classifier's initial error that must be gone by then
 SHORTCUT_READINGS = 20  # readings at that accuracy before a flat k-NN means anything
 KNN_READINGS = 5  # whose mean is the k-NN classifier's accuracy: one reading has 128 images
@@ -133,6 +135,7 @@ class TrainingState:
         self.state: str | None = None
         self.candidate: str | None = None
         self.since = 0  # iteration at which the present state began
+        self.collapsed_at_first = False  # which weights that have learned nothing do not explain
         self.early = True  # it has been in no other state yet than those of every young run
         self.best_progress: float | None = None
         self.first_std: float | None = None
@@ -154,6 +157,7 @@ class TrainingState:
         if verdict.state != self.state and not confirmed:
             verdict = Verdict(self.state, self._describe(self.state, reading))
         if verdict.state != self.state:
+            self.collapsed_at_first = self.state is None and verdict.state == COLLAPSED
             self.since = 0 if self.state is None else reading.iteration
             self.state = verdict.state
             self.early = self.early and verdict.state in (WARMING, AT_CHANCE)
@@ -172,6 +176,17 @@ class TrainingState:
     def needs_help(self, iteration: int) -> bool:
         """Whether a person should look at the run."""
         return self.state in BAD or (self.state == AT_CHANCE and iteration - self.since >= self.patience)
+
+    def causes(self, state: str) -> list[str]:
+        """What usually brings a state about, most frequent first, as far as this run does not speak against it."""
+        images_first = state == COLLAPSED and (self.state is None or self.collapsed_at_first)
+        folders_first = state == SHORTCUT and self.never_left_chance()
+        causes = CAUSES[state]
+        return [causes[-1], *causes[:-1]] if images_first or folders_first else causes
+
+    def never_left_chance(self) -> bool:
+        """Whether the k-NN classifier has never been better than always answering the largest class."""
+        return self.knn_chance > 0 and self.best_recent_knn - self.knn_chance < FLAT_KNN * (1 - self.knn_chance)
 
     def _remember(self, reading: Reading) -> None:
         self.window.append(reading)
@@ -207,7 +222,7 @@ class TrainingState:
             if evidence:
                 state = find.__name__.strip('_')
                 state = {'warming': WARMING, 'shortcut': SHORTCUT, 'forgetting': DIVERGING}.get(state, state)
-                return Verdict(state, self._describe(state, r), evidence, CAUSES[state])
+                return Verdict(state, self._describe(state, r), evidence, self.causes(state))
         progress = self._smooth_progress()
         little = self.state == LEARNING and (self.best_progress or 0.0) < 2 * CHANCE_PROGRESS
         if progress < (BACK_AT_CHANCE if little else CHANCE_PROGRESS):
@@ -253,7 +268,7 @@ class TrainingState:
         return dict(knn=knn, best_knn=best, progress=self._smooth_progress())
 
     def _shortcut(self, r: Reading) -> dict[str, float]:
-        if self.first_knn is None or r.top1 is None:
+        if self.first_knn is None or r.top1 is None or self.knn_chance > LARGEST_CLASS:
             return {}
         solved = self.solved_readings >= SHORTCUT_READINGS and r.top1 >= SHORTCUT_ACCURACY
         flat = self.best_knn - self.first_knn < FLAT_KNN * (1 - self.first_knn)
@@ -266,7 +281,7 @@ class TrainingState:
     def knn_is_flat(self) -> bool:
         """Whether the k-NN classifier has gained nothing, neither on its start nor on the largest class."""
         knn = self._recent_knn(FLAT_READINGS)
-        if knn is None:
+        if knn is None or self.knn_chance > LARGEST_CLASS:
             return False
         if self.state != SHORTCUT:  # it may have begun to rise
             knn = max(knn, self._recent_knn())
@@ -286,15 +301,17 @@ class TrainingState:
         top1 = '' if r.top1 is None else f', contrastive top-1 {100 * r.top1:.0f} %'
         knn = '' if r.knn is None else f', k-NN {100 * r.knn:.0f} %'
         best = self.best_progress or 0.0
+        loss = f'{r.loss:.3g}' if isfinite(r.loss) else 'not finite'
+        or_folders = ', or folders that are no classes' if self.never_left_chance() else ''
         recent_knn = self._recent_knn()
         return {
             WARMING: f'the queue is {100 * r.fill:.0f} % full: until then the loss rises, which is normal',
             AT_CHANCE: 'at chance',
             LEARNING: f'learning: {progress:.0f} % of the way from chance to the floor{top1}{knn}',
             SATURATED: f'saturated: the contrastive task is as good as solved{top1}, the loss stands still{knn}',
-            SHORTCUT: f'shortcut suspected: the loss falls{top1}, but k-NN does not rise{knn}',
+            SHORTCUT: f'shortcut suspected{or_folders}: the loss falls{top1}, but k-NN does not rise{knn}',
             COLLAPSED: 'collapsed: the features of different images are all but equal',
-            DIVERGING: f'diverging: loss {r.loss:.3g}, progress {progress:.0f} % after {best:.0f} % at best'
+            DIVERGING: f'diverging: loss {loss}, progress {progress:.0f} % after {best:.0f} % at best'
             + (f', k-NN {100 * recent_knn:.0f} % after {100 * self.best_recent_knn:.0f} %' if recent_knn else '')
             + (f', {self.skipped} steps skipped' if self.skipped else ''),
         }[state]
@@ -328,12 +345,17 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
     if state.state == WARMING:
         head = 'The run ended before its queue was full'
     elif state.state == SHORTCUT:
-        head = 'The loss fell, perhaps by a shortcut, for k-NN did not rise'
+        or_folders = ', or the folders are no classes' if state.never_left_chance() else ''
+        head = f'The loss fell, perhaps by a shortcut{or_folders}, for k-NN did not rise'
     elif learned and state._smooth_progress() < CHANCE_PROGRESS:
         head = 'The run has learned little'
     elif learned and state.knn_is_flat():
         head = 'The loss fell, but k-NN did not rise'
-    parts = [f'loss {last.loss:.3f} (chance {chance:.3f}), {state._smooth_progress():.0f} % of the way to its floor']
+    parts = [f'loss {last.loss:.3f}' if isfinite(last.loss) else 'the loss is not finite']
+    if isfinite(chance):  # of a loss of the user's own it is unknown
+        parts[0] += f' (chance {chance:.3f})'
+    if any(isfinite(reading.progress) for reading in state.window):
+        parts[0] += f', {state._smooth_progress():.0f} % of the way to its floor'
     if last.top1 is not None:
         parts.append(f'contrastive top-1 {100 * last.top1:.0f} %')
     if last.knn is not None and state.first_knn is not None:
@@ -347,5 +369,5 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
     if earlier := [name for name in state.worst if name != state.state]:
         text += f' On the way it was: {", ".join(earlier)}.'
     if state.state in CAUSES and state.state != SATURATED:
-        text += f' Usual causes: {"; ".join(CAUSES[state.state])}.'
+        text += f' Usual causes: {"; ".join(state.causes(state.state))}.'
     return text

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mocox.recipe import Recipe, type_of
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
@@ -129,6 +131,8 @@ def check_run(config: 'Config') -> None:
     check_channels(config)
     if config.get('load_from'):
         require_file(config.load_from, 'load_from')
+    if config.get('train_dataloader'):
+        _check_training(config)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         num_workers = (config.get(name) or {}).get('num_workers', 0)
         if not isinstance(num_workers, int) or num_workers < 0:
@@ -137,3 +141,31 @@ def check_run(config: 'Config') -> None:
         value = (config.get('train_cfg') or {}).get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
             raise ValueError(f'train_cfg.{key} must be a whole number of at least 1, got {value!r}')
+
+
+def _check_training(config: 'Config') -> None:
+    """Refuses what MMEngine's configs have a word for and a training here would ignore, or fail at after an epoch."""
+    train_cfg = config.get('train_cfg') or {}
+    by_iterations = type_of(train_cfg) == 'IterBasedTrainLoop' or train_cfg.get('by_epoch') is False
+    if by_iterations and config.get('default_scope') == 'mocox':
+        raise ValueError(
+            'train_cfg: training is counted in epochs here, and schedules and checkpoints would not follow a loop of '
+            "iterations. Use train_cfg=dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=N) with N = "
+            'max_iters x batch size of all processes / number of images; '
+            'default_hooks.checkpoint.iter_interval saves in between'
+        )
+    validates = bool(config.get('val_dataloader'))
+    if validates and Recipe(config).algorithm:
+        raise ValueError(
+            'val_dataloader: a pre-training has no predictions to validate. Remove val_dataloader, val_evaluator and '
+            'val_cfg; for k-NN on held-out images set default_hooks.monitor.knn_data_root=DIR'
+        )
+    hooks = [*(config.get('default_hooks') or {}).values(), *(config.get('custom_hooks') or [])]
+    for hook in hooks if not validates else ():
+        stops = isinstance(hook, dict) and type_of(hook) == 'EarlyStoppingHook'
+        if stops or (isinstance(hook, dict) and hook.get('save_best')):
+            raise ValueError(
+                f'{"EarlyStoppingHook" if stops else "save_best"} acts on the scores of a validation, and this config '
+                'has none (no val_dataloader), so it would do nothing: remove it. For the best of a pre-training keep '
+                'all checkpoints (default_hooks.checkpoint.max_keep_ckpts=-1) and compare them with tools/evaluate.py'
+            )

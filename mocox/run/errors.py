@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 _DEAD_WORKER = re.compile(
     r'DataLoader worker \(pid\S* (?P<pid>[\d, ]+)\) (?:is killed by signal: (?P<signal>.+?)\.|exited)'
 )
+_CHANNELS = re.compile(r'expected input\S* to have (?P<wanted>\d+) channels, but got (?P<given>\d+) channels instead')
 _RESUME = 'The run goes on from its last checkpoint with --resume'
 _FEWER = 'lower train_dataloader.num_workers or train_dataloader.batch_size'
 _FULL_SHARED_MEMORY = (
@@ -74,6 +75,11 @@ def is_worker_failure(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _explain_worker_failure(str(error)) is not None
 
 
+def is_wrong_channels(error: BaseException) -> bool:
+    """Whether a convolution was given images, or maps, of another number of channels."""
+    return isinstance(error, RuntimeError) and _CHANNELS.search(str(error)) is not None
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether another library refused the arguments of a component by an assertion, as OpenMMLab's constructors do."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -123,6 +129,13 @@ def explain(error: BaseException) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     build = _innermost_build(frames)
     message = _unwrap_worker_message(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+    if is_wrong_channels(error):
+        found = _CHANNELS.search(message)
+        return (
+            f'a convolution of the model takes {found["wanted"]} channels and was given {found["given"]}. Where that '
+            f'is the first one, give the backbone in_channels={found["given"]}, or the data set and the preprocessor '
+            f'{found["wanted"]} channels (docs/data.md)'
+        )
     if is_worker_failure(error):
         return _explain_worker_failure(message) or _explain_killed_worker('it did not hand over its batch')
     unpickling = any('_weights_only_unpickler' in frame.f_code.co_filename for frame in frames)

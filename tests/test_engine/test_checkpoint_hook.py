@@ -240,3 +240,17 @@ def test_the_memory_of_a_copy_is_used_again_where_it_fits():
     reused = [one.data_ptr() == other.data_ptr() for one, other in zip(first, second)]
     assert reused == [True, True, False]
     assert all(not copied.any() for copied in second) and second[1].stride() == (1, 3)
+
+
+def test_a_used_work_dir_is_not_written_over(images, tmp_path):
+    """Nor is it by a warm start; only files that no run could go on from are no reason to stop."""
+    train(images, tmp_path, interval=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob('*.pth')}
+    for options in ({}, dict(load_from=str(tmp_path / 'epoch_1.pth'))):
+        config = build_config(RESNET, images, tmp_path, **{'train_cfg.max_epochs': 2})
+        config.update(resume=False, **options)
+        runner = build_runner(config)
+        with pytest.raises(ValueError, match=r'epoch_2\.pth.*choose another --work-dir, or continue .* --resume'):
+            runner.train()
+        forget_runner()
+    assert {path.name: path.read_bytes() for path in tmp_path.glob('*.pth')} == before

@@ -64,3 +64,14 @@ def test_what_fits_and_what_has_no_classes_passes(caplog):
     hook.before_train(runner(2, images(['a', 'b', 'c'], [0, 1, 2], with_labels=False)))
     hook.before_test(runner(3, CATS))
     assert not caplog.records
+
+
+@pytest.mark.parametrize(('several', 'place'), [(False, 'val_evaluator'), (True, r'val_evaluator\.0')])
+def test_top_5_of_three_classes_is_refused_before_the_first_step(several, place):
+    val = SimpleNamespace(**vars(CATS), evaluator=SimpleNamespace(metrics=[SimpleNamespace(topk=(1, 5))]))
+    evaluator = dict(type='Accuracy', topk=(1, 5))
+    run = runner(3, CATS, val, val_evaluator=[evaluator] if several else evaluator)
+    with pytest.raises(ValueError, match=rf'top-5 accuracy, and the model has 3 classes: .* {place}\.topk=1$'):
+        ClassesHook().before_train(run)
+    val.evaluator.metrics[0].topk = 3
+    ClassesHook().before_train(run)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -16,6 +17,7 @@ from mocox.engine.setup_hook import place_augmentation
 from mocox.models import ViewsPreprocessor
 from tests.support.processes import forget_runner
 from tests.support.tiny_run import run_tool, write_run
+from tests.test_monitors.tiny import run_config
 
 CROPS = dict(type='RandomResizedCrops', size=8)
 
@@ -104,3 +106,25 @@ def test_workers_take_views_that_are_built():
     sample = dict(inputs=[torch.arange(48, dtype=torch.uint8).view(3, 4, 4)], draws=torch.zeros(1, 16), index=0)
     (built,), (named,) = (collate_views([sample], [v])['inputs'] for v in (View(flip_prob=1), dict(flip_prob=1)))
     assert torch.equal(built, named) and torch.equal(built[0], sample['inputs'][0].flip(-1))
+
+
+@pytest.mark.parametrize('named', [None, 7])
+def test_the_order_of_the_images_follows_the_seed_of_the_run(tmp_path, named):
+    """One that MMEngine has drawn for ``seed=None``, too; and a continued run has that of its checkpoint."""
+    seen = []
+
+    class Look(Hook):
+        def before_train_epoch(self, runner):
+            seen.append((runner.seed, runner.train_dataloader.sampler.seed))
+
+    for options in (dict(), dict(resume=True, epochs=3)):
+        cfg = run_config(tmp_path / 'run', **{'epochs': 1, **options})
+        cfg['randomness'] = dict(seed=named)
+        cfg['default_hooks']['setup'] = dict(type='SetupHook')
+        cfg['default_hooks']['checkpoint'].update(save_last=True, interval=1)
+        runner = Runner.from_cfg(Config(cfg))
+        runner.register_hook(Look())
+        runner.train()
+        forget_runner()
+    assert len(seen) == 3 and len({number for seeds in seen for number in seeds}) == 1
+    assert seen[0][0] == (named or seen[0][0])

@@ -237,3 +237,45 @@ def test_resumes_where_it_was():
 
 def test_nothing_read():
     assert 'too short' in final_verdict(TrainingState(), CHANCE)
+
+
+@pytest.mark.parametrize('share', [0.85, 0.98])
+def test_where_the_largest_class_leaves_no_room_a_flat_classifier_means_nothing(share):
+    """A run on folders of 98:2 whose features tell ten digits apart at 93 %."""
+    machine = TrainingState(patience=200)
+    machine.knn_chance = share
+    _, verdicts = run(*[dict(progress=40.0, top1=0.95, knn=share)] * 49, machine=machine)
+    assert SHORTCUT not in states(verdicts)
+    assert final_verdict(machine, CHANCE, share).startswith('The run learned: ')
+
+
+def test_folders_that_are_no_classes_come_first_where_the_classifier_never_leaves_chance():
+    machine = TrainingState(patience=200)
+    machine.knn_chance = 0.25
+    _, verdicts = run(*[dict(progress=40.0, top1=0.5, knn=0.25)] * 49, machine=machine)
+    assert verdicts[-1].message.startswith('shortcut suspected, or folders that are no classes: ')
+    assert 'the folders say nothing' in verdicts[-1].causes[0]
+    text = final_verdict(machine, CHANCE, 0.25)
+    assert text.startswith('The loss fell, perhaps by a shortcut, or the folders are no classes')
+    assert 'Usual causes: the folders say nothing' in text
+    machine = TrainingState(patience=200)
+    machine.knn_chance = 0.25  # here it is above chance, and stays there: the folders do say something
+    _, verdicts = run(*[dict(progress=40.0, top1=0.5, knn=0.5)] * 49, machine=machine)
+    assert verdicts[-1].message.startswith('shortcut suspected: ')
+    assert 'augmentation' in verdicts[-1].causes[0]
+
+
+def test_features_that_are_alike_from_the_start_are_those_of_images_that_are():
+    _, verdicts = run(*[dict(feature_std=0.0)] * 3)
+    assert 'black' in verdicts[0].causes[0] and 'black' in verdicts[-1].causes[0]
+    _, verdicts = run(*[dict()] * 3, *[dict(feature_std=0.0)] * 3)
+    assert 'learning rate' in verdicts[-1].causes[0] and 'black' in verdicts[-1].causes[-1]
+
+
+@pytest.mark.parametrize('loss', [2.0, nan, inf])
+def test_no_nan_in_the_verdict_on_a_loss_of_unknown_levels(loss):
+    machine, verdicts = run(*[dict(progress=nan, loss=loss)] * 3)
+    text = final_verdict(machine, nan)
+    assert 'nan' not in text and 'inf' not in text.replace('infinite', '')
+    assert not any('nan' in verdict.message for verdict in verdicts)
+    assert text.count('2.000') == (loss == 2.0)

@@ -65,3 +65,33 @@ def test_a_start_that_does_not_exist(tmp_path):
         check_run(Config(dict(load_from=str(tmp_path / 'nowhere.pth'))))
     check_run(Config(dict(load_from='https://example.org/x.pth', train_cfg=dict(max_epochs=3))))
     check_run(Config(dict(load_from=None, train_cfg=None)))
+
+
+TRAINING = dict(
+    default_scope='mocox', model=dict(type='MoCoV3'), train_dataloader=dict(num_workers=0), train_cfg=dict(max_epochs=2)
+)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(train_cfg=dict(type='IterBasedTrainLoop', max_iters=30)), r'max_epochs=N\) with N = max_iters x'),
+        (dict(train_cfg=dict(by_epoch=False, max_iters=30)), 'counted in epochs'),
+        (dict(val_dataloader=dict(num_workers=0)), 'default_hooks.monitor.knn_data_root=DIR'),
+        (dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='loss'))), '^save_best acts on'),
+        (dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='loss')]), '^EarlyStoppingHook acts on'),
+        (dict(model=dict(type='LinearProbe'), default_hooks=dict(x=dict(type='EarlyStoppingHook'))), 'no val_dataload'),
+    ],
+)
+def test_what_a_training_would_ignore_or_fail_at_after_an_epoch(change, message):
+    check_run(Config(TRAINING))
+    with pytest.raises(ValueError, match=message):
+        check_run(Config(TRAINING | change))
+
+
+def test_a_detector_may_train_by_iterations_and_a_probe_save_its_best():
+    check_run(
+        Config(TRAINING | dict(default_scope='mmpretrain', train_cfg=dict(type='IterBasedTrainLoop', max_iters=30)))
+    )
+    save_best = dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='auto')))
+    check_run(Config(TRAINING | save_best | dict(model=dict(type='LinearProbe'), val_dataloader=dict(num_workers=0))))

@@ -12,6 +12,7 @@ from mocox import dist
 from mocox.models.chunks import describe_statistics, encode_in_chunks, has_batch_norm
 from mocox.models.compilation import compile_blocks
 from mocox.models.heads import l2_normalize
+from mocox.models.layout import require_layout
 from mocox.models.momentum_encoder import MomentumEncoder
 from mocox.models.necks import average_positions, project_views
 from mocox.registry import MODELS
@@ -166,7 +167,8 @@ class MomentumContrast(BaseModel):
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Features (B, C) of images (B, 3, S, S): the query backbone's last output, averaged over positions."""
-        return average_positions(self.backbone(inputs)[-1])
+        features = self.backbone(inputs)[-1]
+        return average_positions(require_layout(features, inputs, type(self.backbone).__name__))
 
     def encode_queries(self, views: list[Tensor]) -> list[Tensor]:
         """Projections (N, D) of each view by the query encoder."""
@@ -196,6 +198,7 @@ class MomentumContrast(BaseModel):
             features = backbone(torch.cat(views))[-1].chunk(len(views))
         else:
             features = [encode_in_chunks(backbone, x, self.chunk_size, interleave) for x in views]
+        require_layout(features[0], views[0], type(backbone).__name__)
         if self.observed is not None and backbone is self.backbone:
             self.observed['features'] = average_positions(features[0].detach())
         if self.merge_views:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mocox.models.algorithms.base import MomentumContrast
 from mocox.models.chunks import encode_in_chunks
+from mocox.models.layout import require_layout
 from mocox.models.necks import average_positions
 from mocox.registry import MODELS
 from mocox.schedules import info_nce_floor
@@ -72,7 +73,8 @@ class FastMoCo(MomentumContrast):
         """Projections (R * N, D) of the R combinations of patches of (N, 3, S, S), block after block."""
         chunk_size = self.chunk_size and self.chunk_size * self.num_splits**2
         patches = split_grid(x, self.num_splits)
-        features = average_positions(encode_in_chunks(self.backbone, patches, chunk_size, interleave=self.batch_norm))
+        features = encode_in_chunks(self.backbone, patches, chunk_size, interleave=self.batch_norm)
+        features = average_positions(require_layout(features, patches, type(self.backbone).__name__))
         patches = features.chunk(self.num_splits**2)
         if self.observed is not None:
             self.observed.setdefault('features', sum(patches).detach() / len(patches))  # of the first view

@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mocox.models.algorithms.base import average_logs, build_preprocessor
+from mocox.models.layout import require_layout
 from mocox.models.necks import average_positions
 from mocox.registry import MODELS
 
@@ -65,7 +66,8 @@ class LinearProbe(BaseModel):
     @torch.no_grad()
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
         """Frozen features of images (B, 3, S, S), as a one-element tuple with (B, C)."""
-        return (average_positions(self.backbone(inputs)[-1]),)
+        features = self.backbone(inputs)[-1]
+        return (average_positions(require_layout(features, inputs, type(self.backbone).__name__)),)
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """MMEngine's entry: ``loss`` gives losses, ``predict`` data samples with scores, ``tensor`` class scores."""

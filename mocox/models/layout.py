@@ -1,0 +1,36 @@
+"""Whether a backbone gives what is averaged over positions: a map (B, C, H, W), or one vector (B, C) per image."""
+
+from torch import Tensor
+
+_CURE = (
+    'one map (B, C, H, W) or vector (B, C) per image is needed. MoCoViT: out_type="cls_token" or "avg_featmap"; '
+    'mmpretrain has VisionTransformer and SwinTransformer; timm: features_only=True, or num_classes=0'
+)
+
+
+def require_layout(features: Tensor, images: Tensor, name: str) -> Tensor:
+    """Gives the features of a backbone back, unless their mean over positions would be one over channels.
+
+    Channels that come last are seen by the shape of the images: height and width of a map have the same ratio to
+    theirs, to a cell, and channels have not.
+
+    Args:
+        features: Last output of the backbone.
+        images: (B, 3, H, W), what it was given.
+        name: Of the backbone.
+
+    Raises:
+        ValueError: Tokens (B, N, C), a map (B, H, W, C), or another shape.
+    """
+    shape = tuple(features.shape)
+    if features.ndim not in (2, 4):
+        what = 'tokens (B, N, C)' if features.ndim == 3 else 'features'
+        raise ValueError(f'{name} gives {what} of shape {shape}: {_CURE}')
+    if features.ndim == 4 and not _fits(shape[2:], images) and _fits(shape[1:3], images):
+        raise ValueError(f'{name} gives a map of shape {shape}, with its channels last (B, H, W, C): {_CURE}')
+    return features
+
+
+def _fits(sides: tuple[int, ...], images: Tensor) -> bool:
+    height, width = images.shape[2:]
+    return abs(sides[0] / height - sides[1] / width) <= 1 / min(height, width)
