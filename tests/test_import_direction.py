@@ -11,7 +11,7 @@ LAYERS = [
     'dist augment',
     'processes dtensor',
     'models.losses models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
-    'models.compilation models.fully_shard',
+    'models.compilation models.fully_shard models.layout',
     'models.chunks models.backbones models.necks models.heads datasets',
     'models.data_preprocessor models.algorithms models',
     'recipe',
