@@ -188,6 +188,8 @@ def _resnet(shapes: Mapping[str, tuple]) -> dict:
     depth = None if grouped else _RESNETS.get((*layers, bottleneck))
     kind = f'ResNet-{depth}' if depth else f'ResNe{"X" * grouped}t with {"-".join(map(str, layers))} blocks'
     name = kind if width == 64 else f'{kind} of width {width}'
+    if bottleneck and not grouped and second[0] != width:
+        name += f', bottlenecks of {second[0]}'
     return {
         'family': 'resnet',
         'name': name,

@@ -22,10 +22,17 @@ _MUST_HAVE_AXES = re.compile(r'(cls_token|pos_embed|conv\d?\.weight|proj\.weight
 _ANCHORS = ('blocks.0.attn.qkv.weight', 'layer1.0.conv1.weight', *names.MARKS.values())
 
 
-def find_tensors(content: Mapping, path: str) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+def find_tensors(
+    content: Mapping, path: str, wanted: str = ''
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
     """The tensors that count, and those of every other container.
 
     A student and a teacher, as DINO and iBOT keep them, are one set of tensors with these prefixes.
+
+    Args:
+        content: Of a file.
+        path: Of it, for messages.
+        wanted: The container that counts where nothing else tells which one does.
 
     Raises:
         ValueError: There are none, or several containers without a reason to prefer one.
@@ -36,11 +43,13 @@ def find_tensors(content: Mapping, path: str) -> tuple[dict[str, Tensor], dict[s
         return both, {key: value for key, value in others.items() if key not in ('student', 'teacher')}
     chosen = next((key for key in (*CONTAINERS, *AVERAGED) if key in others), None)
     own = _own(content)
-    if chosen is None and not own and len(others) == 1:
-        chosen = next(iter(others))
+    if chosen is None and not own and (len(others) == 1 or wanted in others):
+        chosen = wanted if wanted in others else next(iter(others))
     if chosen is None and not own and others:
         raise ValueError(f'{path} holds tensors in several places, {", ".join(others)}: choose one with --prefix')
-    tensors = unwrap(own) if chosen is None else others.pop(chosen)
+    tensors = unwrap(own) if chosen is None else others[chosen]
+    if chosen != wanted:
+        others.pop(chosen, None)
     if not tensors:
         keys = ', '.join(map(str, list(content)[:6])) or 'nothing'
         raise ValueError(f'{path} has no tensors where a checkpoint has them; its top level holds: {keys}')

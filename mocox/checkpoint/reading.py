@@ -136,6 +136,8 @@ class Checkpoint:
             ValueError: There is no tensor below that prefix, or it holds the encoder that was not asked for.
         """
         prefix = prefix.rstrip('.')
+        while prefix.startswith(('module.', '_orig_mod.')) and not strip(self.original, prefix + '.'):
+            prefix = prefix.partition('.')[2]  # the names as torch shows them; wrappers have been removed here
         if which := self._encoder_at(prefix, encoder):
             return self._only(which, prefix)
         tensors = strip(self.original, prefix + '.') or self._in_container(prefix)
@@ -197,6 +199,8 @@ class Checkpoint:
                     'that mocox knows are floating-point numbers, and quantised ones are nothing without their scales. '
                     'Save the model in float32 or bfloat16, with the program that has written this'
                 )
+            if is_weight and 'backbone.' in key and not (tensor.is_meta or tensor.isfinite().all()):
+                raise ValueError(f'{self.path} holds NaN or infinite numbers in {key}: it is of a run that diverged')
 
 
 def read(path: str | Path, map_location: str = 'cpu', prefix: str | None = None, encoder: str = 'query') -> Checkpoint:
@@ -214,13 +218,13 @@ def read(path: str | Path, map_location: str = 'cpu', prefix: str | None = None,
         ValueError: Not a checkpoint, damaged, part of one, or it would run code.
     """
     content, beside = open_file(path, map_location)
-    found = recognise(content, beside, str(path))
+    found = recognise(content, beside, str(path), (prefix or '').partition('.')[0])
     return found.below(prefix, encoder) if prefix else found
 
 
-def recognise(content: Mapping, beside: Mapping, path: str = 'the state dict') -> Checkpoint:
-    """What :func:`read` does once the file is open."""
-    tensors, others = find_tensors(content, path)
+def recognise(content: Mapping, beside: Mapping, path: str = 'the state dict', wanted: str = '') -> Checkpoint:
+    """What :func:`read` does once the file is open; ``wanted`` is the container to take where several could count."""
+    tensors, others = find_tensors(content, path, wanted)
     found = _recognise(tensors, content, path, beside)
     return replace(found, others=others, notes=_notes(found, content, others))
 
@@ -319,9 +323,16 @@ def _notes(found: Checkpoint, content: Mapping, others: Mapping) -> tuple[str, .
         notes.append('state_dict holds the moving average; the raw weights are in ema_state_dict (--prefix takes them)')
     elif averaged:
         notes.append(f'the raw weights are taken; their moving average is in {averaged[0]} (--prefix {averaged[0]})')
+    unused = [prefix for prefix in backbones_in(found.original) if _is_unused(found, prefix)]
+    if unused and not found.arch.get('choices'):
+        notes.append(f'another backbone is in the file below {", ".join(unused)} (--prefix takes it)')
     if found.layout == 'DINO or iBOT':
         notes.append('the student is the query encoder; published results are of the teacher (--encoder momentum)')
     return tuple(notes)
+
+
+def _is_unused(found: Checkpoint, prefix: str) -> bool:
+    return all(ours is None for key, ours in found.names.items() if key.startswith(prefix))
 
 
 def _is_ordinary(tensor: Tensor) -> bool:

@@ -279,6 +279,13 @@ def test_weights_without_their_scales_are_refused(tmp_path, dtype):
             use()
 
 
+@pytest.mark.parametrize('number', [float('nan'), float('inf')])
+def test_weights_of_a_run_that_diverged(tmp_path, number):
+    path = saved(tmp_path / 'a.pth', {**VIT, 'norm.bias': torch.full((24,), number)})
+    with pytest.raises(ValueError, match=r'NaN or infinite numbers in backbone\.norm\.bias'):
+        load_backbone(tiny_vit(), path)
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floating_point_numbers_are_taken(tmp_path, dtype):
     path = saved(tmp_path / 'a.pth', {key: tensor.to(dtype) for key, tensor in VIT.items()})
@@ -546,13 +553,23 @@ def test_student_and_teacher(tmp_path):
     assert published_numbers(found) == []
 
 
+def test_a_second_backbone_is_said(tmp_path):
+    path = saved(tmp_path / 'a.pth', {'state_dict': below('backbone.', VIT) | below('ema_backbone.', SHIFTED)})
+    assert same(read(path).backbone(), VIT)
+    assert read(path).notes == ('another backbone is in the file below ema_backbone. (--prefix takes it)',)
+    assert same(read(path, prefix='ema_backbone').backbone(), SHIFTED)
+
+
 def test_several_backbones_are_a_choice(tmp_path):
     path = saved(tmp_path / 'a.pth', below('first.', VIT) | below('second.', SHIFTED))
     with pytest.raises(ValueError, match=r'several backbones, below first\., second\.: choose one with prefix'):
         read(path).backbone()
     assert same(read(path, prefix='second').backbone(), SHIFTED)
+    path = saved(tmp_path / 'b.pth', {'one': VIT, 'two': SHIFTED})
     with pytest.raises(ValueError, match='several places, one, two: choose one with --prefix'):
-        read(saved(tmp_path / 'b.pth', {'one': VIT, 'two': SHIFTED}))
+        read(path)
+    assert same(read(path, prefix='one').backbone(), VIT)
+    assert same(read(path, prefix='two').backbone(), SHIFTED)
 
 
 def test_a_name_with_and_without_a_wrapper_is_no_choice_of_ours(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mocox.checkpoint import read
-from tests.test_checkpoint.conftest import same
+from tests.test_checkpoint.conftest import VIT, backbone, same
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -54,6 +54,34 @@ def test_extract(run, tmp_path, official_vit, to, prefix):
     assert run('extract_backbone', official_vit, out, *(['--to', to] if to else []))[0] == 0
     assert {key.startswith('backbone.') for key in torch.load(out)['state_dict']} == {bool(prefix)}
     assert same(read(out).backbone(), read(official_vit).backbone())
+
+
+def test_prefix(run, tmp_path):
+    """Every tool takes the averaged weights where they are asked for, and the key encoder under the name torch shows."""
+    raw = backbone(VIT).state_dict()
+    averaged = {key: tensor + 1 for key, tensor in raw.items()}
+    torch.save({'state_dict': raw, 'state_dict_ema': averaged}, tmp_path / 'a.pth')
+    assert '--prefix state_dict_ema' in run('inspect_checkpoint', tmp_path / 'a.pth')[1]
+    ema = ('--prefix', 'state_dict_ema')
+    assert 'below state_dict_ema' in run('inspect_checkpoint', tmp_path / 'a.pth', *ema)[1]
+    for tool, *options in (('convert_checkpoint', '--to', 'timm', '--heads', 4), ('extract_backbone',)):
+        assert run(tool, tmp_path / 'a.pth', tmp_path / 'out.pth', *options)[0] == 0
+        assert same(read(tmp_path / 'out.pth').backbone(), raw)
+        assert run(tool, tmp_path / 'a.pth', tmp_path / 'out.pth', *options, *ema)[0] == 0
+        assert same(read(tmp_path / 'out.pth').backbone(), averaged)
+
+
+def test_a_prefix_with_a_wrapper(run, tmp_path, official_vit):
+    prefix = ('--prefix', 'module.momentum_encoder.')
+    assert run('extract_backbone', official_vit, tmp_path / 'out.pth', *prefix)[0] == 0
+    assert same(read(tmp_path / 'out.pth').backbone(), read(official_vit).backbone('momentum'))
+
+
+def test_of_an_unknown_architecture_nothing_is_recognised(run, tmp_path):
+    torch.save({'a.weight': torch.ones(2, 2)}, tmp_path / 'a.pth')
+    shown = run('inspect_checkpoint', tmp_path / 'a.pth')[1]
+    assert 'unknown architecture' in shown
+    assert '100%' not in shown
 
 
 def test_mistakes_are_one_line_and_exit_code_1(run, tmp_path):

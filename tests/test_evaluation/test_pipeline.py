@@ -72,6 +72,28 @@ def test_features_are_extracted_once(folder, capsys):
     assert 'found in the cache' not in capsys.readouterr().out
 
 
+def test_a_work_dir_is_its_newest_checkpoint(folder, tmp_path):
+    """By another name the same weights: the features are those in the cache, and the report names the file."""
+    content = torch.load(folder / 'vit.pth.tar')
+    saved = dict(meta=dict(epoch=2, iter=20), message_hub={}, **content)
+    torch.save({**saved, 'state_dict': {}, 'meta': dict(epoch=1, iter=10)}, tmp_path / 'epoch_1.pth')
+    torch.save(saved, tmp_path / 'epoch_2.pth')
+    settings = dict(heads=4, work_dir=tmp_path / 'out', cache_dir=tmp_path / 'cache', device='cpu', protocols=['knn'])
+    report = evaluate(tmp_path, str(folder / 'data'), **settings)
+    assert value(report, 'knn') == 100
+    assert report['checkpoint']['path'].endswith('epoch_2.pth')
+
+
+def test_other_heads_or_another_part_are_other_features(folder, capsys):
+    """Neither changes what the model prints, so both must be in the name under which features are kept."""
+    settings = dict(protocols=['knn'], options={'knn.ks': 3})
+    for other in (dict(heads=2), dict(prefix='momentum_encoder')):
+        run(folder, **(settings | other))
+        assert 'found in the cache' not in capsys.readouterr().out
+        run(folder, **(settings | other))
+        assert 'found in the cache' in capsys.readouterr().out
+
+
 def test_tools_test_gives_the_same_number_from_the_saved_classifier(folder):
     """With random pixels as a third class the accuracy is no round number."""
     write_images(folder / 'noisy', side=32, train=(8, 8), val=(6, 6))

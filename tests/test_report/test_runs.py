@@ -84,6 +84,13 @@ def test_what_is_no_work_dir_is_named(tmp_path):
         read_run(tmp_path)
 
 
+def test_a_folder_of_runs_names_them(tmp_path):
+    for name in ('first', 'second'):
+        write_work_dir(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r'is no run but holds 2: first, second\. Pass one or more of them'):
+        read_run(tmp_path)
+
+
 def test_a_config_is_read_and_never_run(tmp_path):
     folder = write_work_dir(tmp_path / 'work')
     config = folder / STAMP / 'vis_data' / 'config.py'
