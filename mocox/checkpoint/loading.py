@@ -83,7 +83,7 @@ def load_backbone(
     target = module.state_dict()
     _check_is_backbone(module, target)
     weights = checkpoint.backbone(encoder)
-    notes = [*_head_notes(checkpoint, module, heads), *_notes(checkpoint)]
+    notes = [*diverged_in(weights), *_head_notes(checkpoint, module, heads), *_notes(checkpoint)]
     _check_activation(checkpoint, module)
     weights, resized = _fit_positions(weights, target, module)
     weights, adapted = _fit_channels(_with_names_of(target, weights), target)
@@ -189,6 +189,12 @@ def _check_activation(checkpoint: Checkpoint, module: nn.Module) -> None:
             f'{", ".join(sorted(built))}: the shapes match, the results would not. Build the backbone with {trained} '
             '(timm: act_layer)'
         )
+
+
+def diverged_in(weights: Mapping[str, Tensor]) -> list[str]:
+    """One sentence about numbers that no network computes with, none if all are finite."""
+    wrong = [key for key, tensor in weights.items() if not (tensor.is_meta or tensor.isfinite().all())]
+    return [f'NaN or infinite numbers in {bounded(wrong)}: the file is of a run that diverged'] if wrong else []
 
 
 def _notes(checkpoint: Checkpoint) -> list[str]:

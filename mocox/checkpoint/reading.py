@@ -199,8 +199,6 @@ class Checkpoint:
                     'that mocox knows are floating-point numbers, and quantised ones are nothing without their scales. '
                     'Save the model in float32 or bfloat16, with the program that has written this'
                 )
-            if is_weight and 'backbone.' in key and not (tensor.is_meta or tensor.isfinite().all()):
-                raise ValueError(f'{self.path} holds NaN or infinite numbers in {key}: it is of a run that diverged')
 
 
 def read(path: str | Path, map_location: str = 'cpu', prefix: str | None = None, encoder: str = 'query') -> Checkpoint:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mocox.checkpoint import names
 from mocox.checkpoint.contents import unwrap
 from mocox.checkpoint.files import save_tensors, write_atomically
-from mocox.checkpoint.loading import LEFTOVER, bounded
+from mocox.checkpoint.loading import LEFTOVER, bounded, diverged_in
 from mocox.checkpoint.provenance import stamp
 from mocox.checkpoint.reading import Checkpoint, read, strip
 
@@ -89,6 +89,8 @@ def convert(
     backbone = {key: tensor for key, tensor in checkpoint.backbone(encoder).items() if not LEFTOVER.search(key)}
     if gaps := arch.get('gaps'):
         raise ValueError(f'{path_in} does not hold a whole backbone, nothing was written: it lacks {bounded(gaps)}')
+    if diverged := diverged_in(backbone):
+        raise ValueError(f'{path_in} is not converted: {diverged[0]}')
     encoder = checkpoint.encoders[0] if len(checkpoint.encoders) == 1 else encoder
     if to in ('official', 'mocox') and not backbone_only and checkpoint.whole:
         return _write_state(checkpoint, path_out, to, stamp(checkpoint.kind, 'both', arch, checkpoint.meta))

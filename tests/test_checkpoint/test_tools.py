@@ -57,7 +57,7 @@ def test_extract(run, tmp_path, official_vit, to, prefix):
 
 
 def test_prefix(run, tmp_path):
-    """Every tool takes the averaged weights where they are asked for, and the key encoder under the name torch shows."""
+    """Every tool takes the averaged weights where they are asked for."""
     raw = backbone(VIT).state_dict()
     averaged = {key: tensor + 1 for key, tensor in raw.items()}
     torch.save({'state_dict': raw, 'state_dict_ema': averaged}, tmp_path / 'a.pth')
