@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from mmengine.registry import DefaultScope
+from torch.utils.data import Dataset
 
 from mocox.checkpoint.files import write_atomically
 from mocox.datasets import ViewsDataset
 from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, count
-from mocox.doctor.images import Sample, check_images, look_at
+from mocox.doctor.images import Sample, check_images, check_pixels, look_at
 from mocox.doctor.recipe_checks import check_recipe
 from mocox.doctor.speed import Speed, check_speed, free_memory_mb, measure
 from mocox.recipe import Recipe
@@ -99,20 +100,33 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     if processes < 1 or num_images < 1 or seconds < 0:
         raise ValueError(f'processes={processes}, num_images={num_images}: at least 1; seconds={seconds}: at least 0')
     settings = config['train_dataloader']['dataset']
-    with DefaultScope.overwrite_default_scope('mocox'):
-        dataset = DATASETS.build(settings)
+    dataset, has_range = _open_images(settings)
     if not isinstance(dataset, ViewsDataset):
         raise ValueError(f'{type(dataset).__name__} is no dataset of mocox: tools/doctor.py examines those')
     recipe = Recipe(config, processes, len(dataset))
     sample = look_at(dataset, num_images)
     jitters = any((view.get('color_jitter') or {}).get('hue') for view in recipe.views)
     findings = [*check_recipe(recipe), *check_images(sample, recipe.crops.get('size'), jitters)]
-    speed = measure(recipe, dataset, seconds) if seconds else None
+    mean = recipe.preprocessor.get('mean') or []
+    findings += check_pixels(sample, dataset.pixels, mean, has_range)
+    fits = len(mean) == dataset.pixels.num_channels
+    speed = measure(recipe, dataset, seconds) if seconds and fits else None
     if speed:
         here = processes == 1 or torch.cuda.is_available()  # else it will run elsewhere
         findings += check_speed(speed, free_memory_mb() if here else None, recipe.is_vit)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Diagnosis(recipe, findings, sample, speed, _facts(recipe, sample, speed))
+
+
+def _open_images(settings: Mapping[str, Any]) -> tuple[Dataset, bool]:
+    """The data set, and whether its images have a range; without one each is stretched, so that it can be looked at."""
+    with DefaultScope.overwrite_default_scope('mocox'):
+        try:
+            return DATASETS.build(settings), True
+        except ValueError as error:
+            if 'has no fixed range' not in str(error):
+                raise
+            return DATASETS.build(dict(settings, value_range='percentile')), False
 
 
 def _facts(recipe: Recipe, sample: Sample, speed: Speed | None) -> dict[str, str]:

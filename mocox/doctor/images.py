@@ -1,7 +1,9 @@
 """A look at the images: how many, how large, of what kind, which cannot be read, which are there twice."""
 
 import hashlib
+import logging
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mocox.datasets import ViewsDataset
-from mocox.datasets.decoding import decode
+from mocox.datasets import Pixels, ViewsDataset
+from mocox.datasets.census import is_ordinary, suggest_range
+from mocox.datasets.readers import read_raw
 from mocox.datasets.subset import spread
 from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
 
@@ -31,6 +34,10 @@ class Sample:
         unreadable: Path and reason.
         twice: Groups of files with the same bytes.
         bytes_per_image: Mean size of a file; None for images in memory.
+        mean: Of each channel, in levels of 0 to 255.
+        std: Likewise.
+        numbers: Smallest and largest in the files of more than 8 bits.
+        notes: What the data set says of its files, each with a level of :mod:`logging`.
     """
 
     total: int
@@ -41,6 +48,10 @@ class Sample:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     twice: list[list[str]] = field(default_factory=list)
     bytes_per_image: float | None = None
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    numbers: tuple[float, float] | None = None
+    notes: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def sides(self) -> list[int]:
@@ -54,6 +65,7 @@ class Sample:
             shorter_side=dict(min=sides[0], median=sides[len(sides) // 2], max=sides[-1]),
             unreadable=[dict(path=path, reason=reason) for path, reason in self.unreadable],
             twice=self.twice, bytes_per_image=self.bytes_per_image,
+            mean=self.mean, std=self.std, numbers=self.numbers, notes=[note for _, note in self.notes],
         )  # fmt: skip
 
 
@@ -61,7 +73,7 @@ def look_at(dataset: ViewsDataset, num: int) -> Sample:
     """Reads some images, evenly spread, as training would."""
     rows = spread(len(dataset), num)
     sample = Sample(len(dataset), len(rows))
-    modes, same, lengths = Counter(), defaultdict(list), []
+    modes, same, lengths, levels = Counter(), defaultdict(list), [], []
     for row in rows:
         if not hasattr(dataset, 'path'):
             pixels = dataset.load(row)[0]
@@ -69,19 +81,76 @@ def look_at(dataset: ViewsDataset, num: int) -> Sample:
             path = dataset.path(row)
             try:
                 data = Path(path).read_bytes()
-                pixels = decode(data)
+                pixels = dataset.decode(data)
                 modes[_mode(path)] += 1
+                if not is_ordinary(data):
+                    _measure_numbers(sample, read_raw(data).bands)
             except Exception as error:  # Pillow's plugins raise anything; each is a finding
                 sample.unreadable.append((path, str(error).splitlines()[0] if str(error) else type(error).__name__))
                 continue
             same[hashlib.sha256(data).digest()].append(path)
             lengths.append(len(data))
         sample.sizes.append((pixels.shape[1], pixels.shape[0]))
+        levels.append(_moments(pixels))
         sample.gray += bool((pixels == pixels[:, :, :1]).all())
     sample.modes = dict(modes.most_common())
     sample.twice = [paths for paths in same.values() if len(paths) > 1]
     sample.bytes_per_image = float(np.mean(lengths)) if lengths else None
+    if levels:
+        first, second = np.mean(levels, axis=0)
+        sample.mean, sample.std = first.tolist(), np.sqrt((second - first**2).clip(0)).tolist()
+    sample.notes = list(getattr(dataset, 'file_notes', []))
     return sample
+
+
+def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float], has_range: bool = True) -> list[Finding]:
+    """What the numbers in the files are, and the lines of a config that fit them.
+
+    Args:
+        sample: Of :func:`look_at`.
+        pixels: How the files were read.
+        mean: Of the config.
+        has_range: False where the config says none and the files have none, so that each was stretched by itself.
+    """
+    found = []
+    if not has_range and sample.numbers:
+        low, high = sample.numbers
+        found.append(Finding(
+            PROBLEM, 'value_range', f'the files hold numbers from {low:g} to {high:g}, and nothing says what is white',
+            'Without a range no image can be read.',
+            f'train_dataloader.dataset.value_range="{suggest_range(low, high)}"',
+        ))  # fmt: skip
+    for level, note in sample.notes if has_range else []:
+        title, _, cure = note.partition('; set ')
+        found.append(Finding(
+            WARNING if level >= logging.WARNING else NOTE, 'file_contents', title,
+            'What is dark in every image can hardly be learned from.' if cure else 'Nothing is left out in silence.',
+            cure or 'none needed if that is meant; see docs/data.md',
+        ))  # fmt: skip
+    if sample.mean and (pixels.settings() or len(mean) != len(sample.mean)):
+        lines = ' '.join(
+            f'data_preprocessor.{name}="[{",".join(f"{value:.1f}" for value in values)}]"'
+            for name, values in (('mean', sample.mean), ('std', [max(value, 1.0) for value in sample.std]))
+        )
+        found.append(Finding(
+            NOTE, 'normalisation', f'mean and standard deviation of {len(sample.mean)} channels, as measured',
+            'Channels of other means and spreads than the config says weigh more or less than they should.', lines,
+        ))  # fmt: skip
+    return found
+
+
+def _moments(pixels: np.ndarray) -> np.ndarray:
+    """Mean and mean square of each channel (2, C), in levels of 0 to 255."""
+    levels = pixels.reshape(-1, pixels.shape[2]).astype(np.float64) / (257 if pixels.dtype == np.uint16 else 1)
+    return np.stack([levels.mean(axis=0), (levels**2).mean(axis=0)])
+
+
+def _measure_numbers(sample: Sample, bands: np.ndarray) -> None:
+    finite = bands[np.isfinite(bands)] if bands.dtype.kind == 'f' else bands
+    if bands.dtype == np.uint8 or not finite.size:
+        return
+    low, high = sample.numbers or (np.inf, -np.inf)
+    sample.numbers = min(low, float(finite.min())), max(high, float(finite.max()))
 
 
 def check_images(sample: Sample, crop_px: int | None, jitters: bool) -> list[Finding]:
