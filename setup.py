@@ -69,20 +69,21 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         # torch and torchvision are released as a pair: naming both lets the installer find one that fits.
-        'torch>=2.6',  # 2.6: torch.load reads weights only, and its allow-list takes names
-        'torchvision>=0.21',
+        'torch>=2.10',  # before, a checkpoint read with weights_only=True could corrupt memory (CVE-2026-24747)
+        'torchvision>=0.25',
         'timm>=1.0.21',  # 1.0.21: its transformer can be built on the meta device
         'mmengine>=0.10.7',
         'mmcv-lite>=2.1',  # the `mmcv` module without compiled operators, none of which is used
         'mmpretrain>=1.2',
+        # The floors of setuptools, Pillow and jinja2 are the first without a known weakness.
         # mmengine imports pkg_resources, which setuptools 82 dropped. Delete when mmengine no longer does.
-        'setuptools>=77,<82',
+        'setuptools>=78.1.1,<82',
         'numpy>=1.26',
-        'pillow>=10.1',
+        'pillow>=11.3',
         'matplotlib>=3.8',
         'safetensors>=0.4',
         'scikit-learn>=1.4',
-        'jinja2>=3.1',
+        'jinja2>=3.1.6',
     ],
     extras_require={
         'fast': ['simplejpeg>=1.8'],  # decodes JPEGs a little faster than OpenCV, the same pixels

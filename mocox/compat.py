@@ -31,7 +31,7 @@ def find_configs_of_mocox(module: ModuleType) -> None:
 def allow_log_history(module: ModuleType) -> None:
     """Lets ``torch.load(weights_only=True)`` read the log history that MMEngine stores in every checkpoint.
 
-    For: MMEngine 0.10.7, which cannot resume on torch >= 2.6 without it. numpy arrays and scalars are plain data;
+    For: MMEngine 0.10.7, which cannot resume without it. numpy arrays and scalars are plain data;
     ``getattr``, which pickle uses to name the four statistics of a history, is allowed for exactly those.
     Delete when: MMEngine allows its own classes, or stores plain numbers.
     """
@@ -61,7 +61,7 @@ def allow_log_history(module: ModuleType) -> None:
 def never_load_unsafely(module: ModuleType) -> None:
     """Takes away the fallback that runs whatever code a checkpoint brings when loading it safely has failed.
 
-    For: onedl-mmengine 0.10.12. MMEngine 0.10.7 leaves the choice to torch, whose default is safe since 2.6.
+    For: onedl-mmengine 0.10.12. MMEngine 0.10.7 leaves the choice to torch, whose default is safe.
     Delete when: onedl-mmengine no longer falls back to ``weights_only=False``.
     """
     if hasattr(module, '_safe_torch_load'):

@@ -1,7 +1,5 @@
 """``torch.compile`` for the repeated blocks of a backbone."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -32,16 +30,11 @@ def compile_blocks(backbone: nn.Module, options: bool | dict) -> int:
     blocks = repeated_blocks(backbone)
     if not blocks:
         raise ValueError(f'compile: {type(backbone).__name__} has no list of blocks that could be compiled one by one')
-    allow_recompiling(torch._dynamo.config)
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, RECOMPILE_LIMIT)
     for block in blocks:
         block.compile(**({} if options is True else options))
     return len(blocks)
-
-
-def allow_recompiling(config: Any) -> None:
-    """Raises torch's limit of programs for one piece of code, which is called otherwise in torch 2.6."""
-    name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'
-    setattr(config, name, max(getattr(config, name), RECOMPILE_LIMIT))
 
 
 def repeated_blocks(backbone: nn.Module) -> list[nn.Module]:

@@ -37,7 +37,6 @@ class FullyShard(nn.Module):
         kwargs: For ``fully_shard``.
 
     Raises:
-        ImportError: torch is older than 2.6.
         ValueError: Unknown ``param_dtype``.
         RuntimeError: Not one of several processes.
     """
@@ -78,10 +77,8 @@ class FullyShard(nn.Module):
 
 
 def _shard(module: nn.Module, dtype: torch.dtype | None, kwargs: dict) -> None:
-    try:
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-    except ImportError as error:
-        raise ImportError(f'FullyShard needs torch 2.6 or newer, this is {torch.__version__}') from error
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
     if 'mesh' not in kwargs:
         device = next(module.parameters()).device.type
         kwargs['mesh'] = torch_dist.device_mesh.init_device_mesh(device, (torch_dist.get_world_size(),))

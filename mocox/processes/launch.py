@@ -17,11 +17,9 @@ def launch(arguments: list[str]) -> int:
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import get_args_parser, main
+    from torch.distributed.run import main
 
-    if '--signals-to-handle' in get_args_parser().format_help():  # torch >= 2.9; before, SIGUSR1 ends torchrun alone
-        arguments = ['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', *arguments]
-
+    arguments = ['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', *arguments]
     if not torch.cuda.is_available():
         # torchrun gives each process one thread; without GPUs the cores are there to be shared.
         options = [argument.partition('=') for argument in arguments]

@@ -1,14 +1,13 @@
 """Compiled blocks: same numbers, same names, in real runs."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.runner import Runner
 from torch import nn
 
-from mocox.models.compilation import allow_recompiling, compile_blocks, repeated_blocks
+from mocox.models.compilation import compile_blocks, repeated_blocks
 from mocox.registry import MODELS
 from mocox.visualize.attention import attention_maps
 from tests.support.processes import run_processes
@@ -31,12 +30,11 @@ def test_what_is_compiled(backbone, num_blocks, kind):
     assert [type(m).__name__ for m in blocks] == [kind] * num_blocks
 
 
-@pytest.mark.parametrize('name', ['recompile_limit', 'cache_size_limit'])  # the second is that of torch 2.6
 @pytest.mark.parametrize(('before', 'after'), [(8, 64), (100, 100)])
-def test_the_limit_of_programs_is_raised(name, before, after):
-    config = SimpleNamespace(**{name: before})
-    allow_recompiling(config)
-    assert vars(config) == {name: after}
+def test_the_limit_of_programs_is_raised(before, after):
+    with torch._dynamo.config.patch(recompile_limit=before):
+        compile_blocks(MODELS.build(VIT), True)
+        assert torch._dynamo.config.recompile_limit == after
 
 
 def test_timm_and_swin():
