@@ -78,7 +78,8 @@ def is_views_dataset(dataset: object) -> bool:
     from mocox.datasets import ViewsDataset
     from mocox.registry import DATASETS
 
-    kind = DATASETS.get(dataset['type']) if isinstance(dataset, dict) and 'type' in dataset else None
+    kind = dataset.get('type') if isinstance(dataset, dict) else None
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind  # in a pure-Python config it is the class
     return inspect.isclass(kind) and issubclass(kind, ViewsDataset)
 
 

@@ -2,8 +2,12 @@
 
 import pytest
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 
+from mocox.datasets import ImageFiles
+from mocox.models import MoCoV3
 from mocox.run.checks import check_options, check_run
+from mocox.run.options import _use_mixed_precision
 
 CONFIG = dict(
     model=dict(backbone=dict(arch=dict(depth=2), patch=8)),
@@ -95,3 +99,17 @@ def test_a_detector_may_train_by_iterations_and_a_probe_save_its_best():
     )
     save_best = dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='auto')))
     check_run(Config(TRAINING | save_best | dict(model=dict(type='LinearProbe'), val_dataloader=dict(num_workers=0))))
+
+
+def test_a_pure_python_config_whose_types_are_classes():
+    """MMEngine's style of ``from mocox.models import MoCoV3`` and ``model=dict(type=MoCoV3)``."""
+    model = dict(type=MoCoV3, data_preprocessor=dict(type='ViewsPreprocessor', mean=[0] * 3, std=[1] * 3))
+    config = Config(
+        TRAINING
+        | dict(model=model, train_dataloader=dict(dataset=dict(type=ImageFiles)), optim_wrapper=dict(type=OptimWrapper))
+    )
+    check_run(config)
+    _use_mixed_precision(config)
+    assert config.optim_wrapper.type == 'mocox.AmpOptimWrapper'
+    with pytest.raises(ValueError, match='a pre-training has no predictions'):
+        check_run(Config(config.to_dict() | dict(val_dataloader=dict(num_workers=0))))
