@@ -73,6 +73,8 @@ class ReportHook(Hook):
         folder = Path(runner._log_dir, 'vis_data')
         folder.mkdir(parents=True, exist_ok=True)
         noted = describe_environment(runner.world_size, device)
+        if notes := getattr(runner.train_dataloader.dataset, 'file_notes', []):  # what of the files is not used
+            noted['images'] = '; '.join(note for _, note in notes)
         (folder / 'environment.json').write_text(json.dumps(noted, indent=2) + '\n')
 
     def _write(self, runner: Runner, running: bool) -> None:

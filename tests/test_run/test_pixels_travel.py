@@ -186,6 +186,7 @@ def test_a_mixed_folder_with_broken_files(tmp_path):
     log = next((tmp_path / 'work').glob('*/*.log')).read_text()
     assert 'left out by ending: .xml 1, @eaDir/ 1' in log or 'left out by ending: @eaDir/ 1, .xml 1' in log
     assert 'unreadable images: 16 of 48' in log
+    assert 'left out by ending: ' in (tmp_path / 'work' / 'report.html').read_text()
     assert 'a TIFF of 13 bands: set channels=13' in log
     assert config.is_file()
 
