@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ def train(images: Path, work_dir: Path, *hooks: Hook, **checkpoint) -> None:
     options = {'default_hooks.checkpoint': dict(type='CheckpointHook', **checkpoint), 'train_cfg.max_epochs': 2}
     config = build_config(RESNET, images, work_dir, **options)
     config.default_hooks.checkpoint = options['default_hooks.checkpoint']
-    runner = build_runner(config)
+    with mock.patch('mocox.run.checks._check_training'):  # some scores come from a hook of the test, without validation
+        runner = build_runner(config)
     for hook in hooks:
         runner.register_hook(hook)
     try:
