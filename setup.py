@@ -97,6 +97,7 @@ setup(
         'test': [
             'pytest>=8',
             'ruff>=0.9',
+            'mypy>=1.14',
             'hypothesis>=6.100',
             'webdataset>=0.2.86',
             'fsspec[http]>=2024.2',

@@ -54,7 +54,8 @@ def start_gathering(x: Tensor) -> Callable[[], Tensor]:
     work = torch_dist.all_gather_into_tensor(rows, x, async_op=True)
 
     def wait() -> Tensor:
-        work.wait()
+        if work is not None:  # None on a process outside of the group, which none is
+            work.wait()
         return rows
 
     return wait
@@ -119,7 +120,7 @@ def barrier() -> None:
     maxima([0.0])
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: Any) -> Any:
     """The model itself, where several processes train it inside DistributedDataParallel."""
     from mmengine.model import is_model_wrapper
 

@@ -83,7 +83,7 @@ def augment_fused(images: Tensor, packed: Tensor, mean: Tensor, std: Tensor, pla
     images = images.float()
     for colors, names in groupby(plan.order, key=COLORS.__contains__):
         if colors:
-            images = torch.stack(_change_colors(images.unbind(1), columns, tuple(names), plan.jitters), 1)
+            images = torch.stack(list(_change_colors(images.unbind(1), columns, tuple(names), plan.jitters)), 1)
             continue
         for name in names:
             if name == 'blur':
@@ -120,7 +120,7 @@ def _change_colors(
 def _jitter(rgb: Sequence[Tensor], columns: Sequence[Tensor], jitters: Sequence[str]) -> Sequence[Tensor]:
     """The colours are computed twice, up to contrast for the mean that it needs: cheaper than keeping them."""
     order, until_contrast, factors = columns[:4], columns[4:8], columns[8:12]
-    mean = 0.0
+    mean: Tensor | float = 0.0
     if 'contrast' in jitters:  # at the fourth position at the latest
         mean = _luma(_chain(rgb, until_contrast[:3], factors, 0.0, jitters)).mean((1, 2), keepdim=True)
     return _chain(rgb, order, factors, mean, jitters)

@@ -77,8 +77,8 @@ def _join(backend: str, timeout_s: float) -> Watchdog:
     # The watchdog speaks first; what it does not watch (an evaluation, a checkpoint) ends by the timeout of torch.
     timeout = datetime.timedelta(seconds=timeout_s + MARGIN_S)
     _meetings = _branch(store, 'meetings')
-    store = _branch(store, 'group')
-    torch_dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    groups = _branch(store, 'group')
+    torch_dist.init_process_group(backend, store=groups, rank=rank, world_size=world_size, timeout=timeout)
     watchdog.start()
     atexit.register(finish)  # before the interpreter takes the threads down
     return watchdog

@@ -111,7 +111,7 @@ def _place(report: Report) -> str:
 
 def main_thread_place() -> str:
     """The line that the main thread is at, as ``folder/file.py:12 in function``."""
-    frame = sys._current_frames().get(threading.main_thread().ident)
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
     if frame is None:
         return 'its end'
     path = '/'.join(Path(frame.f_code.co_filename).parts[-2:])
@@ -146,7 +146,8 @@ class Watchdog:
         self.iteration, self.phase = 0, 'the start of the run'
         self.beat, self.waited_s, self.progress = 0, 0.0, (0, '')
         self.ended, self.asked_to_end, self.failure = False, False, ''
-        self.verdict, self.exit_code, self.verdict_beat, self.reports = '', EXIT_PREEMPTED, 0, []
+        self.verdict, self.exit_code, self.verdict_beat = '', EXIT_PREEMPTED, 0
+        self.reports: list[Report] = []
         self.wake, self.told, self.stopped = threading.Event(), threading.Event(), threading.Event()
         self.threads: list[threading.Thread] = []
 
