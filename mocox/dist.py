@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as torch_dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def world_size() -> int:
