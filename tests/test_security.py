@@ -13,7 +13,9 @@ from PIL import Image
 
 import mocox
 from mocox.checkpoint import convert, durable, read
-from mocox.evaluation.inference import extract_features
+from mocox.datasets import ImageFiles
+from mocox.doctor.images import look_at
+from mocox.evaluation.inference import extract_features, to_pixels
 from mocox.evaluation.search import search_images
 from mocox.monitors.bad_step import FORMAT, replay_step
 from mocox.registry import MODELS, require_registered
@@ -292,3 +294,13 @@ def test_components_that_recipes_name_are_registered():
     for path in ('mocov3/vit-small.py', 'mocov3/resnet50_100e.py', 'mocov2/resnet50_200e_1gpu.py', 'moby/swin-tiny.py'):
         config = Config.fromfile(ROOT / 'configs' / path)
         require_registered([config.model, config.train_dataloader.dataset, config.get('data_preprocessor')], path)
+
+
+@pytest.mark.parametrize('put', [os.mkfifo, lambda path: path.symlink_to('/dev/zero')])
+def test_images_that_are_no_regular_files_are_not_waited_for(tmp_path, put):
+    put(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match='not a regular file'):
+        to_pixels(tmp_path / 'a.png')
+    Image.new('RGB', (8, 8)).save(tmp_path / 'b.png')
+    sample = look_at(ImageFiles(str(tmp_path), dict(type='CenterCrop')), 2)
+    assert [reason for _, reason in sample.unreadable] == ['not a regular file']

@@ -5,7 +5,6 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 
 from mocox.datasets import Pixels, ViewsDataset
 from mocox.datasets.census import is_ordinary, suggest_range
+from mocox.datasets.image_files import read_regular_file
 from mocox.datasets.readers import read_raw
 from mocox.datasets.subset import spread
 from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
@@ -80,7 +80,7 @@ def look_at(dataset: ViewsDataset, num: int) -> Sample:
         else:
             path = dataset.path(row)
             try:
-                data = Path(path).read_bytes()
+                data = read_regular_file(path)
                 pixels = dataset.decode(data)
                 modes[_mode(path)] += 1
                 if not is_ordinary(data):

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mocox.datasets import Pixels, collate_views, decode
 from mocox.datasets.decoding import to_rgb
+from mocox.datasets.image_files import read_regular_file
 from mocox.datasets.pixels import DTYPES, RGB
 from mocox.evaluation.encoder import LEVELS, Encoder, evaluation_crops, load_encoder
 from mocox.evaluation.features import Progress, extract_from_loader
@@ -159,9 +160,10 @@ def to_pixels(image: ImageLike, pixels: Pixels = RGB) -> np.ndarray:
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if isinstance(image, str | Path):
-        data = Path(image).expanduser().read_bytes()
         try:
-            return decode(data, pixels=pixels)
+            return decode(read_regular_file(str(Path(image).expanduser())), pixels=pixels)
+        except FileNotFoundError:
+            raise
         except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
             raise ValueError(f'{image} cannot be read as an image: {error}') from error
     if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3:
