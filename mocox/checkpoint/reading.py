@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mocox.checkpoint import names
+from mocox.checkpoint import layouts, names
 from mocox.checkpoint.architecture import describe, heads_by_origin, is_another_network
 from mocox.checkpoint.contents import AVERAGED, backbones_in, find_tensors, unwrap
 from mocox.checkpoint.files import open_file
@@ -265,25 +265,25 @@ def _recognise(tensors: Mapping[str, Tensor], content: Mapping, path: str, besid
     )
 
 
-def _arranged(tensors: Mapping[str, Tensor]) -> tuple[names.Layout, dict, dict[str, Tensor], dict]:
+def _arranged(tensors: Mapping[str, Tensor]) -> tuple[layouts.Layout, dict, dict[str, Tensor], dict]:
     """The layout, the names it gives, the tensors under our names, and the backbone they make.
 
     Where the layouts that we know give no backbone that we know, the only one in the file counts.
     """
-    layout = names.recognise(tensors)
+    layout = layouts.recognise(tensors)
     mapping, state, arch = _named(tensors, layout)
     if not strip(state, 'backbone.') and (slow := strip(state, 'momentum_encoder.backbone.')):
         arch = describe(slow)
     if arch['family'] == 'unknown' and (found := backbones_in(tensors)):
         if len(found) == 1:
-            layout = names.below(found[0].rstrip('.'))
+            layout = layouts.below(found[0].rstrip('.'))
             mapping, state, arch = _named(tensors, layout)
         else:
             arch = {**arch, 'choices': found, 'name': f'several backbones, below {", ".join(found)}'}
     return layout, mapping, state, arch
 
 
-def _named(tensors: Mapping[str, Tensor], layout: names.Layout) -> tuple[dict, dict[str, Tensor], dict]:
+def _named(tensors: Mapping[str, Tensor], layout: layouts.Layout) -> tuple[dict, dict[str, Tensor], dict]:
     mapping = {key: _our_name(key, layout) for key in tensors}
     state = {ours: tensors[key] for key, ours in mapping.items() if ours}
     for part in ('backbone.', 'momentum_encoder.backbone.'):
@@ -342,10 +342,10 @@ def strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
-def _our_name(key: str, layout: names.Layout) -> str | None:
-    if any(names.has_prefix(key, prefix) for prefix in layout.ignored):
+def _our_name(key: str, layout: layouts.Layout) -> str | None:
+    if any(layouts.has_prefix(key, prefix) for prefix in layout.ignored):
         return ''
-    return names.translate(key, ((theirs, ours) for ours, theirs in layout.pairs))
+    return layouts.translate(key, ((theirs, ours) for ours, theirs in layout.pairs))
 
 
 def _with_our_names(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
@@ -376,7 +376,7 @@ def _trained_tensors(content: Mapping) -> int | None:
     return len(optimizer['state'])
 
 
-def _layout_name(layout: names.Layout, state: Mapping[str, Tensor]) -> str:
-    if layout is names.V1_V2:
+def _layout_name(layout: layouts.Layout, state: Mapping[str, Tensor]) -> str:
+    if layout is layouts.V1_V2:
         return f'{layout.name} {"v2" if "neck.mlp.0.weight" in state else "v1"}'
     return layout.name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mocox.checkpoint import names
+from mocox.checkpoint import layouts, names
 from mocox.checkpoint.contents import unwrap
 from mocox.checkpoint.files import save_tensors, write_atomically
 from mocox.checkpoint.loading import LEFTOVER, bounded, diverged_in
@@ -124,8 +124,8 @@ def official_to_mocox(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: A tensor has no place in the official format.
     """
     tensors = unwrap(state_dict)
-    layout = names.recognise(tensors)
-    if layout not in (names.V3_VIT, names.V3_RESNET, names.V1_V2):
+    layout = layouts.recognise(tensors)
+    if layout not in (layouts.V3_VIT, layouts.V3_RESNET, layouts.V1_V2):
         raise ValueError(f'not an official pre-training state but {layout.name}: {bounded(tensors)}')
     return _translate_all(tensors, ((theirs, ours) for ours, theirs in layout.pairs), 'the official format')
 
@@ -137,12 +137,14 @@ def mocox_to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: A tensor has no place in the official format.
     """
     unofficial = ('data_preprocessor', 'queue.filled')  # their queue does not count
-    tensors = {k: v for k, v in state_dict.items() if not any(names.has_prefix(k, name) for name in unofficial)}
+    tensors = {k: v for k, v in state_dict.items() if not any(layouts.has_prefix(k, name) for name in unofficial)}
     backbone = strip(tensors, 'backbone.')
     naming = names.naming_of(backbone)
     if naming != 'timm':
         raise ValueError(f'the backbone has the names of {naming}: read() translates them first')
-    layout = names.V1_V2 if 'queue.keys' in tensors else names.V3_VIT if 'cls_token' in backbone else names.V3_RESNET
+    layout = (
+        layouts.V1_V2 if 'queue.keys' in tensors else layouts.V3_VIT if 'cls_token' in backbone else layouts.V3_RESNET
+    )
     pairs = [(ours, theirs) for ours, theirs in layout.pairs if ours is not None]
     official = _translate_all(tensors, pairs, 'mocox')
     order = ['queue', 'queue_ptr', 'base_encoder', 'encoder_q', 'momentum_encoder', 'encoder_k', 'predictor']
@@ -151,7 +153,7 @@ def mocox_to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _translate_all(tensors: Mapping[str, Tensor], pairs: Iterable[tuple], source: str) -> dict[str, Tensor]:
     pairs = list(pairs)
-    renamed = {key: names.translate(key, pairs) for key in tensors}
+    renamed = {key: layouts.translate(key, pairs) for key in tensors}
     if lost := [key for key, new in renamed.items() if new is None]:
         raise ValueError(f'{len(lost)} tensors have no place in a MoCo state of {source}: {bounded(lost)}')
     if len(set(renamed.values())) < len(renamed):
