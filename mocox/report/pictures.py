@@ -21,7 +21,7 @@ from mocox.datasets.pixels import to_rgb8
 from mocox.datasets.subset import spread
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
-from mocox.recipe import Recipe
+from mocox.recipe import Recipe, type_of
 from mocox.registry import DATASETS, require_registered
 from mocox.visualize.attention import overlay
 from mocox.visualize.contact_sheet import augmented_views, views_of
@@ -80,7 +80,7 @@ def _refuse_foreign(config: dict[str, Any], dataset: dict[str, Any], data_root: 
     source = 'the config of this work dir'
     dataset = dict(dataset, data_root='') if data_root else dataset  # that was said by the user
     require_registered([dataset, config.get('model'), config.get('data_preprocessor')], source)
-    if not data_root and str(dataset.get('type')).rpartition('.')[2] == 'LMDBImages':
+    if not data_root and type_of(dataset) == 'LMDBImages':
         raise ValueError(f'{source} names an LMDB, which is safe to open only if you know who made it: --data-root')
 
 
