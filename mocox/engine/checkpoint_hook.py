@@ -67,7 +67,8 @@ class CheckpointHook(hooks.CheckpointHook):
             at_end(runner, partial(self._give_back, runner.work_dir))
         if runner._resume and runner._load_from is None:
             runner._load_from = newest_for_all(runner.work_dir, runner.logger.log)
-        if not runner._resume and not isinstance(runner._train_loop, dict | None):
+        begins = not isinstance(runner._train_loop, dict | None) and not runner._train_loop.iter  # no test after it
+        if begins and not runner._resume:
             _refuse_used_folder(runner.work_dir)
 
     def _give_back(self, work_dir: str) -> None:
