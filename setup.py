@@ -89,7 +89,7 @@ setup(
         'fast': ['simplejpeg>=1.8'],  # decodes JPEGs a little faster than OpenCV, the same pixels
         'webdataset': ['webdataset>=0.2.86', 'fsspec[http]>=2024.2'],
         'lmdb': ['lmdb>=1.4'],
-        # TIFF of any kind, GeoTIFF, OME, JPEG 2000 and XL, LERC
+        # TIFF of any kind, GeoTIFF, OME, JPEG 2000 and XL
         'scientific': ['tifffile>=2024.8', 'imagecodecs>=2024.9'],
         'dicom': ['pydicom>=3.0', 'pylibjpeg>=2.0', 'pylibjpeg-openjpeg>=2.3', 'python-gdcm>=3.0.24'],
         'heif': ['pillow-heif>=0.18'],

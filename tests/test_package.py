@@ -1,5 +1,7 @@
 """What is in a wheel, an editable installation and a source distribution, and that configs are found from each."""
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -123,3 +125,20 @@ def test_tools_run_from_an_installed_wheel(installed, tmp_path):
 def test_import_is_light():
     code = "import sys, mocox; print(mocox.__version__, {'torch', 'mmengine', 'numpy'} & set(sys.modules))"
     assert run(code, ROOT, ROOT).strip() == '0.1.0 set()'
+
+
+def names_of(requirements) -> set[str]:
+    return {re.split(r'[<>=!;\[ ]', line)[0] for line in requirements}
+
+
+def test_the_fork_of_the_stack_comes_with_everything_else():
+    """requirements/onedl.txt is written by hand, since the fork must not be beside what it replaces."""
+    tree = ast.parse((ROOT / 'setup.py').read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    call = next(node for node in calls if getattr(node.func, 'id', '') == 'setup')
+    listed = {keyword.arg: keyword.value for keyword in call.keywords}
+    needed = names_of(ast.literal_eval(listed['install_requires']) + ast.literal_eval(listed['extras_require'])['test'])
+    replaced = {'mmengine', 'mmcv-lite', 'mmpretrain', 'setuptools', 'ruff', 'mypy'}  # setuptools: for mmengine alone
+    lines = (ROOT / 'requirements' / 'onedl.txt').read_text().splitlines()
+    given = names_of(line for line in lines if line and not line.startswith('#'))
+    assert given == needed - replaced | {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'}
