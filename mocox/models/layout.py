@@ -24,8 +24,8 @@ def require_layout(features: Tensor, images: Tensor, name: str) -> Tensor:
     """
     shape = tuple(features.shape)
     if features.ndim not in (2, 4):
-        what = 'tokens (B, N, C)' if features.ndim == 3 else 'features'
-        raise ValueError(f'{name} gives {what} of shape {shape}: {_CURE}')
+        kind = ', tokens (B, N, C)' if features.ndim == 3 else ''
+        raise ValueError(f'{name} gives features of shape {shape}{kind}: {_CURE}')
     if features.ndim == 4 and not _fits(shape[2:], images) and _fits(shape[1:3], images):
         raise ValueError(f'{name} gives a map of shape {shape}, with its channels last (B, H, W, C): {_CURE}')
     return features

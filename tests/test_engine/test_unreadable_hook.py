@@ -16,9 +16,9 @@ from tests.support.tiny_run import write_run
 BAD = ('03.png', '1\n1.png', b'2\xff2.png'.decode(errors='surrogateescape'))
 
 
-def train(folder: Path, **hook) -> list[str]:
+def train(folder: Path, name: str = 'run', **hook) -> list[str]:
     config = Config.fromfile(folder / 'tiny.py')
-    config.work_dir, config.launcher = str(folder / 'run'), 'none'
+    config.work_dir, config.launcher = str(folder / name), 'none'
     config.train_cfg.max_epochs = 1
     config.default_hooks.unreadable.update(hook)
     try:
@@ -59,9 +59,9 @@ def test_many_are_warned_about_and_too_many_end_the_run(folder):
     log = train(folder, min_tried=10, warn_share=0.1, max_share=0.2)
     assert sum('3 of 24 images tried (12.5%) cannot be read; others' in line for line in log) == 1
     with pytest.raises(ValueError, match=r'3 of 24 images tried \(12.5%\) cannot be read, more than the 10% allowed'):
-        train(folder, min_tried=10)
+        train(folder, 'second', min_tried=10)
     with pytest.raises(ValueError, match=r'cannot be read, more than the 10% allowed'):
-        train(folder, min_tried=1, interval=1)  # before the epoch ends
+        train(folder, 'third', min_tried=1, interval=1)  # before the epoch ends
 
 
 @pytest.mark.parametrize('name', ['warn_share', 'max_share'])
