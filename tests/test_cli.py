@@ -170,7 +170,7 @@ def prepare(path, *arguments):
 
 def test_options_change_the_config(tiny, tmp_path):
     (tmp_path / 'other').mkdir()
-    (tmp_path / 'start.pth').touch()
+    torch.save(dict(state_dict={'backbone.cls_token': torch.zeros(1, 1, 16)}), tmp_path / 'start.pth')
     config = prepare(
         tiny,
         '--data-root',
@@ -248,7 +248,7 @@ def test_options_that_do_not_fit_the_config(tmp_path, text, option, explanation)
 
 
 def write_checkpoint(path: Path, epoch: int) -> None:
-    torch.save(dict(meta=dict(epoch=epoch, iter=3 * epoch), state_dict={}), path)
+    torch.save(dict(meta=dict(epoch=epoch, iter=3 * epoch), state_dict={}, message_hub={}), path)
 
 
 def resumed(config: str, *arguments: str) -> tuple:

@@ -18,7 +18,7 @@ def main() -> None:
 
     config = prepare_config(path, **args)
     require_test_data(config, path)
-    runner = build_runner(config)
+    runner = build_runner(config, for_training=False)
     load_for_test(runner, checkpoint)
     metrics = runner.test()
     if out and dist.rank() == 0:

@@ -62,12 +62,13 @@ class CheckpointHook(hooks.CheckpointHook):
             ValueError: Another process trains there, or an earlier run has left checkpoints that this one does not
                 continue.
         """
-        if dist.rank() == 0 and runner._train_loop is not None:
+        loop = runner._train_loop
+        begins = not isinstance(loop, dict | None) and not loop.iter  # no test, also none after a training
+        if begins and dist.rank() == 0:
             lock_work_dir(runner.work_dir)
             at_end(runner, partial(self._give_back, runner.work_dir))
         if runner._resume and runner._load_from is None:
             runner._load_from = newest_for_all(runner.work_dir, runner.logger.log)
-        begins = not isinstance(runner._train_loop, dict | None) and not runner._train_loop.iter  # no test after it
         if begins and not runner._resume:
             _refuse_used_folder(runner.work_dir)
 

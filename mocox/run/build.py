@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from mmengine.runner import Runner
 
 
-def build_runner(config: 'Config') -> 'Runner':
+def build_runner(config: 'Config', for_training: bool = True) -> 'Runner':
     """Joins the processes of the run and builds its ``Runner``.
+
+    Args:
+        config: As :func:`mocox.run.options.prepare_config` gives it.
+        for_training: False leaves the work dir to a training that may be going on there.
 
     Raises:
         ValueError: The config cannot be run, or another process trains in its work dir.
@@ -24,7 +28,7 @@ def build_runner(config: 'Config') -> 'Runner':
     if (config.get('randomness') or {}).get('deterministic'):
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # torch's condition; read when CUDA starts
     group.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 600))
-    if not config.get('train_dataloader') or dist.rank() != 0:
+    if not for_training or not config.get('train_dataloader') or dist.rank() != 0:
         return _build(config)
     lock_work_dir(config.work_dir)  # before its newest checkpoint is looked for
     try:

@@ -22,6 +22,11 @@ def _hold(folder: Path, ready: object, may_end: object) -> None:
     os._exit(0)  # as one that is killed: it gives nothing back
 
 
+def held_below(folder: Path) -> list[Path]:
+    """Locks of this process, whose other tests may have left some elsewhere."""
+    return [path for path in run_end._held if path.is_relative_to(folder)]
+
+
 @pytest.fixture
 def other(tmp_path):
     """A process that trains in ``tmp_path / 'run'``; returns the event that ends it."""
@@ -46,9 +51,9 @@ def test_a_second_training_is_refused_and_touches_nothing(tmp_path, other):
     process.join()
     try:
         runner = build_runner(config)
-        assert run_end._held
+        assert held_below(tmp_path)
         runner.train()
-        assert not run_end._held
+        assert not held_below(tmp_path)
     finally:
         forget_runner()
 
@@ -59,7 +64,16 @@ def test_a_config_that_cannot_be_built_gives_the_folder_back(tmp_path):
     with pytest.raises(KeyError):
         build_runner(config)
     forget_runner()
-    assert not run_end._held
+    assert not held_below(tmp_path)
+
+
+def test_a_test_leaves_the_work_dir_to_a_training(tmp_path, other):
+    config = prepare_config(str(write_run(tmp_path)), work_dir=str(tmp_path / 'run'))
+    try:
+        build_runner(config, for_training=False)
+    finally:
+        forget_runner()
+    assert not held_below(tmp_path)
 
 
 def test_a_process_that_is_just_ending_is_waited_for(tmp_path, other):
