@@ -91,9 +91,9 @@ class ImageFiles(EncodedImages):
     ) -> None:
         super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements, **pixels)
         self.folder, self.left_out = _existing_folder(data_root, data_prefix), Counter()
-        self.split = None if data_prefix or list_file or not splits else find_splits(self.folder)
-        if self.split:
-            self.folder = os.path.join(self.folder, self.split.train)
+        self.found_splits = None if data_prefix or list_file or not splits else find_splits(self.folder)
+        if self.found_splits:
+            self.folder = os.path.join(self.folder, self.found_splits.train)
         paths, labels = self._find(list_file and os.path.join(os.path.expanduser(data_root), list_file))
         self.set_images(paths, labels, repr(self.folder))
 
@@ -121,8 +121,8 @@ class ImageFiles(EncodedImages):
     def describe_files(self) -> list[tuple[int, str]]:
         """Also what lies in the folder and is not read."""
         notes = super().describe_files()
-        if self.split and self.split.tests:
-            others = ', '.join(map(repr, self.split.tests))
+        if self.found_splits and self.found_splits.tests:
+            others = ', '.join(map(repr, self.found_splits.tests))
             text = f'{self.folder!r} has the training images; not used: {others} beside it (splits=False uses all)'
             notes.insert(0, (logging.INFO, text))
         if left_out := describe_left_out(self.left_out):

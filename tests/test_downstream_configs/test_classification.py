@@ -276,9 +276,9 @@ def small(name: str, folder: Path) -> Path:
     return path
 
 
-def train(name: str, folder: Path, *extra: object) -> dict:
-    run_tool('train.py', small(name, folder), '--data-root', folder / 'data', '--work-dir', folder / 'run', *extra)
-    return torch.load(folder / 'run' / 'epoch_2.pth', weights_only=True)['state_dict']
+def train(name: str, folder: Path, *extra: object, run: str = 'run') -> dict:
+    run_tool('train.py', small(name, folder), '--data-root', folder / 'data', '--work-dir', folder / run, *extra)
+    return torch.load(folder / run / 'epoch_2.pth', weights_only=True)['state_dict']
 
 
 def test_fine_tuning_runs(tmp_path):
@@ -288,7 +288,7 @@ def test_fine_tuning_runs(tmp_path):
     state = train('finetune/vit-small_imagenet', tmp_path)
     assert not torch.equal(state['backbone.pos_embed'], sincos_position_embedding((4, 4), 16))
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
-    again = train('finetune/vit-small_imagenet', tmp_path)
+    again = train('finetune/vit-small_imagenet', tmp_path, run='again')
     assert all(torch.equal(tensor, again[key]) for key, tensor in state.items())
 
 
