@@ -1,6 +1,6 @@
 """Passing a batch through the backbone in chunks: the memory of a chunk, the loss of the batch."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from math import ceil
 
 import torch
@@ -37,26 +37,13 @@ def encode_in_chunks(backbone: nn.Module, x: Tensor, chunk_size: int | None, int
         return backbone(x)[-1]
     num_chunks = ceil(len(x) / chunk_size)
     if not interleave:
-        with _casts_of_their_own(x.device.type):
-            return torch.cat([_recomputed(backbone, chunk) for chunk in x.tensor_split(num_chunks)])
+        return torch.cat([_recomputed(backbone, chunk) for chunk in x.tensor_split(num_chunks)])
     if len(x) % chunk_size:
         raise ValueError(
             f'chunk_size={chunk_size} does not divide the batch of {len(x)} images: the BatchNorm of '
             f'{type(backbone).__name__} would take statistics of chunks of unequal size. Choose a divisor of {len(x)}'
         )
-    with _casts_of_their_own(x.device.type):
-        return torch.stack([_recomputed(backbone, x[j::num_chunks]) for j in range(num_chunks)], dim=1).flatten(0, 1)
-
-
-def _casts_of_their_own(device_type: str) -> AbstractContextManager:
-    """Under autocast each chunk casts the weights itself, so that their gradients are added up in float32.
-
-    Autocast keeps one cast of each weight for as long as it is entered. Shared by all chunks, it would add up their
-    gradients in its own type: with bfloat16 the error grows with the number of chunks.
-    """
-    if not torch.is_autocast_enabled(device_type):
-        return nullcontext()
-    return torch.autocast(device_type, torch.get_autocast_dtype(device_type), cache_enabled=False)
+    return torch.stack([_recomputed(backbone, x[j::num_chunks]) for j in range(num_chunks)], dim=1).flatten(0, 1)
 
 
 def describe_statistics(backbone: nn.Module, chunk_size: int) -> str | None:
