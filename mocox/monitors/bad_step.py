@@ -39,6 +39,9 @@ class StepRecorder:
     def write(self, path: Path, runner: Runner, reason: str, norms: dict[str, float], exact: bool) -> None:
         """Writes tensors and plain types only: the file loads with ``weights_only=True``.
 
+        Weights, queue and optimizer are equal in all processes: the first writes them, so that no other keeps the
+        step waiting for gigabytes; the files of the others hold their batches and generators.
+
         Args:
             path: The file; its folder is made, not that of the run.
             runner: The run, stopped between backward pass and update.
@@ -47,8 +50,10 @@ class StepRecorder:
             exact: Whether the weights are still those of the step.
         """
         model = dist.unwrap(runner.model)
-        state = dict(model.state_dict())
-        self.queue.apply(state)
+        state = None
+        if runner.rank == 0:
+            state = dict(model.state_dict())
+            self.queue.apply(state)
         path.parent.mkdir(exist_ok=True)
         dtype = getattr(runner.optim_wrapper, 'dtype', None)
         content = dict(
@@ -64,7 +69,7 @@ class StepRecorder:
             autocast=str(dtype).removeprefix('torch.') if dtype else None,
             batches=self.batches,
             state_dict=state,
-            optimizer=runner.optim_wrapper.state_dict(),
+            optimizer=runner.optim_wrapper.state_dict() if runner.rank == 0 else None,
             momentum=float(model.momentum) if hasattr(model, 'momentum') else None,
             rng=self.rng,
             cuda_rng=self.cuda_rng,
@@ -124,16 +129,12 @@ def replay_step(path: str | Path, device: str = 'cpu') -> Replay:
         device: Where to compute.
 
     Raises:
-        FileNotFoundError: No such file.
+        FileNotFoundError: No such file, or that of another process without the first one's beside it.
         ValueError: Not such a file, or a run whose model was not built from its config.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no file {path}')
-    with open(path, 'rb') as file:
-        head = file.read(64)
-    dump = open_pickle(Path(path), head, 'cpu')
-    if not isinstance(dump, dict) or dump.get('format') != FORMAT:
-        raise ValueError(f'{path} is no dump of a bad step: those are in WORK_DIR/bad_steps')
+    dump = _read(Path(path))
+    if dump['state_dict'] is None:
+        dump['state_dict'] = _read(first_process_file(path, dump['rank']))['state_dict']
     model = _build(dump, path).to(device).train()
     first_bad: list[tuple[str, str]] = []
     for name, module in model.named_modules():
@@ -154,6 +155,36 @@ def replay_step(path: str | Path, device: str = 'cpu') -> Replay:
     return Replay(
         dump, losses, dict(zip(norms.names, norms().tolist())), first_bad[0] if first_bad else None, bad_inputs
     )
+
+
+def dump_name(iteration: int, rank: int, world_size: int) -> str:
+    """File name of a step's dump: ``iter_12.pth``, or ``iter_12_rank3.pth`` of one process of several."""
+    suffix = f'_rank{rank}' if world_size > 1 else ''
+    return f'iter_{iteration + 1}{suffix}.pth'
+
+
+def first_process_file(path: str | Path, rank: int) -> Path:
+    """The file of process 0, which holds the weights, beside that of process ``rank``.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    path = Path(path)
+    first = path.with_name(path.name.replace(f'_rank{rank}.', '_rank0.'))
+    if not first.is_file():
+        raise FileNotFoundError(f'{path} holds the images of process {rank}, and no weights: copy {first.name} beside it')
+    return first
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no file {path}')
+    with open(path, 'rb') as file:
+        head = file.read(64)
+    dump = open_pickle(path, head, 'cpu')
+    if not isinstance(dump, dict) or dump.get('format') != FORMAT:
+        raise ValueError(f'{path} is no dump of a bad step: those are in WORK_DIR/bad_steps')
+    return dump
 
 
 def _build(dump: dict[str, Any], path: str | Path) -> nn.Module:

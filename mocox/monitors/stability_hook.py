@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from mocox import dist
 from mocox.engine.batches import accumulative_counts
 from mocox.engine.optim_wrapper import fill_momentum_buffers
-from mocox.monitors.bad_step import StepRecorder
+from mocox.monitors.bad_step import StepRecorder, dump_name
 from mocox.monitors.events import write_event
 from mocox.monitors.gradients import FIRST_LAYERS, LayerNorms, SpikeDetector
 from mocox.monitors.rollback import Snapshot, Statistics
@@ -327,8 +327,8 @@ class StabilityHook(Hook):
         if self.dumps >= self.max_dumps or not whole or not isinstance(self.recorder.batches[0], dict):
             return
         self.dumps += 1
-        rank = f'_rank{self.runner.rank}' if self.runner.world_size > 1 else ''
-        path = self._dump_folder() / f'iter_{self.recorder.iteration + 1}{rank}.pth'
+        name = dump_name(self.recorder.iteration, self.runner.rank, self.runner.world_size)
+        path = self._dump_folder() / name
         norms = dict(zip(self.norms.names, self.layer_norms, strict=True))
         try:
             self.recorder.write(path, self.runner, reason, norms, exact)

@@ -12,6 +12,7 @@ from mocox.dtensor import own_parts
 from mocox.engine import CheckpointHook
 from mocox.engine.lars import LARS
 from mocox.engine.optim_wrapper import fill_momentum_buffers
+from mocox.monitors.bad_step import replay_step
 from mocox.monitors.gradients import LayerNorms
 from mocox.monitors.stability_hook import StabilityHook, takes_flag
 from tests.support.processes import run_processes
@@ -521,3 +522,16 @@ def test_two_processes_decide_alike(tmp_path):
         'iter_6_rank0.pth',
         'iter_6_rank1.pth',
     }
+    first_file, second_file = (tmp_path / 'run' / 'bad_steps' / f'iter_6_rank{rank}.pth' for rank in range(2))
+    assert not _tensors_beside_batches(second_file)  # nobody waits for gigabytes of several processes
+    weights, replay = torch.load(first_file, weights_only=True)['state_dict'], replay_step(second_file)
+    torch.testing.assert_close(replay.dump['state_dict'], weights, rtol=0, atol=0, equal_nan=True)
+    assert len(replay.losses) == 1
+    first_file.unlink()
+    with pytest.raises(FileNotFoundError, match=r'holds the images of process 1.*copy iter_6_rank0\.pth'):
+        replay_step(second_file)
+
+
+def _tensors_beside_batches(path: Path) -> list[str]:
+    content = torch.load(path, weights_only=True)
+    return [key for key in ('state_dict', 'optimizer') if content[key] is not None]
