@@ -85,6 +85,22 @@ class ViewsDataset(Dataset):
         labels = getattr(self, 'labels', None)
         return labels if np.ndim(labels) == 1 else None
 
+    def shown(self, indices: Tensor) -> Tensor:
+        """The images (N,) that items show, of the images (N,) that they were asked for: others where one is unreadable.
+
+        Args:
+            indices: Of images that this process or its workers have loaded.
+        """
+        return indices
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Goes on with these images only, (N,) in ascending order; the others were never here.
+
+        Raises:
+            NotImplementedError: All images of this data set can be read.
+        """
+        raise NotImplementedError
+
     def __len__(self) -> int:
         raise NotImplementedError
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import print_log
+from torch import Tensor
 
 from mocox.datasets.base import Crops, ViewsDataset
 from mocox.datasets.census import describe_sample
@@ -27,7 +28,8 @@ class EncodedImages(ViewsDataset):
 
     An image that cannot be read (corrupt, truncated, vanished, too large) does not end a run: another one takes its
     place, always the same one for a seed, and it is counted and named in the log. ``index`` of the item stays the one
-    asked for; ``label`` is that of the image shown.
+    asked for; ``label`` is that of the image shown. What makes a list of the images, such as an evaluation, leaves it
+    out instead (:meth:`shown`, :meth:`keep`).
 
     Args:
         crops: Config of the transform that cuts the views.
@@ -113,17 +115,47 @@ class EncodedImages(ViewsDataset):
         """Indices of the images found unreadable so far, by this process and its workers."""
         return (self._status >= UNREADABLE).nonzero()[:, 0].tolist()
 
-    def load(self, index: int) -> tuple[np.ndarray, int | None]:
+    def can_read(self, index: int) -> bool:
+        """Reads one image, and says in the log why it cannot be read."""
+        return self._read(index, []) is not None
+
+    def shown(self, indices: Tensor) -> Tensor:
+        """See :meth:`ViewsDataset.shown`."""
+        found = indices.clone()
+        for row in (self._status[indices] >= UNREADABLE).nonzero()[:, 0].tolist():
+            candidates = self._candidates(int(indices[row]))
+            found[row] = next((image for image in candidates if self._status[image] < UNREADABLE), -1)
+        return found
+
+    def keep(self, rows: np.ndarray) -> None:
+        """See :meth:`ViewsDataset.keep`."""
+        self._paths = PackedPaths(self._paths[row] for row in rows.tolist())
+        self.labels = None if self.labels is None else self.labels[rows]
+        self._status = self._status[torch.from_numpy(rows)].share_memory_()
+        self.__dict__.pop('checksum', None)
+
+    def version(self, index: int) -> str:
+        """What changes with the content of one image: size and time of its file."""
+        try:
+            status = os.stat(self.path(index))
+        except OSError:  # gone, or a broken link
+            return 'none'
+        return f'{status.st_size} {status.st_mtime_ns}'
+
+    def load(self, index: int) -> tuple[np.ndarray, Any]:
         """Reads one image, or the first readable one of its replacements, and the label that belongs to it."""
         reasons = []
         for candidate in self._candidates(index):
             image = self._read(candidate, reasons)
             if image is not None:
-                return image, None if self.labels is None else int(self.labels[candidate])
+                return image, None if self.labels is None else self._label(candidate)
         raise ValueError(
             f'no readable image among {len(reasons)} tried in {self.source}, first {reasons[0]}: '
             f'check the files, or {self.fix}'
         )
+
+    def _label(self, index: int) -> Any:
+        return int(self.labels[index]) if self.labels.ndim == 1 else self.labels[index]
 
     def _candidates(self, index: int) -> Iterator[int]:
         """The index itself, then its replacements, which only depend on it and the seed."""
@@ -156,7 +188,7 @@ class EncodedImages(ViewsDataset):
         if count <= MAX_NAMED:
             last = '; further ones are counted, not named' if count == MAX_NAMED else ''
             print_log(
-                f'unreadable image, replaced by another one ({count} of {len(self)} so far{last}): {reason}',
+                f'unreadable image ({count} of {len(self)} so far{last}): {reason}',
                 logger='current',
                 level=logging.WARNING,
             )

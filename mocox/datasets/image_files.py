@@ -54,7 +54,7 @@ class ImageFiles(EncodedImages):
     ``#recycle``, ...) and files of other endings, which the log counts. A file that cannot be read (corrupt, truncated,
     vanished, larger than 1 GiB, no regular file) does not end a run: another image takes its place, the same one every
     time, and the log names the file once. ``index`` of the item stays the one asked for; ``label`` is that of the image
-    shown.
+    shown. What makes a list of the images leaves such a file out.
 
     Args:
         data_root: A folder. Where it is parted into splits (``train`` beside ``val`` or ``test``, in any usual

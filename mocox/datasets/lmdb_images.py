@@ -62,6 +62,12 @@ class LMDBImages(EncodedImages):
             self.classes, paths, labels = label_by_folder(paths, repr(self.file), self.classes)
         self.set_images(paths, labels, repr(self.file))
 
+    def version(self, index: int) -> str:
+        """That of the whole database."""
+        file = os.path.join(self.file, 'data.mdb') if os.path.isdir(self.file) else self.file
+        status = os.stat(file)
+        return f'{status.st_size} {status.st_mtime_ns}'
+
     def read_bytes(self, index: int) -> bytes:
         """Looks one image up."""
         with open_lmdb(self.file).begin() as transaction:

@@ -5,7 +5,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from mocox.datasets.base import Crops, ViewsDataset
+from mocox.datasets.base import Crops
+from mocox.datasets.encoded_images import EncodedImages
+from mocox.datasets.image_files import read_regular_file
+from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
 
 CLASSES = [
@@ -17,7 +20,7 @@ PARTS = ('Annotations', 'ImageSets/Main', 'JPEGImages')
 
 
 @DATASETS.register_module()
-class VOC07Images(ViewsDataset):
+class VOC07Images(EncodedImages):
     """Images of a split and, for each of the 20 classes, whether they show it.
 
     Source: The PASCAL Visual Object Classes Challenge 2007 (Everingham et al.), http://host.robots.ox.ac.uk/pascal/VOC.
@@ -50,20 +53,20 @@ class VOC07Images(ViewsDataset):
         if not os.path.isfile(list_file):
             raise FileNotFoundError(f'VOC 2007 in {self.folder!r} has no split {split!r}: there is no {list_file}')
         with open(list_file) as file:
-            self.names = file.read().split()
-        self.labels = np.stack([self._read_labels(name) for name in self.names]) if with_labels else None
-
-    def __len__(self) -> int:
-        return len(self.names)
+            names = file.read().split()
+        if not names:
+            raise ValueError(f'{list_file!r} names no images: unpack the archive again')
+        labels = np.stack([self._read_labels(name) for name in names]) if with_labels else None
+        paths = PackedPaths(os.fsencode(f'JPEGImages/{name}.jpg') for name in names)
+        self.set_images(paths, labels, repr(list_file))
 
     def path(self, index: int) -> str:
         """The path of one image."""
-        return os.path.join(self.folder, 'JPEGImages', f'{self.names[index]}.jpg')
+        return os.path.join(self.folder, super().path(index))
 
-    def load(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Reads one image and looks its label up."""
-        with open(self.path(index), 'rb') as file:
-            return self.decode(file.read()), None if self.labels is None else self.labels[index]
+    def read_bytes(self, index: int) -> bytes:
+        """Reads one file."""
+        return read_regular_file(self.path(index))
 
     def _read_labels(self, name: str) -> np.ndarray:
         path = os.path.join(self.folder, 'Annotations', f'{name}.xml')

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,19 @@ class WebDatasetImages(EncodedImages):
             )
         return labels
 
+    def keep(self, rows: np.ndarray) -> None:
+        """See :meth:`ViewsDataset.keep`."""
+        super().keep(rows)
+        self._shard, self._offsets, self._sizes = self._shard[rows], self._offsets[rows], self._sizes[rows]
+
+    @cached_property
+    def _states(self) -> list[str]:
+        return [shard_state(url, self.storage_options) for url in self.urls]
+
+    def version(self, index: int) -> str:
+        """That of its shard, as the store knows it, and where it lies there."""
+        return f'{self._states[self._shard[index]]} {self._offsets[index]} {self._sizes[index]}'
+
     def path(self, index: int) -> str:
         """Shard and member of one image."""
         return f'{self.urls[self._shard[index]]}/{super().path(index)}'
@@ -157,6 +171,22 @@ def open_url(url: str, storage_options: dict) -> tuple[Any, str]:
     return require_extra('fsspec', 'WebDatasetImages needs', 'webdataset').core.url_to_fs(url, **storage_options)
 
 
+def shard_state(url: str, storage_options: dict) -> str:
+    """What changes with the content of a shard, as far as its store tells; its size comes last.
+
+    Raises:
+        FileNotFoundError: There is no such shard.
+    """
+    system, path = open_url(url, storage_options)
+    try:
+        store = getattr(system, 'fs', system)  # a cache in front of it cannot tell
+        return f'{INDEX_VERSION} {url} {store.ukey(path)} {store.info(path)["size"]}'
+    except ImportError:  # fsspec says what to install
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise FileNotFoundError(f'the shard {url!r} cannot be opened ({error!r}): {FIX}') from error
+
+
 def load_index(url: str, storage_options: dict, folder: Path) -> ShardIndex:
     """Where the images of a shard lie, from the index file if there is one for this very shard.
 
@@ -164,21 +194,14 @@ def load_index(url: str, storage_options: dict, folder: Path) -> ShardIndex:
         FileNotFoundError: There is no such shard.
         ValueError: It is no tar archive.
     """
-    system, path = open_url(url, storage_options)
-    try:
-        store = getattr(system, 'fs', system)  # a cache in front of it cannot tell
-        size = store.info(path)['size']
-        state = f'{INDEX_VERSION} {url} {store.ukey(path)} {size}'
-    except ImportError:  # fsspec says what to install
-        raise
-    except Exception as error:  # each store has errors of its own
-        raise FileNotFoundError(f'the shard {url!r} cannot be opened ({error!r}): {FIX}') from error
+    state = shard_state(url, storage_options)
     file = folder / f'{hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:32]}.npz'
     if file.is_file():
         index = read_index_file(file)
         if index is not None:
             return index
+    system, path = open_url(url, storage_options)
     with system.open(path, 'rb') as shard:
-        index = index_shard(shard, url, size)
+        index = index_shard(shard, url, int(state.rpartition(' ')[2]))
     write_index_file(file, index)
     return index

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,72 @@ from torch.utils.data import DataLoader, Dataset
 from mocox import dist
 from mocox.checkpoint.files import write_atomically
 from mocox.checkpoint.parts import files_of
-from mocox.datasets import ViewsDataset, collate_views
+from mocox.datasets import EncodedImages, ViewsDataset, collate_views
 
 SHARD_IMAGES = 4096
+CONTENT = 2  # of a shard: which images could be read stands in it
+MAX_NAMED = 10
 
 
-@torch.no_grad()
+class Extracted(NamedTuple):
+    """Features of images in their order, those of stand-ins for unreadable ones among them.
+
+    Args:
+        features: (N, C), on the CPU.
+        labels: (N,) or (N, K); None where the data set has none.
+        read: (N,) bool, False where another image stood in.
+    """
+
+    features: Tensor
+    labels: Tensor | None
+    read: Tensor
+
+    def without_stand_ins(self) -> 'Extracted':
+        """Of the images that could be read."""
+        return Extracted(*(None if part is None else part[self.read] for part in self))
+
+    def left_out(self, dataset: ViewsDataset, name: str) -> str:
+        """See :func:`describe_left_out`."""
+        paths = [dataset.path(row) for row in (~self.read).nonzero()[:, 0].tolist()]
+        return describe_left_out(paths, len(self.read), name)
+
+
+def describe_left_out(paths: Sequence[str], total: int, name: str) -> str:
+    """In words: how many images count, and which are left out; '' if none is.
+
+    Args:
+        paths: Of those that cannot be read.
+        total: Images in all.
+        name: What they are called.
+    """
+    if not paths:
+        return ''
+    more = f' and {len(paths) - MAX_NAMED:,} more' if len(paths) > MAX_NAMED else ''
+    names = ', '.join(map(repr, paths[:MAX_NAMED]))  # a name may hold line breaks
+    return f'{total - len(paths):,} of {total:,} {name}; left out, because they cannot be read: {names}{more}'
+
+
 def extract_from_loader(
     model: nn.Module, loader: DataLoader, report: Callable[[int], None] | None = None
 ) -> tuple[Tensor, Tensor | None]:
+    """Features of the images of a loader by a frozen model.
+
+    Those that cannot be read are left out, and the log names them.
+
+    Args:
+        model: See :func:`extract`.
+        loader: See :func:`extract`.
+        report: See :func:`extract`.
+
+    Returns:
+        Features (N, C) in the order of the loader, and labels (N,), or None if the dataset has none. On the CPU.
+    """
+    features, labels, _ = extract(model, loader, report).without_stand_ins()
+    return features, labels
+
+
+@torch.no_grad()
+def extract(model: nn.Module, loader: DataLoader, report: Callable[[int], None] | None = None) -> Extracted:
     """Runs the images of a loader through a frozen model, in evaluation mode.
 
     Args:
@@ -30,24 +87,30 @@ def extract_from_loader(
             the mode it was in.
         loader: Its batches are those of ``collate_views``; the first view counts.
         report: Called after every batch with its number of images.
-
-    Returns:
-        Features (N, C) in the order of the loader, and labels (N,), or None if the dataset has none. On the CPU.
     """
     modes = [(module, module.training) for module in model.modules()]  # frozen parts differ from the rest
     model.eval()
-    features, labels = [], []
+    features, labels, read = [], [], []
     for batch in loader:
         inputs = model.data_preprocessor(batch, training=False)['inputs']
         output = model.extract_feat(inputs if isinstance(inputs, Tensor) else inputs[0])
         features.append((output if isinstance(output, Tensor) else output[-1]).float().cpu())
+        read.append(_were_read(loader.dataset, batch, len(features[-1])))
         if 'label' in batch:
             labels.append(batch['label'])
         if report:
             report(len(features[-1]))
     for module, training in modes:
         module.training = training
-    return torch.cat(features), torch.cat(labels) if labels else None
+    return Extracted(torch.cat(features), torch.cat(labels) if labels else None, torch.cat(read))
+
+
+def _were_read(dataset: Dataset, batch: dict, num: int) -> Tensor:
+    """(N,) bool: whether each image of a batch is the one that was asked for."""
+    dataset = dataset.dataset if isinstance(dataset, Part) else dataset
+    if not isinstance(dataset, ViewsDataset):
+        return torch.ones(num, dtype=torch.bool)
+    return dataset.shown(batch['index']) == batch['index']
 
 
 class Part(Dataset):
@@ -72,11 +135,11 @@ def cached_features(
     num_workers: int = 0,
     shard_images: int = SHARD_IMAGES,
     name: str = 'images',
-) -> tuple[Tensor, Tensor | None]:
+) -> Extracted:
     """Features of a dataset, those that are in the folder already read from there.
 
     Every shard is one file, written whole or not at all. Several processes take turns with the shards; the folder must
-    be one that all of them see.
+    be one that all of them see. A shard that lacks an image which can be read by now is made anew.
 
     Args:
         model: See :func:`extract_from_loader`.
@@ -86,25 +149,29 @@ def cached_features(
         num_workers: Loading processes.
         shard_images: Images per file.
         name: What the progress line calls the images.
-
-    Returns:
-        Features (N, C) in the order of the dataset, and labels or None. On the CPU.
     """
-    files = [folder / f'{start:09}.pt' for start in range(0, len(dataset), shard_images)]
-    shards = [range(start, min(start + shard_images, len(dataset))) for start in range(0, len(dataset), shard_images)]
-    missing = [(file, rows) for file, rows in zip(files, shards) if not file.is_file()]
-    dist.barrier()  # list the missing shards before any rank writes one
+    starts = range(0, len(dataset), shard_images)
+    shards = [(folder / f'{start:09}.pt', range(start, min(start + shard_images, len(dataset)))) for start in starts]
+    missing = [shard for shard in shards if not _is_whole(*shard, dataset)] if dist.rank() == 0 else None
+    missing = dist.gather_objects(missing)[0]  # one list for all, made before any rank writes a shard
     mine = missing[dist.rank() :: dist.world_size()]
     progress = Progress(name, sum(len(rows) for _, rows in mine), len(dataset))
     for file, rows in mine:
         loader = DataLoader(Part(dataset, rows), batch_size, num_workers=num_workers, collate_fn=collate_views)
-        features, labels = extract_from_loader(model, loader, progress)
-        content = dict(features=features) if labels is None else dict(features=features, labels=labels)
+        content = {key: part for key, part in extract(model, loader, progress)._asdict().items() if part is not None}
         write_atomically(file, lambda path, content=content: torch.save(content, path))
     dist.barrier()  # every file is written before any rank reads
-    parts = [torch.load(file, weights_only=True) for file in files]
-    labels = torch.cat([part['labels'] for part in parts]) if 'labels' in parts[0] else None
-    return torch.cat([part['features'] for part in parts]), labels
+    parts = [torch.load(file, weights_only=True) for file, _ in shards]
+    return Extracted(*(torch.cat([part[key] for part in parts]) if key in parts[0] else None
+                       for key in Extracted._fields))  # fmt: skip
+
+
+def _is_whole(file: Path, rows: range, dataset: ViewsDataset) -> bool:
+    """Whether a shard is there, and what it lacks cannot be read today either."""
+    if not file.is_file():
+        return False
+    left_out = (~torch.load(file, weights_only=True, mmap=True)['read']).nonzero()[:, 0].tolist()
+    return True not in [dataset.can_read(rows[row]) for row in left_out]  # of all of them: the log says why
 
 
 class Progress:
@@ -143,14 +210,10 @@ def file_hash(path: str | Path) -> str:
 
 def dataset_hash(dataset: ViewsDataset) -> str:
     """Hash of what a dataset holds: name, size and time of every file, or the pixels if they are in memory."""
-    digest = hashlib.sha256()
-    if hasattr(dataset, 'path'):
+    digest = hashlib.sha256(f'{CONTENT}\n'.encode())
+    if isinstance(dataset, EncodedImages):
         for index in range(len(dataset)):
-            try:
-                status = os.stat(dataset.path(index))
-            except OSError:  # a broken link: the data set shows another image in its place
-                status = os.lstat(dataset.path(index))
-            digest.update(f'{dataset.path(index)}\0{status.st_size}\0{status.st_mtime_ns}\n'.encode('utf-8', 'replace'))
+            digest.update(f'{dataset.path(index)}\0{dataset.version(index)}\n'.encode('utf-8', 'surrogateescape'))
     else:
         digest.update(dataset.images.tobytes())
     labels = getattr(dataset, 'labels', None)

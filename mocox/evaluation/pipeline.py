@@ -114,7 +114,7 @@ def split_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 class FeatureStore:
-    """Features of any dataset by one encoder, kept on disk.
+    """Features of any dataset by one encoder, kept on disk; ``notes`` says which images were left out.
 
     Args:
         loaded: The encoder.
@@ -130,6 +130,7 @@ class FeatureStore:
         self.loaded, self.model, self.folder = loaded, loaded.model, folder
         self.batch_size, self.num_workers = batch_size, num_workers
         self.content = file_hash(checkpoint)
+        self.notes: list[str] = []
         preprocessor = loaded.model.data_preprocessor
         self.identity = dict(
             checkpoint=self.content,
@@ -146,13 +147,18 @@ class FeatureStore:
         )
 
     def __call__(self, dataset: ViewsDataset, name: str) -> tuple[Tensor, Tensor | None]:
-        """Features (N, C) and labels, on the CPU.
+        """Features (N, C) and labels, on the CPU; what cannot be read is left out, here and in the dataset.
 
         Raises:
             ValueError: Features are not finite.
         """
         folder = self.folder / cache_key(dataset=dataset_hash(dataset), **self.identity)
-        features, labels = cached_features(self.model, dataset, folder, self.batch_size, self.num_workers, name=name)
+        found = cached_features(self.model, dataset, folder, self.batch_size, self.num_workers, name=name)
+        if left_out := found.left_out(dataset, name):
+            self.notes.append(left_out)
+            _say(left_out)
+            dataset.keep(found.read.nonzero()[:, 0].numpy())
+        features, labels, _ = found.without_stand_ins()
         check_finite(features, name)
         return features, labels
 
@@ -179,11 +185,8 @@ def _make_task(
         test_features, test_labels = features, labels
     else:
         test_features, test_labels = (x.to(device) for x in store(data.test, 'test images'))
-    task = Task(features, labels, test_features, test_labels, store.loaded, data, work_dir, num_workers, seed)
-    for name, dataset in (('training', data.train), ('test', data.test)):
-        if unreadable := getattr(dataset, 'num_unreadable', 0):
-            task.notes.append(f'{unreadable} {name} images could not be read and were replaced by others')
-    return task
+    notes = [*store.notes]
+    return Task(features, labels, test_features, test_labels, store.loaded, data, work_dir, num_workers, seed, notes)
 
 
 def _describe(

@@ -25,6 +25,8 @@ def search_images(
 ) -> list[list[tuple[str, float]]]:
     """Finds the most similar images by cosine; a query that lies in the folder does not find itself.
 
+    Files of the folder that cannot be read are left out and named.
+
     Args:
         queries: Image files.
         folder: Searched with all its subfolders.
@@ -47,10 +49,10 @@ def search_images(
     loaded = load_encoder(checkpoint, **settings)
     loaded.model.to(device)
     dataset = ImageFiles(folder, loaded.crops, splits=False, **loaded.pixels.settings())
-    if num_results > len(dataset) - 1:
-        raise ValueError(f'{folder} has {len(dataset)} images: at most {len(dataset) - 1} results are possible')
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
     bank, _ = store(dataset, 'images in the folder')
+    if num_results > len(dataset) - 1:
+        raise ValueError(f'{folder} has {len(dataset)} images: at most {len(dataset) - 1} results are possible')
     extractor = FeatureExtractor(loaded.model, image_size=loaded.image_size, pixels=loaded.pixels)
     extractor.crops = dataset.crops
     found = []

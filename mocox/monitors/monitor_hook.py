@@ -107,6 +107,7 @@ class MonitorHook(Hook):
         if labels is None:
             return
         self.labels = torch.as_tensor(labels)
+        self.shown = getattr(runner.train_dataloader.dataset, 'shown', lambda indices: indices)  # not the unreadable
         self.knn_chance = float(np.bincount(labels).max() / len(labels))
         self.machine.knn_chance = self.knn_chance
         self.bank = FeatureBank(min(self.bank_size, len(labels)))
@@ -149,7 +150,7 @@ class MonitorHook(Hook):
         self.image_size = data_batch['inputs'][0].shape[-1]
         features = (self.model.observed or {}).get('features')
         if self.bank is not None and features is not None and 'index' in data_batch:
-            index = data_batch['index'].cpu()
+            index = self.shown(data_batch['index'].cpu())
             labels, index = (x.to(features.device, non_blocking=True) for x in (self.labels[index], index))
             self.bank.append(features, labels, index)
 

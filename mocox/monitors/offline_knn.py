@@ -1,6 +1,9 @@
 """k-NN on held-out images while a run goes on."""
 
+import logging
+
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -9,7 +12,7 @@ from mocox.datasets import Pixels, ViewsDataset, collate_views
 from mocox.datasets.pixels import RGB
 from mocox.evaluation.data import labels_of, open_data
 from mocox.evaluation.encoder import evaluation_crops
-from mocox.evaluation.features import Part, extract_from_loader
+from mocox.evaluation.features import Extracted, Part, extract
 from mocox.evaluation.knn import knn_classify
 from mocox.processes import group
 
@@ -26,8 +29,9 @@ def offline_knn(
 ) -> float:
     """Accuracy (0 to 1) of the query backbone's features on labelled images, without augmentation.
 
-    Each process encodes its share of the images, equally many for all, as weights that are spread over them need it.
-    Neither the model nor torch's random state is changed.
+    Images that cannot be read are left out, and the log names them. Each process encodes its share of the images,
+    equally many for all, as weights that are spread over them need it. Neither the model nor torch's random state is
+    changed.
 
     Args:
         model: A MoCo algorithm.
@@ -41,10 +45,11 @@ def offline_knn(
     """
     data = open_data(root, evaluation_crops(image_size), pixels=pixels)
     device = next(model.parameters()).device
-    bank, bank_labels = _features(model, data.train, batch_size, num_workers), labels_of(data.train).to(device)
+    bank, bank_labels = (part.to(device) for part in _features(model, data.train, batch_size, num_workers))
     leave_one_out = data.test is None
-    features = bank if leave_one_out else _features(model, data.test, batch_size, num_workers)
-    labels = bank_labels if leave_one_out else labels_of(data.test).to(device)
+    features, labels = bank, bank_labels
+    if not leave_one_out:
+        features, labels = (part.to(device) for part in _features(model, data.test, batch_size, num_workers))
     num_neighbours = min(num_neighbours, len(bank) - leave_one_out)
     predicted = knn_classify(features, bank, bank_labels, num_neighbours, temperature, leave_one_out)
     return float(dist.of_first((predicted == labels).float().mean()))  # GPUs may differ in the last bit
@@ -66,8 +71,8 @@ def check_data(root: str, pixels: Pixels = RGB) -> None:
         raise ValueError(f'{where}: k-NN needs one label per image, and these have several')
 
 
-def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_workers: int) -> Tensor:
-    """Features (N, C) of all images, in their order, on the device of the model and the same in all processes."""
+def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_workers: int) -> tuple[Tensor, Tensor]:
+    """Features (N, C) and labels (N,) of all readable images, in their order, the same in all processes."""
     size, rank = dist.world_size(), dist.rank()
     share = -(-len(dataset) // size)
     rows = (torch.arange(share) * size + rank) % len(dataset)  # the last ones wrap around, so that all have as many
@@ -75,7 +80,12 @@ def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_work
     loader = DataLoader(
         Part(dataset, rows), batch_size, num_workers=num_workers, collate_fn=collate_views, generator=torch.Generator()
     )
-    features = extract_from_loader(model, loader)[0].to(next(model.parameters()).device)
+    found = extract(model, loader)
+    columns = torch.cat([found.features, found.read[:, None].float()], dim=1).to(next(model.parameters()).device)
     group.meet()  # reading images may take one process much longer than another
-    gathered = dist.gather_rows(features).view(size, share, -1)
-    return gathered.transpose(0, 1).flatten(0, 1)[: len(dataset)]
+    gathered = dist.gather_rows(columns).view(size, share, -1)
+    gathered = gathered.transpose(0, 1).flatten(0, 1)[: len(dataset)]
+    everything = Extracted(gathered[:, :-1].cpu(), labels_of(dataset), (gathered[:, -1] > 0).cpu())
+    if dist.rank() == 0 and (left_out := everything.left_out(dataset, 'images')):
+        print_log(f'offline k-NN: {left_out}', logger='current', level=logging.WARNING)
+    return everything.without_stand_ins()[:2]

@@ -19,6 +19,7 @@ from torch import nn
 from mocox.datasets import ViewsDataset
 from mocox.datasets.pixels import to_rgb8
 from mocox.datasets.subset import spread
+from mocox.evaluation.features import describe_left_out
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
 from mocox.recipe import Recipe, type_of
@@ -159,6 +160,10 @@ def _add_features(
 ) -> None:
     rows = spread(len(dataset), num_images)
     images = [dataset.load(row)[0] for row in rows]
+    shown = dataset.shown(torch.tensor(rows)).tolist()
+    if missing := [_name(dataset, row) for row, other in zip(rows, shown) if row != other]:
+        pictures.notes.append(describe_left_out(missing, len(rows), 'images'))
+        rows, images = zip(*((row, image) for row, image, other in zip(rows, images, shown) if row == other))
     names = [_name(dataset, row) for row in rows]
     features = _attempt(pictures, 'features', lambda: extractor(images, 32))
     if features is None:

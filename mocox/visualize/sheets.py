@@ -14,6 +14,7 @@ from mocox.datasets import ImageFiles, Pixels, collate_views
 from mocox.datasets.pixels import RGB, to_rgb8
 from mocox.datasets.subset import spread
 from mocox.evaluation.encoder import checkpoint_pixels
+from mocox.evaluation.features import describe_left_out
 from mocox.evaluation.inference import FeatureExtractor, to_pixels
 from mocox.evaluation.search import search_images
 from mocox.registry import TRANSFORMS
@@ -149,7 +150,7 @@ def embedding_map(
 
 
 def pick_images(places: Sequence[str | Path], num: int, pixels: Pixels = RGB) -> list[str]:
-    """Files as they are, and of every folder at most ``num`` images, evenly spread.
+    """Files as they are, and of every folder at most ``num`` images, evenly spread, without those that are unreadable.
 
     Raises:
         FileNotFoundError: There is neither a file nor a folder of that name.
@@ -162,7 +163,12 @@ def pick_images(places: Sequence[str | Path], num: int, pixels: Pixels = RGB) ->
         if Path(place).is_dir():
             settings = dict(splits=False, **pixels.settings())
             images = ImageFiles(str(place), TRANSFORMS.build(dict(type='CenterCrop')), **settings)
-            found += [images.path(index) for index in spread(len(images), num)]
+            rows = spread(len(images), num)
+            read = [row for row in rows if images.can_read(row)]
+            missing = [images.path(row) for row in rows if row not in read]
+            if missing:
+                print(describe_left_out(missing, len(rows), f'images of {place}'), flush=True)
+            found += [images.path(row) for row in read]
         elif Path(place).is_file():
             found.append(str(place))
         else:

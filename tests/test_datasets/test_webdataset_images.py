@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from mocox.datasets import EpochSampler, ImageFiles, WebDatasetImages, collate_views
 from mocox.datasets.tar_index import index_shard
 from mocox.datasets.webdataset_images import expand_shards
+from tests.support.shards import write_shard
 from tests.test_datasets.test_image_files import level_shown
 
 pytest.importorskip('fsspec')
@@ -30,15 +31,6 @@ def png(level: int) -> bytes:
     buffer = io.BytesIO()
     Image.new('RGB', (12, 10), (level,) * 3).save(buffer, 'PNG')
     return buffer.getvalue()
-
-
-def write_shard(path: Path, members: dict[str, bytes], **options) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, 'w', **options) as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
 
 
 @pytest.fixture

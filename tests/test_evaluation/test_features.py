@@ -96,7 +96,7 @@ def features_of_a_late_process(folder, cache, late):
         time.sleep(0.5)
         load = dataset.load
         dataset.load = lambda index: (time.sleep(0.3), load(index))[1]
-    features, _ = cached_features(build_once(), dataset, cache, shard_images=1)
+    features, _, _ = cached_features(build_once(), dataset, cache, shard_images=1)
     return features
 
 

@@ -185,12 +185,12 @@ def test_cache_continues_where_it_was_interrupted(folder, tmp_path):
             return self(x)
 
     model = Model(3, 2)
-    features, labels = cached_features(model, dataset, tmp_path / 'c', batch_size=4, shard_images=10)
+    features, labels, _ = cached_features(model, dataset, tmp_path / 'c', batch_size=4, shard_images=10)
     assert labels.tolist() == [0] * 12 + [1] * 12
     assert seen == [4, 4, 2, 4, 4, 2, 4]
     sorted((tmp_path / 'c').iterdir())[1].unlink()
     seen.clear()
-    again, _ = cached_features(model, dataset, tmp_path / 'c', batch_size=4, shard_images=10)
+    again, _, _ = cached_features(model, dataset, tmp_path / 'c', batch_size=4, shard_images=10)
     assert torch.equal(features, again)
     assert seen == [4, 4, 2]
 
