@@ -67,19 +67,19 @@ def extract_from_loader(
     Those that cannot be read are left out, and the log names them.
 
     Args:
-        model: See :func:`extract`.
-        loader: See :func:`extract`.
-        report: See :func:`extract`.
+        model: See :func:`encode_images`.
+        loader: See :func:`encode_images`.
+        report: See :func:`encode_images`.
 
     Returns:
         Features (N, C) in the order of the loader, and labels (N,), or None if the dataset has none. On the CPU.
     """
-    features, labels, _ = extract(model, loader, report).without_stand_ins()
+    features, labels, _ = encode_images(model, loader, report).without_stand_ins()
     return features, labels
 
 
 @torch.no_grad()
-def extract(model: nn.Module, loader: DataLoader, report: Callable[[int], None] | None = None) -> Extracted:
+def encode_images(model: nn.Module, loader: DataLoader, report: Callable[[int], None] | None = None) -> Extracted:
     """Runs the images of a loader through a frozen model, in evaluation mode.
 
     Args:
@@ -158,7 +158,9 @@ def cached_features(
     progress = Progress(name, sum(len(rows) for _, rows in mine), len(dataset))
     for file, rows in mine:
         loader = DataLoader(Part(dataset, rows), batch_size, num_workers=num_workers, collate_fn=collate_views)
-        content = {key: part for key, part in extract(model, loader, progress)._asdict().items() if part is not None}
+        content = {
+            key: part for key, part in encode_images(model, loader, progress)._asdict().items() if part is not None
+        }
         write_atomically(file, lambda path, content=content: torch.save(content, path))
     dist.barrier()  # every file is written before any rank reads
     parts = [torch.load(file, weights_only=True) for file, _ in shards]

@@ -172,7 +172,9 @@ def first_process_file(path: str | Path, rank: int) -> Path:
     path = Path(path)
     first = path.with_name(path.name.replace(f'_rank{rank}.', '_rank0.'))
     if not first.is_file():
-        raise FileNotFoundError(f'{path} holds the images of process {rank}, and no weights: copy {first.name} beside it')
+        raise FileNotFoundError(
+            f'{path} holds the images of process {rank}, and no weights: copy {first.name} beside it'
+        )
     return first
 
 

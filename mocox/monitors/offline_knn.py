@@ -12,7 +12,7 @@ from mocox.datasets import Pixels, ViewsDataset, collate_views
 from mocox.datasets.pixels import RGB
 from mocox.evaluation.data import labels_of, open_data
 from mocox.evaluation.encoder import evaluation_crops
-from mocox.evaluation.features import Extracted, Part, extract
+from mocox.evaluation.features import Extracted, Part, encode_images
 from mocox.evaluation.knn import knn_classify
 from mocox.processes import group
 
@@ -80,7 +80,7 @@ def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_work
     loader = DataLoader(
         Part(dataset, rows), batch_size, num_workers=num_workers, collate_fn=collate_views, generator=torch.Generator()
     )
-    found = extract(model, loader)
+    found = encode_images(model, loader)
     columns = torch.cat([found.features, found.read[:, None].float()], dim=1).to(next(model.parameters()).device)
     group.meet()  # reading images may take one process much longer than another
     gathered = dist.gather_rows(columns).view(size, share, -1)
