@@ -1,7 +1,10 @@
 """BatchNorm whose statistics are those of the whole batch, however many processes it is spread over."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mocox import dist
@@ -12,9 +15,11 @@ from mocox.registry import MODELS
 class SyncBatchNorm(_BatchNorm):
     """Batch normalisation synchronised across processes on GPUs and on CPUs.
 
-    On GPUs it is ``torch.nn.SyncBatchNorm``, whose kernels it calls, and in one process or in eval mode it is
-    ``F.batch_norm``. What torch refuses, several processes on the CPU, is computed here in two passes, mean first, so
-    that runs of any world size agree to rounding. State-dict names are those of every BatchNorm.
+    In one process or in eval mode it is ``F.batch_norm``. In several, each computes the mean and variance of its own
+    images, one all-gather brings them together, and they are combined (Chan et al. 1979): two passes, so that a mean
+    far from 0 costs no digits. On GPUs torch's kernels do this, as in ``torch.nn.SyncBatchNorm``, which also looks
+    for processes without images and makes the host wait three times a layer for it; here no process is without.
+    State-dict names are those of every BatchNorm.
 
     It is not a subclass of ``torch.nn.SyncBatchNorm``, which DistributedDataParallel rejects on the CPU and MMEngine
     replaces in single-process runs.
@@ -25,20 +30,15 @@ class SyncBatchNorm(_BatchNorm):
         ValueError: Training with a single value per channel, which has no variance.
     """
 
-    process_group = None  # read by torch.nn.SyncBatchNorm.forward: all processes
     _check_input_dim = nn.SyncBatchNorm._check_input_dim
-    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises (N, C) or (N, C, ...) over all dimensions but C."""
-        if not self.training:
-            return nn.SyncBatchNorm.forward(self, x)
-        self._check_values_per_channel(x)
-        if x.device.type == 'cpu' and dist.world_size() > 1:
+        if self.training:
+            self._check_values_per_channel(x)
+        if self.training and dist.world_size() > 1:
             return self._forward_across_processes(x)
-        if dist.world_size() == 1:  # torch.nn.SyncBatchNorm asks for a GPU even in a process group of one
-            return _BatchNorm.forward(self, x)
-        return nn.SyncBatchNorm.forward(self, x)
+        return super().forward(x)
 
     def _check_values_per_channel(self, x: Tensor) -> None:
         self._check_input_dim(x)
@@ -48,29 +48,145 @@ class SyncBatchNorm(_BatchNorm):
                 'channel and no variance. Set train_dataloader.batch_size to 2 or more, and drop_last=True'
             )
 
+    @torch.compiler.disable  # its collectives cannot be compiled
     def _forward_across_processes(self, x: Tensor) -> Tensor:
-        dims = [dim for dim in range(x.ndim) if dim != 1]
-        shape = [-1 if dim == 1 else 1 for dim in range(x.ndim)]
-        values = x.to(torch.promote_types(x.dtype, torch.float32))  # autocast may hand over bfloat16
-        count = values.new_full((1,), x.numel() // x.shape[1])
-        sums, count = dist.all_reduce_sum(torch.cat([values.sum(dims), count])).split([x.shape[1], 1])
-        mean = sums / count  # (C,)
-        centred = values - mean.view(shape)
-        var = dist.all_reduce_sum(centred.square().sum(dims)) / count  # (C,), biased: what normalises
-        self._update_running_stats(mean.detach(), var.detach() * count / (count - 1))
-        out = centred * torch.rsqrt(var + self.eps).view(shape)
-        if self.affine:
-            out = out * self.weight.view(shape) + self.bias.view(shape)
+        running_mean, running_var, weight = None, None, self.momentum
+        if self.track_running_stats:
+            self.num_batches_tracked.add_(1)
+            running_mean, running_var = self.running_mean, self.running_var
+            if weight is None:  # a plain mean over all batches; the only case in which the host waits
+                weight = 1 / self.num_batches_tracked.item()
+        return _AcrossProcesses.apply(x, self.weight, self.bias, running_mean, running_var, weight or 0.0, self.eps)
+
+
+class _AcrossProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        kernels = _kernels(x)
+        x = _dense(x)
+        channels = x.shape[1]
+        mean, invstd = kernels.batch_norm_stats(x, eps)  # (C,), (C,): of this process
+        count = mean.new_full((1,), x.numel() // channels)
+        gathered = dist.gather_rows(torch.cat([mean, invstd, count])[None])  # (world_size, 2 C + 1)
+        means, invstds, counts = gathered.split([channels, channels, 1], dim=1)
+        counts = counts.reshape(-1)
+        kept = counts if running_mean is None else counts.to(running_mean.dtype)
+        mean, invstd = kernels.batch_norm_gather_stats_with_counts(
+            x, means, invstds, running_mean, running_var, momentum, eps, kept
+        )
+        ctx.save_for_backward(x, weight, mean, invstd, counts.to(torch.int32))
+        return kernels.batch_norm_elemt(x, weight, bias, mean, invstd, eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, invstd, counts = ctx.saved_tensors
+        kernels, grad = _kernels(x), _dense(grad)
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        sum_dy, sum_dy_xmu, grad_weight, grad_bias = kernels.batch_norm_backward_reduce(
+            grad, x, mean, invstd, weight, needs_x, needs_weight, needs_bias
+        )
+        grad_x = None
+        if needs_x:  # every process's loss depends on the statistics of all
+            sums = dist.all_reduce_sum(torch.cat([sum_dy, sum_dy_xmu])).split(len(sum_dy))
+            weight = None if weight is None else weight.to(mean.dtype)
+            grad_x = kernels.batch_norm_backward_elemt(grad, x, mean, invstd, weight, *sums, counts)
+        return grad_x, grad_weight if needs_weight else None, grad_bias if needs_bias else None, None, None, None, None
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x if x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
+
+
+def _kernels(x: Tensor) -> Any:
+    """Where the five functions below are found: torch has them for CUDA only."""
+    return torch if x.is_cuda else _Formulas
+
+
+class _Formulas:
+    """What torch's kernels of these names compute, with their arguments, for devices that do not have them.
+
+    Sums are taken over all dimensions but the channels; half precision is computed in float32.
+    """
+
+    @staticmethod
+    def batch_norm_stats(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
+        var, mean = torch.var_mean(values, _all_but_channels(x), correction=0)
+        return mean, torch.rsqrt(var + eps)
+
+    @staticmethod
+    def batch_norm_gather_stats_with_counts(
+        x: Tensor,
+        means: Tensor,
+        invstds: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        momentum: float,
+        eps: float,
+        counts: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        shares = (counts / counts.sum()).to(means.dtype)[:, None]  # (world_size, 1)
+        mean = (shares * means).sum(0)
+        var = (shares * (invstds**-2 - eps + (means - mean) ** 2)).sum(0)  # biased: what normalises
+        if running_mean is not None and running_var is not None:
+            total = counts.sum()
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_((var * (total / (total - 1))).to(running_var.dtype), momentum)
+        return mean, torch.rsqrt(var + eps)
+
+    @staticmethod
+    def batch_norm_elemt(
+        x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, invstd: Tensor, eps: float
+    ) -> Tensor:
+        out = (x - _per_channel(mean, x)) * _per_channel(invstd, x)
+        if weight is not None and bias is not None:
+            out = out * _per_channel(weight, x) + _per_channel(bias, x)
         return out.to(x.dtype)
 
-    @torch.no_grad()
-    def _update_running_stats(self, mean: Tensor, unbiased_var: Tensor) -> None:
-        if not self.track_running_stats:
-            return
-        self.num_batches_tracked.add_(1)
-        weight = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
-        self.running_var.lerp_(unbiased_var.to(self.running_var.dtype), weight)
+    @staticmethod
+    def batch_norm_backward_reduce(
+        grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, weight: Tensor | None, *needed: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        dims = _all_but_channels(x)
+        sum_dy = grad.to(mean.dtype).sum(dims)
+        sum_dy_xmu = (grad * (x - _per_channel(mean, x))).to(mean.dtype).sum(dims)
+        kind = mean.dtype if weight is None else weight.dtype
+        return sum_dy, sum_dy_xmu, (sum_dy_xmu * invstd).to(kind), sum_dy.to(kind)
+
+    @staticmethod
+    def batch_norm_backward_elemt(
+        grad: Tensor,
+        x: Tensor,
+        mean: Tensor,
+        invstd: Tensor,
+        weight: Tensor | None,
+        sum_dy: Tensor,
+        sum_dy_xmu: Tensor,
+        counts: Tensor,
+    ) -> Tensor:
+        total = counts.sum()
+        slope = _per_channel(invstd**2 * sum_dy_xmu / total, x)
+        scale = invstd if weight is None else invstd * weight
+        centred = x - _per_channel(mean, x)
+        return ((grad - _per_channel(sum_dy / total, x) - centred * slope) * _per_channel(scale, x)).to(x.dtype)
+
+
+def _all_but_channels(x: Tensor) -> list[int]:
+    return [dim for dim in range(x.ndim) if dim != 1]
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    return values.view([-1 if dim == 1 else 1 for dim in range(x.ndim)])
 
 
 @MODELS.register_module('SplitBN')

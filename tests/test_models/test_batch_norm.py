@@ -1,11 +1,15 @@
+import inspect
+
 import pytest
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from torch import nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
 
 from mocox import dist
-from mocox.models.batch_norm import SyncBatchNorm
+from mocox.models import batch_norm
+from mocox.models.batch_norm import SyncBatchNorm, _Formulas
 from mocox.registry import MODELS
 from tests.support.processes import run_processes
 
@@ -147,3 +151,40 @@ def wrap_in_ddp() -> torch.Tensor:
 def test_distributed_data_parallel_accepts_it_on_the_cpu():
     first, second = run_processes(wrap_in_ddp, 2)
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize('kernel', [name for name in vars(_Formulas) if name.startswith('batch_norm')])
+def test_formulas_take_what_the_kernels_for_gpus_take(kernel):
+    """So that what is proven here on CPUs calls those with the right arguments."""
+    theirs = getattr(torch.ops.aten, kernel).default._schema
+    ours = inspect.signature(getattr(_Formulas, kernel)).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in ours):
+        assert [argument.name for argument in theirs.arguments[5:]] == ['input_g', 'weight_g', 'bias_g']
+        theirs_names, ours = [argument.name for argument in theirs.arguments[:5]], list(ours)[:-1]
+    else:
+        theirs_names = [argument.name for argument in theirs.arguments]
+    renamed = dict(
+        input='x', mean='mean', invstd='invstd', running_mean='running_mean', grad_out='grad', count='counts'
+    )
+    expected = [renamed.get(name, name) for name in theirs_names]
+    if kernel == 'batch_norm_gather_stats_with_counts':
+        expected[1:3] = ['means', 'invstds']
+    assert [parameter.name for parameter in ours] == expected
+
+
+def test_on_a_gpu_the_host_waits_for_nothing(monkeypatch):
+    """On pretended CUDA tensors, reading a value back raises, as torch.nn.SyncBatchNorm's mask of processes does."""
+    monkeypatch.setattr(dist, 'world_size', lambda: 2)
+    monkeypatch.setattr(dist, 'gather_rows', lambda x: torch.cat([x, x]))
+    monkeypatch.setattr(batch_norm, '_kernels', lambda x: _Formulas)  # torch's have no shapes to pretend with
+    mode = FakeTensorMode()
+    bn = SyncBatchNorm(3)
+    for module_values in (bn._parameters, bn._buffers):
+        for name, value in module_values.items():
+            module_values[name] = FakeTensor(mode, value.detach().to('meta'), torch.device('cuda'))
+    with mode:
+        x = FakeTensor(mode, torch.empty(4, 3, 5, 5, device='meta'), torch.device('cuda'))
+        y = bn(x)
+        assert (y.shape, y.device.type) == (x.shape, 'cuda')
+        with pytest.raises(DynamicOutputShapeException):
+            x[x[:, 0, 0, 0] > 0]
