@@ -96,6 +96,7 @@ setup(
         'umap': ['umap-learn>=0.5'],  # a third map of features
         'test': [
             'pytest>=8',
+            'pytest-xdist>=3.6',
             'ruff>=0.9',
             'mypy>=1.14',
             'hypothesis>=6.100',

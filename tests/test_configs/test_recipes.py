@@ -213,7 +213,7 @@ def test_optimizer_settings(name):
         assert (settings['momentum'], settings['trust_coefficient']) == (0.9, 0.001)
 
 
-@pytest.mark.parametrize('name', PRETRAINING_TABLE.keys() - WITH_PARAMETER_GROUPS)
+@pytest.mark.parametrize('name', sorted(PRETRAINING_TABLE.keys() - WITH_PARAMETER_GROUPS))
 def test_one_weight_decay_for_everything(name):
     """[D, Q]: AdamW and SGD decay norms and biases too; LARS leaves vectors alone."""
     model, optimizer = built_optimizer(name)
