@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, default_collate
 
 from mocox.augment.opencv import augment_image, read_parameters
 from mocox.augment.recipe import View, check_num_views
+from mocox.datasets.classes import labelling_of
 from mocox.datasets.decoding import decode
 from mocox.datasets.pixels import Pixels
 from mocox.registry import FUNCTIONS, TRANSFORMS
@@ -66,6 +67,9 @@ class ViewsDataset(Dataset):
     def metainfo(self) -> dict[str, Any]:
         """What MMEngine hands to evaluators and visualizers, and stores in every checkpoint."""
         found = {} if self.classes is None else dict(classes=tuple(self.classes))
+        labelling = labelling_of(self) if self.with_labels and self.classes is None else None
+        if labelling:  # for those who test the model on other images
+            found['labels'] = tuple(labelling.labels)
         return found | (dict(pixels=settings) if (settings := self.pixels.settings()) else {})
 
     def load(self, index: int) -> tuple[np.ndarray, int | None]:

@@ -1,20 +1,105 @@
-"""Whether a label means the same in two places: it is the position of a folder among the sorted class folders."""
+"""Whether a label means the same in two places: the position among the sorted class folders, or what a list says."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mocox.datasets.subset import spread
+
+MAX_SHOWN = 5
+NUM_LOOKED_AT = 1000  # paths of a list
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What is known of the labels of some images.
+
+    Args:
+        classes: Names in the order of their labels, where they have names.
+        labels: The numbers that occur; of named classes by default all.
+        folders: Where a list gives the labels: those of the images in each first folder.
+    """
+
+    classes: Sequence[str] | None = None
+    labels: Collection[int] | None = None
+    folders: Mapping[str, set[int]] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> set[int]:
+        """The labels that occur; empty where they are not known."""
+        return {*(range(len(self.classes or ())) if self.labels is None else self.labels)}
+
+
+def labelling_of(dataset: Any) -> Labelling | None:
+    """What is known of a data set; None without one label per image."""
+    labels = getattr(dataset, 'labels', None)
+    if np.ndim(labels) != 1 or not len(labels) or not getattr(dataset, 'with_labels', True):
+        return None
+    folder_of, folders = getattr(dataset, 'listed_folder', lambda row: None), defaultdict(set)
+    for row in spread(len(labels), NUM_LOOKED_AT):
+        if folder := folder_of(row):
+            folders[folder].add(int(labels[row]))
+    return Labelling(getattr(dataset, 'classes', None), np.unique(labels).tolist(), folders)
 
 
 def class_difference(
-    ours: Sequence[str] | None, theirs: Sequence[str] | None, names: tuple[str, str] = ('training', 'test')
+    ours: Labelling, theirs: Labelling, names: tuple[str, str] = ('training', 'test'), by_name: bool = False
 ) -> str:
-    """How two lists of class names differ, in words; empty if they are the same or one of them is not known.
+    """Why a label does not mean the same in two places, in words; empty if nothing speaks against it.
 
     Args:
-        ours: In the order of their labels.
-        theirs: In the order of their labels.
+        ours: Of the images to learn from.
+        theirs: Of the images to judge on.
         names: What the images of each are for.
+        by_name: Named classes may stand in another order, and ours may have more of them: labels will be translated.
     """
-    if not ours or not theirs or list(ours) == list(theirs):
+    if ours.classes and theirs.classes and list(ours.classes) != list(theirs.classes):
+        return _difference_of_names(ours.classes, theirs.classes, names, by_name)
+    return (
+        _difference_of_labels(ours.numbers, theirs.numbers, names)
+        or _difference_of_folders(theirs, ours.classes, names[::-1])
+        or _difference_of_folders(ours, theirs.classes, names)
+    )
+
+
+def _difference_of_names(ours: Sequence[str], theirs: Sequence[str], names: tuple[str, str], by_name: bool) -> str:
+    missing = set() if by_name else {*ours} - {*theirs}, {*theirs} - {*ours}
+    only = [
+        f'only for {name}: {sorted(classes)[:MAX_SHOWN]}'
+        for name, classes in zip(names, missing, strict=True)
+        if classes
+    ]
+    return '; '.join(only) or ('' if by_name else 'in another order')
+
+
+def _difference_of_labels(ours: set[int], theirs: set[int], names: tuple[str, str]) -> str:
+    unknown = sorted(theirs - ours)
+    if not ours or not unknown:
         return ''
-    missing = {*ours} - {*theirs}, {*theirs} - {*ours}
-    only = [f'only for {name}: {sorted(classes)[:5]}' for name, classes in zip(names, missing, strict=True) if classes]
-    return '; '.join(only) or 'in another order'
+    words = f'only for {names[1]}: label {", ".join(map(str, unknown[:MAX_SHOWN]))}'
+    words += f'; {names[0]} has {describe_labels(ours)}, {names[1]} {describe_labels(theirs)}'
+    shift = min(theirs) - min(ours)
+    if shift and {label - shift for label in theirs} <= ours:
+        later, earlier = names if shift < 0 else names[::-1]
+        words += f'. Subtract {abs(shift)} from the labels for {later}, so that they count as those for {earlier}'
+    return words
+
+
+def _difference_of_folders(listed: Labelling, classes: Sequence[str] | None, names: tuple[str, str]) -> str:
+    """A list that numbers class folders in another way."""
+    for label, folder in enumerate(classes or ()):
+        found = listed.folders.get(folder, {label})
+        if len(found) == 1 and found != {label}:
+            return f'images in the folder {folder!r} have label {min(found)} for {names[0]} and {label} for {names[1]}'
+    return ''
+
+
+def describe_labels(labels: Collection[int]) -> str:
+    """``labels 0 to 2``, ``labels 0 to 7 (3 of them)``, ``label 4``."""
+    low, high, num = min(labels), max(labels), len({*labels})
+    if num == 1:
+        return f'label {low}'
+    return f'labels {low} to {high}' + (f' ({num} of them)' if num <= high - low else '')

@@ -91,6 +91,7 @@ class ImageFiles(EncodedImages):
     ) -> None:
         super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements, **pixels)
         self.folder, self.left_out = _existing_folder(data_root, data_prefix), Counter()
+        self.has_listed_labels = False
         self.found_splits = None if data_prefix or list_file or not splits else find_splits(self.folder)
         if self.found_splits:
             self.folder = os.path.join(self.folder, self.found_splits.train)
@@ -113,6 +114,11 @@ class ImageFiles(EncodedImages):
                 return None
             labels[index] = label_of.setdefault(folder, len(label_of))
         return labels if len(label_of) > 1 else None
+
+    def listed_folder(self, index: int) -> str | None:
+        """The first folder on the path of an image whose label stands in a list."""
+        folder, slash, _ = self._paths[index].partition(b'/')
+        return os.fsdecode(folder) if slash and self.has_listed_labels else None
 
     def read_bytes(self, index: int) -> bytes:
         """Reads one file."""
@@ -144,6 +150,7 @@ class ImageFiles(EncodedImages):
         if not self.with_labels:
             return paths, None
         if labels is not None:
+            self.has_listed_labels = True
             return paths, labels
         existing = None
         if list_file is not None:

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mocox import dist
-from mocox.datasets.classes import class_difference
+from mocox.datasets.classes import class_difference, describe_labels, labelling_of
 from mocox.recipe import Recipe
 from mocox.registry import HOOKS
 
@@ -63,40 +63,35 @@ def _check_metrics(runner: Runner, name: str, loop: Any) -> None:
 
 def _check(runner: Runner, loader: str, dataset: Any, warn: bool = True) -> None:
     head = getattr(dist.unwrap(runner.model), 'head', None)
-    outputs, classes = getattr(head, 'num_classes', None), _count_classes(dataset)
-    if outputs is None or classes is None or classes == outputs:
+    outputs, labelling = getattr(head, 'num_classes', None), labelling_of(dataset)
+    if outputs is None or labelling is None:
         return
-    fix = f'--cfg-options model.head.num_classes={classes}'
+    labels, needed = labelling.numbers, max(max(labelling.labels) + 1, len(labelling.classes or ()))
+    if needed == outputs:
+        return
+    have = (f'{needed} classes, ' if labelling.classes else '') + describe_labels(labels)
+    fix = f'--cfg-options model.head.num_classes={needed}'
     if 'num_classes' in Recipe(runner.cfg).preprocessor:
-        fix += f' data_preprocessor.num_classes={classes}'
-    if classes > outputs:
+        fix += f' data_preprocessor.num_classes={needed}'
+    if needed > outputs:
+        from_0 = f'count the labels from 0 (subtract {min(labels)}), or ' if needed - min(labels) <= outputs else ''
         raise ValueError(
-            f'model.head.num_classes={outputs}, but the images of {loader} have {classes} classes, with labels up to '
-            f'{classes - 1}: set {fix}'
+            f'model.head.num_classes={outputs} has labels up to {outputs - 1}, but the images of {loader} have '
+            f'{have}: {from_0}set {fix}'
         )
     if warn:
         runner.logger.warning(
-            f'model.head.num_classes={outputs}, but the images of {loader} have {classes} classes: the other '
-            f'{outputs - classes} outputs never get an image. For {classes} outputs: {fix}'
+            f'model.head.num_classes={outputs}, but the images of {loader} have {have}: the other '
+            f'outputs never get an image. For {needed} outputs: {fix}'
         )
 
 
-def _count_classes(dataset: Any) -> int | None:
-    """The number of classes by their names and by the largest label; None where there are no labels."""
-    labels = getattr(dataset, 'labels', None)
-    if np.ndim(labels) != 1 or not len(labels) or not getattr(dataset, 'with_labels', True):
-        return None
-    return max(int(np.max(labels)) + 1, len(getattr(dataset, 'classes', None) or []))
-
-
 def _compare(train: Any, val: Any) -> None:
-    ours, theirs = (getattr(dataset, 'classes', None) for dataset in (train, val))
-    labelled = all(_count_classes(dataset) is not None for dataset in (train, val))
-    difference = class_difference(ours, theirs, ('training', 'validation')) if labelled else ''
-    if not difference:
-        return
-    raise ValueError(
-        f'training and validation have different classes ({difference}): a label is the '
-        'position of a folder among the sorted folders, so the same label would mean different classes. Give both the '
-        'same class folders, or name those to use: train_dataloader.dataset.classes=[...]'
-    )
+    ours, theirs = labelling_of(train), labelling_of(val)
+    difference = class_difference(ours, theirs, ('training', 'validation')) if ours and theirs else ''
+    if difference:
+        raise ValueError(
+            f'training and validation have different classes ({difference}). In class folders a label is the position '
+            'of a folder among the sorted folders: give both the same class folders, or name those to use '
+            '(train_dataloader.dataset.classes=[...]); a list must number them in that order, from 0'
+        )

@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mocox.datasets import CIFAR10Images, CIFAR100Images, ImageFiles, ViewsDataset, VOC07Images
+from mocox.datasets.classes import class_difference, labelling_of
 from mocox.datasets.pixels import RGB, Pixels
 from mocox.datasets.splits import TESTS, find_splits
 from mocox.datasets.voc07 import find_voc07
@@ -47,16 +48,12 @@ class Data:
 
     def _use_training_labels(self) -> None:
         """Class folders of the test are numbered as those of the training; classes without test images are allowed."""
-        train, test = self.train.classes, self.test.classes
-        if train is None or test is None or train == test:
-            unknown = np.setdiff1d(self.test.labels, self.train.labels)
-        else:
-            unknown = [name for name in test if name not in train]
-        if len(unknown):
+        if difference := class_difference(labelling_of(self.train), labelling_of(self.test), by_name=True):
             raise ValueError(
-                f'{self.name}: the test images have {len(unknown)} classes that the training images lack, first '
-                f'{str(unknown[0])!r}: give them the same class folders'
+                f'{self.name}: the training images and the test images have different classes ({difference}): give '
+                'the test images the class folders of the training images, or a list that numbers them alike, from 0'
             )
+        train, test = self.train.classes, self.test.classes
         if train != test and train is not None and test is not None:
             self.test.labels = np.array([train.index(name) for name in test])[self.test.labels]
             self.test.classes = train

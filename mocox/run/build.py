@@ -94,14 +94,16 @@ def load_for_test(runner: 'Runner', path: str) -> None:
 def _compare_classes(checkpoint: dict, dataset: object, path: str) -> None:
     """With other folders, a label means another class."""
     from mocox.datasets import ViewsDataset
-    from mocox.datasets.classes import class_difference
+    from mocox.datasets.classes import Labelling, class_difference, labelling_of
 
-    learned = (checkpoint.get('meta') or {}).get('dataset_meta', {}).get('classes')
-    tested = dataset.metainfo.get('classes') if isinstance(dataset, ViewsDataset) else None
-    if difference := class_difference(learned, tested):
+    meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    learned = Labelling(meta.get('classes'), meta.get('labels'))
+    tested = labelling_of(dataset) if isinstance(dataset, ViewsDataset) else None
+    if tested and (difference := class_difference(learned, tested)):
         raise ValueError(
-            f'{path} has learned {len(learned)} classes and the test images have {len(tested)}, which are not the same '
-            f'({difference}): give the test the same class folders as the training'
+            f'{path} has learned {len(learned.numbers)} classes and the test images have '
+            f'{len(tested.classes or tested.numbers)}, which are not the same ({difference}): give the test the same '
+            'class folders as the training, or a list that numbers them in that order, from 0'
         )
 
 

@@ -32,13 +32,28 @@ CATS = images(['cat', 'dog', 'eel'], [0, 1, 2])
 
 
 def test_fewer_outputs_than_classes_end_the_run():
-    for label_source in (CATS, images(None, [0, 2])):
-        with pytest.raises(ValueError, match='num_classes=2, .*train_dataloader have 3 .*model.head.num_classes=3$'):
+    for label_source, words in (
+        (CATS, '3 classes, labels 0 to 2: set'),
+        (images(None, [0, 2]), r'labels 0 to 2 \(2 of them\): set'),
+    ):
+        with pytest.raises(
+            ValueError, match=f'num_classes=2 .*train_dataloader have {words} .*model.head.num_classes=3$'
+        ):
             ClassesHook().before_train(runner(2, label_source))
     with pytest.raises(ValueError, match='test_dataloader have 3 classes'):
         ClassesHook().before_test(runner(2, CATS))
-    with pytest.raises(ValueError, match='val_dataloader have 4 classes'):
+    with pytest.raises(ValueError, match='val_dataloader have label 3: count the labels from 0'):
         ClassesHook().before_train(runner(3, CATS, images(None, [3])))
+
+
+def test_labels_from_1_on_get_the_cure_that_works():
+    """Three classes are not four, and a fourth output would leave the first without an image."""
+    with pytest.raises(ValueError, match=r'have labels 1 to 3: count the labels from 0 \(subtract 1\), or set'):
+        ClassesHook().before_train(runner(3, images(None, [1, 2, 3])))
+    with pytest.raises(ValueError, match=r'different classes \(only for validation: label 3; training has labels 0 to'):
+        ClassesHook().before_train(runner(1000, CATS, images(None, [1, 2, 3])))
+    with pytest.raises(ValueError, match=r'different classes \(only for validation: label 0; training has labels 1 to'):
+        ClassesHook().before_train(runner(1000, images(None, [1, 2, 3]), CATS))
 
 
 def test_more_outputs_than_classes_are_said_once(caplog):

@@ -239,7 +239,7 @@ def break_labels_missing(folder):
     ('spoil', 'message'),
     [
         (break_nothing_to_test_on, 'has train but no val or test .*--test-split'),
-        (break_unknown_class, "1 classes that the training images lack, first 'shiny'"),
+        (break_unknown_class, r"different classes \(only for test: \['shiny'\]\)"),
         (break_single_class, 'all of one class'),
         (break_labels_missing, 'lies in no class folder'),
         (shutil.rmtree, 'there is no folder'),

@@ -115,3 +115,19 @@ def test_other_class_folders_are_refused(folder, checkpoint, capfd):
     with pytest.raises(SystemExit):
         run_tool('test.py', folder / 'probe.py', checkpoint, '--data-root', folder / 'other')
     assert re.search(r"learned 2 classes .* have 1.*\['bright'\]", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ('numbers', 'told'),
+    [
+        (dict(bright=1, dark=2), r'only for test: label 2; .* Subtract 1 from the labels for test'),
+        (dict(bright=1, dark=0), r"images in the folder 'bright' have label 1 for test and 0 for training"),
+    ],
+)
+def test_a_list_that_numbers_the_classes_in_another_way_is_refused(folder, checkpoint, capfd, numbers, told):
+    lines = [f'{name}/{index}.png {number}\n' for name, number in numbers.items() for index in range(6)]
+    (folder / 'data' / 'list.txt').write_text(''.join(lines))
+    with pytest.raises(SystemExit):
+        run_tool('test.py', folder / 'probe.py', checkpoint, '--cfg-options',
+                 'test_dataloader.dataset.list_file=list.txt')  # fmt: skip
+    assert re.search(f'learned 2 classes and the test images have 2, .*{told}', capfd.readouterr().err)
