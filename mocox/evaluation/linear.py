@@ -173,6 +173,8 @@ def logistic_regression(
     max_iters: int = 200,
     tolerance: float = 1e-5,
     block_size: int = 65536,
+    rows: Tensor | None = None,
+    scaling: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Minimises ``mean cross entropy + penalty / 2 * |weights|^2`` with L-BFGS; the bias is not penalised.
 
@@ -186,7 +188,9 @@ def logistic_regression(
         start: Where to begin, (K, C + 1); by default at 0.
         max_iters: Of L-BFGS.
         tolerance: On the largest entry of the gradient.
-        block_size: Rows whose scores exist at a time.
+        block_size: Rows of which a scaled copy and scores exist at a time.
+        rows: Which of the N are learned from; by default all.
+        scaling: Mean and standard deviation, (C,) each, that the features are freed from.
 
     Returns:
         (K, C + 1): weights, then the bias in the last column.
@@ -199,18 +203,41 @@ def logistic_regression(
         [solution], max_iter=max_iters, tolerance_grad=tolerance, tolerance_change=1e-12, line_search_fn='strong_wolfe'
     )
 
+    rows = torch.arange(len(features), device=features.device) if rows is None else rows
+
     def objective() -> Tensor:
         solver.zero_grad()
         value = penalty / 2 * solution[:, :-1].square().sum()
         value.backward()
-        for x, y in zip(features.split(block_size), labels.split(block_size)):
-            loss = F.cross_entropy(linear_scores(x, solution), y, reduction='sum') / len(features)
+        for block in rows.split(block_size):
+            scores = linear_scores(_scaled(features[block], scaling), solution)
+            loss = F.cross_entropy(scores, labels[block], reduction='sum') / len(rows)
             loss.backward()
             value = value + loss
         return value.detach()
 
     solver.step(objective)
     return solution.detach()
+
+
+def predict(
+    features: Tensor,
+    solution: Tensor,
+    rows: Tensor | None = None,
+    scaling: tuple[Tensor, Tensor] | None = None,
+    block_size: int = 65536,
+) -> Tensor:
+    """Classes (N,) for what :func:`logistic_regression` returns, with its arguments."""
+    rows = torch.arange(len(features), device=features.device) if rows is None else rows
+    blocks = [linear_scores(_scaled(features[block], scaling), solution).argmax(1) for block in rows.split(block_size)]
+    return torch.cat(blocks)
+
+
+def _scaled(features: Tensor, scaling: tuple[Tensor, Tensor] | None) -> Tensor:
+    if scaling is None:
+        return features
+    mean, std = scaling
+    return (features - mean) / std
 
 
 def linear_scores(features: Tensor, solution: Tensor) -> Tensor:

@@ -147,19 +147,19 @@ def logreg(
     task: Task, penalties: Sequence[float] = PENALTIES, held_out: float = 0.1, max_iters: int = 200
 ) -> list[Result]:
     """Logistic regression on the features of the unaugmented images, the penalty chosen on held-out training images."""
-    mean, std = task.features.mean(dim=0), task.features.std(dim=0).clamp_min(1e-6)
-    features, test_features = (task.features - mean) / std, (task.test_features - mean) / std
-    learn, choose = (rows.to(features.device) for rows in hold_out(task.labels.cpu(), held_out, seed=task.seed))
-    fit = partial(linear.logistic_regression, num_classes=task.num_classes, max_iters=max_iters)
+    features, labels = task.features, task.labels
+    scaling = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    learn, choose = (rows.to(features.device) for rows in hold_out(labels.cpu(), held_out, seed=task.seed))
+    fit = partial(linear.logistic_regression, features, labels, task.num_classes, max_iters=max_iters, scaling=scaling)
     solution, accuracies = None, []
     for penalty in sorted(penalties, reverse=True):  # each starts from the solution for the stronger one
-        solution = fit(features[learn], task.labels[learn], penalty=penalty, start=solution)
-        predicted = linear.linear_scores(features[choose], solution).argmax(dim=1)
-        accuracies.append((predicted == task.labels[choose]).double().mean().item())
+        solution = fit(penalty=penalty, start=solution, rows=learn)
+        predicted = linear.predict(features, solution, choose, scaling)
+        accuracies.append((predicted == labels[choose]).double().mean().item())
     best = max(range(len(penalties)), key=accuracies.__getitem__)  # of equals the strongest penalty
     penalty = sorted(penalties, reverse=True)[best]
-    solution = fit(features, task.labels, penalty=penalty)
-    top1 = task.top1(linear.linear_scores(test_features, solution).argmax(dim=1))
+    solution = fit(penalty=penalty)
+    top1 = task.top1(linear.predict(task.test_features, solution, scaling=scaling))
     settings = dict(penalty=penalty, penalties=list(penalties), held_out_images=len(choose), solver='L-BFGS')
     return [Result('logreg', f'penalty={penalty:g}', 'top-1', top1, len(task.test_labels), None, settings)]
 

@@ -6,10 +6,21 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mocox.datasets import ImageFiles
 from mocox.evaluation.encoder import Encoder
-from mocox.evaluation.linear import V1_V2, V3, LinearGrid, LinearRecipe, linear_scores, logistic_regression, train_grid
+from mocox.evaluation.linear import (
+    V1_V2,
+    V3,
+    LinearGrid,
+    LinearRecipe,
+    linear_scores,
+    logistic_regression,
+    predict,
+    train_grid,
+)
 from mocox.evaluation.sampling import draw_per_class, hold_out
 from tests.test_evaluation.images import write_images
 
@@ -70,6 +81,33 @@ def test_logistic_regression_is_that_of_scikit_learn(penalty, block_size):
     difference = solution[:, -1].numpy() - oracle.intercept_  # a constant added to all biases changes nothing
     np.testing.assert_allclose(difference, difference.mean(), atol=1e-5)
     assert linear_scores(features.double(), solution).argmax(dim=1).tolist() == oracle.predict(features).tolist()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that is made, views aside."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        inputs = {x.untyped_storage().data_ptr() for x in tree_leaves(args) if isinstance(x, torch.Tensor)}
+        for x in tree_leaves(made):
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in inputs:
+                self.largest = max(self.largest, x.numel())
+        return made
+
+
+def test_logistic_regression_never_copies_the_features():
+    """ImageNet's features of a ResNet-50 are 10.5 GB: a part, freed from mean and spread, exists block by block."""
+    features, labels = clusters(num_images=600, num_features=50)
+    rows, scaling = torch.arange(0, 600, 2), (features.mean(0), features.std(0))
+    with LargestTensor() as seen:
+        solution = logistic_regression(features, labels, 3, 1e-2, block_size=40, rows=rows, scaling=scaling)
+        predicted = predict(features, solution, rows, scaling, block_size=40)
+    assert seen.largest <= 40 * 50
+    copies = ((features - scaling[0]) / scaling[1])[rows]
+    torch.testing.assert_close(solution, logistic_regression(copies, labels[rows], 3, 1e-2, block_size=40))
+    assert torch.equal(predicted, linear_scores(copies, solution).argmax(1))
 
 
 def test_logistic_regression_needs_a_penalty():
