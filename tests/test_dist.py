@@ -180,3 +180,19 @@ def test_only_errors_of_collectives_await_a_verdict():
 @pytest.mark.parametrize(('number', 'cause'), [(9, 'SIGKILL: .*out of memory'), (7, 'SIGBUS: .*shm'), (11, 'SIGSEGV$')])
 def test_a_death_by_signal_is_described(number, cause):
     assert re.search(rf'^rank 3 \(host .*, process 77\) was ended by {cause}', describe_death(3, 77, number))
+
+
+def test_processes_of_a_machine_share_its_compilers(monkeypatch):
+    """What torch would start in each process: all cores, up to 32."""
+    from torch._inductor.config import decide_compile_threads
+
+    monkeypatch.delenv('TORCHINDUCTOR_COMPILE_THREADS', raising=False)
+    alone = decide_compile_threads()
+    group._share_compilers(local_size=1)
+    assert decide_compile_threads() == alone
+    monkeypatch.delenv('TORCHINDUCTOR_COMPILE_THREADS')
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: range(64), raising=False)
+    group._share_compilers(local_size=8)
+    assert decide_compile_threads() == 8
+    group._share_compilers(local_size=2)  # what a user has set stays
+    assert decide_compile_threads() == 8

@@ -67,5 +67,5 @@ def few_shot_accuracies(
         # Classes that do not take part must not win with their empty mean.
         known, support_labels = support_labels.unique(return_inverse=True)
         predicted = known[nearest_class_mean(test_features[queries], features[rows], support_labels)]
-        accuracies.append((predicted == test_labels[queries]).double().mean().cpu())
+        accuracies.append((predicted == test_labels[queries]).cpu().double().mean())
     return torch.stack(accuracies)

@@ -85,7 +85,7 @@ class Task:
 
     def top1(self, predicted: Tensor) -> float:
         """Percent of the test images."""
-        return 100 * (predicted.to(self.test_labels.device) == self.test_labels).double().mean().item()
+        return 100 * (predicted.to(self.test_labels.device) == self.test_labels).cpu().double().mean().item()
 
 
 def knn(task: Task, ks: Sequence[int] = (1, 10, 20, 100, 200), temperature: float = 0.07) -> list[Result]:
@@ -155,7 +155,7 @@ def logreg(
     for penalty in sorted(penalties, reverse=True):  # each starts from the solution for the stronger one
         solution = fit(penalty=penalty, start=solution, rows=learn)
         predicted = linear.predict(features, solution, choose, scaling)
-        accuracies.append((predicted == labels[choose]).double().mean().item())
+        accuracies.append((predicted == labels[choose]).cpu().double().mean().item())
     best = max(range(len(penalties)), key=accuracies.__getitem__)  # of equals the strongest penalty
     penalty = sorted(penalties, reverse=True)[best]
     solution = fit(penalty=penalty)

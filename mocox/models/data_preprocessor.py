@@ -180,7 +180,7 @@ class LabelledPreprocessor(ViewsPreprocessor):
         labels = self.cast_data(data['label'])
         samples = [DataSample().set_gt_label(label) for label in labels.split(1)]
         if training and self.batch_augments is not None:
-            seed = int(data['draws'][0, 0, -1].double() * 2**24)
+            seed = int(data['draws'][0, 0, -1].item() * 2**24)
             with global_seed(seed), torch.autocast(self.device.type, enabled=False):
                 images, scores = self.batch_augments(images, self._one_hot(labels))
             for sample, score in zip(samples, scores, strict=True):

@@ -90,6 +90,8 @@ def effective_rank(features: Tensor) -> Tensor:
     x = torch.nan_to_num(features)
     x = x / x.norm().clamp_min(1e-12)
     gram = x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x
+    if gram.device.type == 'mps':  # torch has no eigenvalues there
+        gram = gram.cpu()
     values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     values = torch.where(values > 1e-3 * values.amax(), values, 0.0)  # less than this is rounding
     shares = values / values.sum().clamp_min(1e-12)

@@ -47,6 +47,7 @@ def start(launcher: str, timeout_s: float = 600.0) -> None:
     if not timeout_s > 0:
         raise ValueError(f'env_cfg.dist_cfg.timeout={timeout_s}: must be above 0 seconds')
     local_rank, local_size = _read_environment(launcher)
+    _share_compilers(local_size)
     num_gpus = torch.cuda.device_count()
     if num_gpus:
         if not (launcher == 'slurm' and _is_bound(num_gpus)) and local_size > num_gpus:
@@ -56,6 +57,12 @@ def start(launcher: str, timeout_s: float = 600.0) -> None:
             )
         torch.cuda.set_device(local_rank % num_gpus)
     _watchdog = _join('nccl' if num_gpus else 'gloo', timeout_s)
+
+
+def _share_compilers(local_size: int) -> None:
+    """Divides the machine's cores among its processes, each of which would start up to 32 compilers of its own."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    os.environ.setdefault('TORCHINDUCTOR_COMPILE_THREADS', str(max(1, min(32, cores // local_size))))
 
 
 def _is_bound(num_gpus: int) -> bool:
