@@ -1,4 +1,4 @@
-"""The recorded traces of the official v1, v2 and v3, replayed with every option that must not change a number."""
+"""The recorded traces of the official codes, replayed with every option that must not change a number."""
 
 import json
 import shutil
@@ -15,6 +15,7 @@ GOLDEN = Path(__file__).parent / 'data' / 'golden'
 TOOL = Path(__file__).parents[1] / 'tools' / 'verify_reference.py'
 CASES = sorted(p.name for p in GOLDEN.iterdir())
 ONE_PROCESS = [name for name in CASES if not name.endswith('2proc')]
+VARIANTS = ['fast_moco', 'finetune', 'moby', 'symmetric_v2']  # recorded in float64 alone
 
 
 def verify(name: str, precision: str = 'float64', **options) -> dict:
@@ -25,14 +26,22 @@ def verify(name: str, precision: str = 'float64', **options) -> dict:
 
 
 def test_all_cases_are_here():
-    assert len(CASES) == 8
+    assert len(CASES) == 12
 
 
-@pytest.mark.parametrize('name', ONE_PROCESS)
-@pytest.mark.parametrize('precision', ['float64', 'float32'])
+@pytest.mark.parametrize(
+    ('name', 'precision'),
+    [(name, 'float64') for name in ONE_PROCESS] + [(name, 'float32') for name in ONE_PROCESS if name not in VARIANTS],
+)
 def test_trace(name, precision):
     summary = verify(name, precision)
     assert summary['max_rel_loss'] < (1e-9 if precision == 'float64' else 1e-4)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_precision_without_numbers_is_refused(name):
+    with pytest.raises(ValueError, match="no numbers of precision 'float32'"):
+        Case.read(GOLDEN / name, 'float32')
 
 
 @pytest.mark.dist
@@ -77,7 +86,37 @@ def test_tool_writes_its_result(tmp_path):
 
 @pytest.fixture
 def case_copy(tmp_path) -> Path:
-    return Path(shutil.copytree(GOLDEN / 'v3_vit_adamw', tmp_path / 'case'))
+    return copy_case('v3_vit_adamw', tmp_path)
+
+
+def copy_case(name: str, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(GOLDEN / name, tmp_path / 'case'))
+
+
+def passes_with(folder: Path, section: str | None, key: str, value) -> bool:
+    path = folder / 'case.json'
+    spec = json.loads(path.read_text())
+    (spec[section] if section else spec)[key] = value
+    path.write_text(json.dumps(spec))
+    case = Case.read(folder)
+    return compare(case, replay(case))[0]['passed']
+
+
+@pytest.mark.parametrize(
+    ('name', 'section', 'key', 'value'),
+    [
+        ('finetune', None, 'label_smoothing', 0.126),
+        ('finetune', 'optimizer', 'no_decay', 'tensors of one dimension, biases, pos_embed'),
+        ('finetune', 'optimizer', 'no_decay', 'biases, pos_embed, cls_token'),
+        ('fast_moco', 'schedule', 'lr_predictor', [0.3] * 10),
+        ('fast_moco', 'optimizer', 'clip_grad', 1.1),
+        ('fast_moco', 'moco', 'combs', 3),
+        ('symmetric_v2', 'moco', 'm_final', 0.998),
+        ('symmetric_v2', 'moco', 'm_cos', False),
+    ],
+)
+def test_every_field_of_a_variant_counts(tmp_path, name, section, key, value):
+    assert not passes_with(copy_case(name, tmp_path), section, key, value)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +135,7 @@ def case_copy(tmp_path) -> Path:
     ],
 )
 def test_every_field_counts(case_copy, section, key, value):
-    path = case_copy / 'case.json'
-    spec = json.loads(path.read_text())
-    spec[section][key] = value
-    path.write_text(json.dumps(spec))
-    case = Case.read(case_copy)
-    assert not compare(case, replay(case))[0]['passed']
+    assert not passes_with(case_copy, section, key, value)
 
 
 def test_tool_fails_when_a_number_is_off(case_copy):

@@ -39,12 +39,18 @@ class Case:
         if precision not in DTYPES:
             raise ValueError(f'precision={precision!r}: choose one of {list(DTYPES)}')
         spec = json.loads(path.read_text())
+        if f'loss_{SUFFIX[precision]}' not in spec['expected']:
+            raise ValueError(f'{path} has no numbers of precision {precision!r}: it was recorded in another one')
         return cls(Path(folder), spec, precision)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """All tensors of one file, floating ones in the run's precision."""
-        tensors = load_file(self.folder / f'{name}.safetensors')
+        tensors = self.stored(name)
         return {k: v.to(DTYPES[self.precision]) if v.is_floating_point() else v for k, v in tensors.items()}
+
+    def stored(self, name: str) -> dict[str, Tensor]:
+        """All tensors of one file, as recorded."""
+        return load_file(self.folder / f'{name}.safetensors')
 
     @property
     def tolerance(self) -> dict:
@@ -69,7 +75,8 @@ class RecordedRows(Dataset):
         case = Case.read(folder, precision)
         self.train, self.repeats = case.spec['train'], repeats
         self.inputs = case.tensors('inputs')
-        self.views = ['x'] if case.spec['method'] == 'lincls' else ['x1', 'x2']
+        labelled = any(key.startswith('step') and key.endswith('.y') for key in self.inputs)
+        self.views = ['x'] if labelled else ['x1', 'x2']
 
     def __len__(self) -> int:
         return self.train['batch_size'] * self.train['iters_per_epoch'] * self.repeats
@@ -91,7 +98,15 @@ class RecordedRows(Dataset):
 
 @MODELS.register_module()
 class RecordedInputs(BaseDataPreprocessor):
-    """Hands the recorded inputs on unchanged; labels become data samples."""
+    """Hands the recorded inputs on unchanged; labels become data samples.
+
+    Args:
+        batch_augments: Always None: mmpretrain's classifiers pass it.
+        kwargs: See ``mmengine.model.BaseDataPreprocessor``.
+    """
+
+    def __init__(self, batch_augments: None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """``{'inputs', 'data_samples'}`` on the model's device."""
@@ -100,4 +115,6 @@ class RecordedInputs(BaseDataPreprocessor):
             return dict(inputs=data['inputs'], data_samples=None)
         from mmpretrain.structures import DataSample
 
-        return dict(inputs=data['inputs'], data_samples=[DataSample().set_gt_label(y) for y in data['label']])
+        soft = data['label'].is_floating_point()  # one score for each class, as mixing images gives
+        samples = [DataSample().set_gt_score(y) if soft else DataSample().set_gt_label(y) for y in data['label']]
+        return dict(inputs=data['inputs'], data_samples=samples)

@@ -1,16 +1,17 @@
-"""How each method's ``case.json`` becomes an ordinary config, and where its numbers are found."""
+"""The models of MoCo v1, v2 and v3 that a ``case.json`` describes, and where their numbers are found."""
 
-from mmengine.config import Config
 from torch import Tensor, nn
 
 from mocox.checkpoint import load_backbone, mocox_to_official, official_to_mocox
 from mocox.models.necks import average_positions
+from mocox.reference.backbones import backbone_config
 from mocox.reference.case import Case
-from mocox.registry import MODELS
 
 
 class Pretraining:
     """MoCo v3 pre-training: how a case describes it, and where its numbers are found."""
+
+    ignored = r'$^'  # official tensors without a counterpart
 
     @staticmethod
     def model(spec: dict) -> dict:
@@ -37,14 +38,21 @@ class Pretraining:
 
     @staticmethod
     def hooks(spec: dict) -> list[dict]:
-        return [dict(type='MomentumUpdateHook', schedule='cosine' if spec['moco'].get('m_cos') else 'constant')]
+        moco = spec['moco']
+        schedule = 'cosine' if moco.get('m_cos') else 'constant'
+        return [dict(type='MomentumUpdateHook', schedule=schedule, end_momentum=moco.get('m_final', 1.0))]
+
+    @staticmethod
+    def momentum(spec: dict) -> list[float]:
+        """The coefficient that each step uses."""
+        return spec['schedule']['moco_m']
 
     @staticmethod
     def load(model: nn.Module, case: Case) -> None:
         model.load_state_dict(official_to_mocox(case.tensors('init')))
 
     @staticmethod
-    def official_state(model: nn.Module) -> dict[str, Tensor]:
+    def official_state(model: nn.Module, spec: dict) -> dict[str, Tensor]:
         return mocox_to_official(model.state_dict())
 
     @staticmethod
@@ -97,6 +105,8 @@ class QueuePretraining(Pretraining):
 class LinearEvaluation:
     """The linear probe on a frozen backbone."""
 
+    ignored = r'$^'
+
     @staticmethod
     def model(spec: dict) -> dict:
         backbone, width = backbone_config(spec['model'])
@@ -114,6 +124,10 @@ class LinearEvaluation:
         return []
 
     @staticmethod
+    def momentum(spec: dict) -> list[float]:
+        return []
+
+    @staticmethod
     def load(model: nn.Module, case: Case) -> None:
         heads = getattr(model.backbone, 'num_heads', None)
         load_backbone(model.backbone, case.folder / 'init.safetensors', encoder='query', heads=heads)
@@ -121,7 +135,7 @@ class LinearEvaluation:
         model.head.fc.load_state_dict({k.removeprefix('head.'): v for k, v in head.items()})
 
     @staticmethod
-    def official_state(model: nn.Module) -> dict[str, Tensor]:
+    def official_state(model: nn.Module, spec: dict) -> dict[str, Tensor]:
         state = {f'module.{k}': v for k, v in model.backbone.state_dict().items()}
         classifier = 'head' if hasattr(model.backbone, 'cls_token') else 'fc'
         return state | {f'module.{classifier}.{k}': v for k, v in model.head.fc.state_dict().items()}
@@ -129,131 +143,3 @@ class LinearEvaluation:
     @staticmethod
     def outputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
         return dict(backbone=model.extract_feat(x)[-1], logits=model(x))
-
-
-FIXED_FIELDS = dict(act='gelu_erf', norm='pre', dropout=0.0, ln_eps=1e-6)  # what our ViT always is
-
-METHODS = {'v3': Pretraining, 'v2': QueuePretraining, 'v1': QueuePretraining, 'lincls': LinearEvaluation}
-
-SCHEDULES = {
-    'warmup_cosine_per_iteration': lambda spec: dict(
-        type='WarmupCosineLR', warmup_epochs=spec['train']['warmup_epochs'], convert_to_iter_based=True
-    ),
-    'cosine_per_epoch': lambda spec: dict(type='WarmupCosineLR'),
-    'step_per_epoch': lambda spec: dict(type='MultiStepLR', milestones=spec['schedule']['milestones']),
-}
-
-OPTIMIZER_CONFIGS = {
-    'adamw': lambda o: dict(
-        type='AdamW',
-        lr=o['base_lr'],
-        weight_decay=o['weight_decay'],
-        betas=tuple(o['betas']),
-        eps=o['eps'],
-        amsgrad=o['amsgrad'],
-    ),
-    'lars': lambda o: dict(
-        type='LARS',
-        lr=o['base_lr'],
-        weight_decay=o['weight_decay'],
-        momentum=o['momentum'],
-        trust_coefficient=o['trust_coefficient'],
-    ),
-    'sgd': lambda o: dict(
-        type='SGD',
-        lr=o['base_lr'],
-        weight_decay=o['weight_decay'],
-        momentum=o['momentum'],
-        dampening=o['dampening'],
-        nesterov=o['nesterov'],
-    ),
-}
-
-
-def backbone_config(model: dict, norm: str = 'mocox.SyncBN') -> tuple[dict, int]:
-    """Our backbone for the ``model`` field of a case, and the width of its features."""
-    if model['arch'] == 'vit':
-        width = model['embed_dim']
-        sizes = dict(
-            embed_dims=width,
-            num_layers=model['depth'],
-            num_heads=model['num_heads'],
-            feedforward_channels=round(width * model['mlp_ratio']),
-        )
-        return dict(
-            type='MoCoViT',
-            arch=sizes,
-            img_size=model['img_size'],
-            patch_size=model['patch_size'],
-            in_channels=model['in_chans'],
-            stem=model['stem'],
-            stop_grad_conv1=model['stop_grad_conv1'],
-            qkv_bias=model['qkv_bias'],
-            final_norm=model['final_norm'],
-            out_type={'cls': 'cls_token', 'avg': 'avg_featmap'}[model['pool']],
-        ), width
-    block = dict(
-        type='TraceResNet',
-        block=model['block'],
-        layers=model['layers'],
-        in_channels=model['in_chans'],
-        stem_channels=model['width'],
-        base_channels=model['width'],
-        zero_init_residual=model['zero_init_residual'],
-        norm_cfg=dict(type=norm, eps=model['bn_eps'], momentum=model['bn_momentum']),
-    )
-    return block, model['feature_dim']
-
-
-@MODELS.register_module()
-def TraceResNet(block: str, layers: list[int], **kwargs) -> nn.Module:
-    """Mmpretrain's ResNet with any number of ``basic`` or ``bottleneck`` blocks per stage."""
-    from mmpretrain.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
-
-    kinds = {'basic': BasicBlock, 'bottleneck': Bottleneck}
-    resnet = type('TraceResNet', (ResNet,), dict(arch_settings={0: (kinds[block], tuple(layers))}))
-    return resnet(depth=0, **kwargs)
-
-
-def build_config(case: Case, work_dir: str, chunk_size: int | None = None, accumulation: int = 1) -> Config:
-    """The ordinary config that the hyper-parameters of ``case.json`` describe."""
-    spec = case.spec
-    train = spec['train']
-    if spec['method'] not in METHODS:
-        raise ValueError(f'{case.folder}: method {spec["method"]!r} is not one of {sorted(METHODS)}')
-    for name, supported in FIXED_FIELDS.items():
-        if spec['model'].get(name, supported) != supported:
-            raise ValueError(f'{case.folder}: model.{name}={spec["model"][name]!r}; mocox has {supported!r} only')
-    method, schedule = METHODS[spec['method']], SCHEDULES[spec['schedule']['lr_kind']]
-    rates = spec['optimizer']
-    optimizer = OPTIMIZER_CONFIGS[rates['name']](rates)
-    model = method.model(spec)
-    if chunk_size is not None:
-        model['chunk_size'] = chunk_size
-    return Config(
-        dict(
-            default_scope='mocox',
-            work_dir=work_dir,
-            model=model,
-            train_dataloader=dict(
-                batch_size=train['per_rank_batch'],
-                num_workers=0,
-                drop_last=True,
-                sampler=dict(type='EpochSampler', shuffle=False),
-                collate_fn=dict(type='default_collate'),
-                dataset=dict(
-                    type='RecordedRows', folder=str(case.folder), precision=case.precision, repeats=accumulation
-                ),
-            ),
-            train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=train['epochs']),
-            optim_wrapper=dict(type='OptimWrapper', optimizer=optimizer, accumulative_counts=accumulation),
-            param_scheduler=[schedule(spec)],
-            auto_scale_lr=dict(enable=rates['lr'] != rates['base_lr'], base_batch_size=256),
-            custom_hooks=method.hooks(spec),
-            default_hooks=dict(checkpoint=None, logger=None),
-            model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False),
-            launcher='pytorch' if train['world_size'] > 1 else 'none',
-            log_level='ERROR',
-            randomness=dict(seed=0),
-        )
-    )

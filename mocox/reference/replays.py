@@ -18,7 +18,7 @@ from mocox import dist
 from mocox.engine.batches import accumulative_counts
 from mocox.processes import group
 from mocox.reference.case import DTYPES, Case
-from mocox.reference.methods import METHODS, Pretraining, build_config
+from mocox.reference.configs import METHODS, build_config
 from mocox.registry import MODELS
 
 
@@ -129,7 +129,7 @@ def _train(config: Config, case: Case) -> Result:
     model.eval()
     with torch.no_grad():
         result.outputs = method.outputs(model, inputs['probe.x'])
-    result.state = method.official_state(model)
+    result.state = method.official_state(model, case.spec)
     return result
 
 
@@ -138,7 +138,7 @@ class InitialState(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, method: 'type[Pretraining]', case: Case) -> None:
+    def __init__(self, method: type, case: Case) -> None:
         self.method = method
         self.case = case
 
