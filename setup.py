@@ -54,6 +54,12 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     keywords='self-supervised learning, contrastive learning, MoCo, vision transformer, OpenMMLab',
+    author='The mocox authors',
+    project_urls={
+        'MoCo v3': 'https://arxiv.org/abs/2104.02057',
+        'MoCo v2': 'https://arxiv.org/abs/2003.04297',
+        'MoCo v1': 'https://arxiv.org/abs/1911.05722',
+    },
     license_expression='Apache-2.0',
     license_files=['LICENSE'],
     classifiers=[
@@ -63,6 +69,11 @@ setup(
         *(f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 14)),
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
+    # The default, said: so an editable installation puts this folder on the path. Without it a finder of setuptools,
+    # which is asked last, finds the package; in the parent folder of a clone called mocox, Python would take the clone
+    # itself for a namespace package of that name.
+    package_dir={'': '.'},
+    entry_points={'console_scripts': ['mocox = mocox.__main__:main']},
     packages=find_packages(include=['mocox', 'mocox.*']),
     package_data={'mocox.report': ['page.html']},
     cmdclass={'build_py': BuildWithMim},

@@ -3,20 +3,26 @@
 Importing this package is cheap; components register themselves when MMEngine first looks into the scope ``mocox``.
 """
 
+from importlib import import_module
 from typing import Any
 
 from mocox import compat
 from mocox.version import __version__
 
-__all__ = ['FeatureExtractor', '__version__', 'extract_features']
+__all__ = ['FeatureExtractor', '__version__', 'evaluate', 'extract_features', 'features', 'load']
+_PLACES = {
+    'FeatureExtractor': 'mocox.evaluation.inference',
+    'evaluate': 'mocox.evaluation.pipeline',
+    'extract_features': 'mocox.evaluation.inference',
+    'features': 'mocox.api',
+    'load': 'mocox.api',
+}
 
 compat.apply()
 
 
 def __getattr__(name: str) -> Any:
     """Imports what needs torch when it is first asked for."""
-    if name in ('FeatureExtractor', 'extract_features'):
-        from mocox.evaluation import inference
-
-        return getattr(inference, name)
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

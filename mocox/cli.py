@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pickle import UnpicklingError
+from typing import Any
 
-from mocox.processes import LAUNCHERS, group
+from mocox.processes import LAUNCHERS
 from mocox.run import errors
 
 # What a person can cause and cure. Anything else is a bug, and its traceback is wanted.
@@ -27,6 +28,8 @@ def run_tool(main: Callable[[], None]) -> None:
     ``MOCOX_DEBUG=1`` keeps the traceback. Of several processes, the first of each machine explains, the others say one
     line.
     """
+    from mocox.processes import group  # imports torch, which takes seconds
+
     for message in ('pkg_resources is deprecated', 'Fail to import ``MultiScaleDeformableAttention``'):  # of mmcv
         warnings.filterwarnings('ignore', message)
     group.end_with_run()
@@ -67,24 +70,23 @@ def _end_workers() -> None:
         process.kill()
 
 
-def options_action() -> type[argparse.Action]:
-    """What reads ``KEY=VALUE`` arguments into a dictionary."""
-    from mmengine.config import DictAction
+class OptionsAction(argparse.Action):
+    """Reads ``KEY=VALUE`` arguments into a dictionary, as MMEngine does; what its parser trips over is refused."""
 
-    class OptionsAction(DictAction):
-        """MMEngine's, whose parser trips over some text instead of refusing it."""
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        from mmengine.config import DictAction
 
-        def __call__(
-            self, parser: argparse.ArgumentParser, namespace: object, values: list, option_string: str | None = None
-        ) -> None:
-            try:
-                super().__call__(parser, namespace, values, option_string)
-            except (AssertionError, RecursionError, ValueError, IndexError):
-                parser.error(
-                    f'{option_string}: cannot read {values}: write KEY=VALUE, with brackets and quotes in pairs'
-                )
-
-    return OptionsAction
+        action = DictAction(self.option_strings, self.dest, nargs='+')
+        try:
+            action(parser, namespace, values, option_string)
+        except (AssertionError, RecursionError, ValueError, IndexError):
+            parser.error(f'{option_string}: cannot read {values}: write KEY=VALUE, with brackets and quotes in pairs')
 
 
 def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentParser:
@@ -96,7 +98,7 @@ def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentPar
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=options_action(),
+        action=OptionsAction,
         metavar='KEY=VALUE',
         help='change the config: train_dataloader.batch_size=64 optim_wrapper.optimizer.lr=1e-4',
     )

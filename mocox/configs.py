@@ -3,6 +3,8 @@
 The configs that come with the package lie beside it in a clone, and inside it in an installed wheel.
 """
 
+import ast
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,8 @@ def open_config(path: 'str | Path | Config') -> 'Config':
     """Reads a config; one that is open already comes back as it is.
 
     Args:
-        path: A file, or ``mocox::FOLDER/NAME.py`` as MMEngine's hub reads it.
+        path: A file; one that came with the package, such as ``mocov3/vit-small.py``, with or without ``configs/``
+            before it; or ``mocox::FOLDER/NAME.py`` as MMEngine's hub reads it.
 
     Raises:
         FileNotFoundError: No such file.
@@ -28,11 +31,40 @@ def open_config(path: 'str | Path | Config') -> 'Config':
         from mmengine.hub import get_config
 
         return get_config(str(path))
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'there is no config file {path}')
+    path = find_config(path)
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise ValueError(f'{path} is no config (.py, .json, .yaml, .yml), such as configs/mocov3/vit-small.py')
     return Config.fromfile(path)
+
+
+def find_config(path: str | Path) -> Path:
+    """The file of a config: the one of that name, else the one that came with the package.
+
+    Raises:
+        FileNotFoundError: There is neither; names those that are called similarly.
+    """
+    if Path(path).is_file():
+        return Path(path)
+    name = Path(path).as_posix().removeprefix('configs/')
+    if not Path(name).is_absolute() and '..' not in Path(name).parts:
+        for candidate in (name, f'{name}.py'):
+            if (config_folder() / candidate).is_file():
+                return config_folder() / candidate
+    known = list(shipped_configs())
+    nearest = [*(other for other in known if Path(other).name == name), *difflib.get_close_matches(name, known, n=2)]
+    hint = f'; did you mean {" or ".join(nearest[:2])}?' if nearest else ''
+    raise FileNotFoundError(f'there is no config file {path}{hint}')
+
+
+def shipped_configs() -> dict[str, str]:
+    """The recipes that came with the package: the first sentence of each by its path below ``configs``."""
+    folder = config_folder()
+    found = {}
+    for path in sorted(folder.rglob('*.py')):
+        if '_base_' not in path.parts:
+            docstring = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
+            found[path.relative_to(folder).as_posix()] = docstring.partition('\n')[0]
+    return found
 
 
 def config_folder() -> Path:

@@ -20,7 +20,9 @@ LAYERS = [
     'visualize monitors',
     'report run',
     'cli doctor reference',
-    'demo',
+    'demo api',
+    'commands',
+    '__main__',
 ]
 LEVEL = {f'mocox.{name}': level for level, layer in enumerate(LAYERS) for name in layer.split()}
 

@@ -116,6 +116,47 @@ def test_configs_are_found_by_package_name(request, tmp_path, kind, order):
     assert str(folder) in output
 
 
+@pytest.mark.slow
+def test_command_of_an_installed_wheel_in_an_empty_folder(built, tmp_path):
+    """As pip installs it, without the network and without what it requires."""
+    site, empty = tmp_path / 'site', tmp_path / 'empty'
+    empty.mkdir()
+    (sdist,), (wheel,) = built.glob('dist/*.tar.gz'), built.glob('dist/*0-py3-none-any.whl')
+    pip = [sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-index', '--no-build-isolation', '--target']
+    subprocess.run([*pip, site, wheel], check=True, cwd=empty)
+    subprocess.run([*pip, tmp_path / 'from_source', sdist], check=True, cwd=empty)
+    assert files_below(tmp_path / 'from_source' / 'mocox') == files_below(site / 'mocox')
+    env = {'PATH': '/usr/bin:/bin', 'HOME': str(empty), 'PYTHONPATH': str(site)}
+
+    def mocox(*arguments: str) -> str:
+        command = [sys.executable, site / 'bin' / 'mocox', *arguments]
+        done = subprocess.run(command, cwd=empty, env=env, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert 'mocov3/vit-small_custom.py' in mocox('configs', 'list')
+    assert '--data-root' in mocox('demo', '--help')
+    assert "arch='small'" in mocox('configs', 'print', 'mocov3/vit-small_custom.py')
+
+
+def test_metadata_says_who_and_where(installed):
+    folder = installed / 'mocox-0.1.0.dist-info'
+    metadata = (folder / 'METADATA').read_text()
+    assert 'Author: The mocox authors\n' in metadata
+    assert 'Project-URL: MoCo v3, https://arxiv.org/abs/2104.02057\n' in metadata
+    assert 'mocox = mocox.__main__:main' in (folder / 'entry_points.txt').read_text()
+
+
+def test_the_parent_folder_of_a_clone_does_not_hide_the_package(built, tmp_path):
+    """A clone is a folder called as the package, and without ``__init__.py``: Python takes it for a namespace."""
+    clone = tmp_path / 'mocox'
+    clone.symlink_to(built)
+    site = tmp_path / 'site'
+    zipfile.ZipFile(next(built.glob('dist/*editable*.whl'))).extractall(site)
+    code = f'import site; site.addsitedir({str(site)!r}); import mocox; print(mocox.__version__, mocox.__file__)'
+    assert run(code, tmp_path).split() == ['0.1.0', str(built / 'mocox' / '__init__.py')]
+
+
 def test_tools_run_from_an_installed_wheel(installed, tmp_path):
     tool = installed / 'mocox' / '.mim' / 'tools' / 'train.py'
     code = f"import runpy, sys; sys.argv[1:] = ['--help']; runpy.run_path({str(tool)!r}, run_name='__main__')"

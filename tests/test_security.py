@@ -13,6 +13,7 @@ from PIL import Image
 
 import mocox
 from mocox.checkpoint import convert, durable, read
+from mocox.commands.inspect import describe
 from mocox.datasets import ImageFiles
 from mocox.doctor.images import look_at
 from mocox.evaluation.inference import extract_features, to_pixels
@@ -23,7 +24,6 @@ from mocox.report.pictures import from_checkpoint
 from mocox.report.runs import read_run
 from mocox.run.build import find_resume, load_for_test
 from tests.support.tiny_run import ROOT
-from tools import inspect_checkpoint
 
 SOURCES = sorted([*Path(mocox.__file__).parent.glob('**/*.py'), *ROOT.glob('tools/**/*.py')])
 # Calls that are safe only with this argument.
@@ -239,7 +239,7 @@ def test_a_config_inside_a_checkpoint_builds_nothing(tmp_path, name, monkeypatch
     }
     file = tmp_path / 'epoch_1.pth'
     torch.save(dict(state_dict=weights, meta=dict(cfg=text, epoch=1, iter=1, experiment_name='x')), file)
-    inspect_checkpoint.describe(read(file), all_keys=True)
+    describe(read(file), all_keys=True)
     images = tmp_path / 'images'
     images.mkdir()
     for number in range(4):

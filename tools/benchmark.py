@@ -11,7 +11,7 @@ def main() -> None:
     parser.add_argument('mode', choices=('step', 'data', 'memory', 'scaling'))
     parser.add_argument('--against', choices=('mmpretrain',), help='whom to measure side by side (default: nobody)')
     parser.add_argument('--config', help='default: configs/mocov3/vit-small.py')
-    options = dict(nargs='+', action=cli.options_action(), metavar='KEY=VALUE')
+    options = dict(nargs='+', action=cli.OptionsAction, metavar='KEY=VALUE')
     parser.add_argument('--cfg-options', **options, help='change the config')
     parser.add_argument('--batch', type=int, help='images per step, or per round (data)')
     parser.add_argument('--image-size', type=int, help='side in pixels (default: 224; without a GPU 64, data 224)')

@@ -1,38 +1,6 @@
-"""Examine a training before it is started: ``python tools/doctor.py CONFIG --data-root DIR``.
+"""Examine a training before it is started: ``python tools/doctor.py CONFIG --data-root DIR``."""
 
-The exit code is 0 if nothing stands in the way (warnings may remain) and 1 with a problem or a wrong argument.
-"""
-
-import sys
-
-from mocox import cli
-from mocox.run.options import prepare_config
-
-
-def main() -> None:
-    """Prints what was found, and writes it as JSON if asked to."""
-    parser = cli.make_parser(__doc__)
-    parser.add_argument('--gpus', type=int, default=1, help='processes of the run, one per GPU (default: 1)')
-    parser.add_argument('--num-images', type=int, default=300, help='images to read (default: 300)')
-    parser.add_argument('--seconds', type=float, default=5.0, help='to measure for, 0 for not at all (default: 5)')
-    parser.add_argument('--json', metavar='OUT', help='write everything here for scripts')
-    args = vars(parser.parse_args())
-    out, gpus, num_images, seconds = (args.pop(name) for name in ('json', 'gpus', 'num_images', 'seconds'))
-
-    from mocox.doctor import examine, write_failure  # imports torch, which takes a few seconds
-
-    try:
-        diagnosis = examine(prepare_config(args.pop('config'), **args), gpus, num_images, seconds)
-    except cli.USER_ERRORS as error:
-        if out:
-            write_failure(out, error)
-        raise
-    print(diagnosis)
-    if out:
-        diagnosis.write_json(out)
-        print(f'written: {out}')
-    sys.exit(diagnosis.exit_code)
-
+from mocox.commands import main
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    main('doctor')

@@ -1,44 +1,6 @@
-"""Measure what a checkpoint has learned: ``python tools/evaluate.py CHECKPOINT --data-root DIR``.
+"""Measure what a checkpoint has learned: ``python tools/evaluate.py CHECKPOINT --data-root DIR``."""
 
-Knows the backbone from the file, extracts features once, runs the protocols, prints one table. DIR holds train and
-val or test with a folder per class, class folders alone (k-NN only), VOC 2007, CIFAR-10 or CIFAR-100.
-"""
-
-import argparse
-
-from mocox import cli
-from mocox.processes import LAUNCHERS
-
-
-def main() -> None:
-    """Runs the protocols; the report goes to the work dir."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='of any layout that tools/inspect_checkpoint.py recognises, or a work dir')
-    parser.add_argument('--data-root', required=True, help='the folder with the labelled images')
-    parser.add_argument('--protocols', nargs='+', metavar='NAME', help='of: knn linear logreg fewshot svm lowshot')
-    parser.add_argument('--encoder', choices=('query', 'momentum'), default='query')
-    parser.add_argument('--prefix', help='take what is below this prefix, or in this container, of the file')
-    parser.add_argument('--config', help='backbone, normalisation and crops, where the file does not say them')
-    parser.add_argument('--heads', type=int, help='attention heads, where the file does not say their number')
-    parser.add_argument('--test-split', metavar='NAME', help='the folder to test on (default: val, else test)')
-    parser.add_argument('--work-dir', help='where results go (default: work_dirs/evaluate/NAME)')
-    parser.add_argument('--cache-dir', default='work_dirs/features', help='where features are kept')
-    parser.add_argument('--image-size', type=int, help='side in pixels (default: that of pre-training)')
-    parser.add_argument('--batch-size', type=int, default=128, help='images per forward pass (default: 128)')
-    parser.add_argument('--num-workers', type=int, default=0, help='processes that load images (default: 0)')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--device', help='default: cuda if there is a GPU')
-    parser.add_argument('--options', nargs='+', action=cli.options_action(), metavar='PROTOCOL.SETTING=VALUE',
-                        help='knn.ks=[1,5] linear.epochs=30 fewshot.num_draws=20 svm.num_jobs=8 ...')  # fmt: skip
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who started the processes')
-    args = vars(parser.parse_args())
-
-    from mocox.evaluation.pipeline import evaluate  # imports torch, which takes a few seconds
-    from mocox.processes import group
-
-    group.start(args.pop('launcher'))
-    evaluate(**args)
-
+from mocox.commands import main
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    main('evaluate')

@@ -1,34 +1,6 @@
 """Write a fixed, stratified list of images: ``python tools/make_subset.py DIR --fraction 0.01 --out list.txt``."""
 
-import argparse
-from pathlib import Path
-
-from mocox.cli import run_tool
-
-
-def main() -> None:
-    """Writes a list file with labels for ``ImageFiles(list_file=...)``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('folder', help='a folder with one folder per class')
-    size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument('--fraction', type=float, help='of every class, rounded, at least one image: 0.01 for 1 %%')
-    size.add_argument('--per-class', type=int, help='that many images of every class')
-    parser.add_argument('--seed', type=int, default=0, help='another seed, another subset (default: 0)')
-    parser.add_argument('--out', required=True, metavar='FILE', help='the list file: one "PATH LABEL" per line')
-    args = parser.parse_args()
-
-    from mocox.datasets import ImageFiles
-    from mocox.datasets.subset import stratified_subset
-
-    images = ImageFiles(args.folder, dict(type='CenterCrop'), with_labels=True)
-    chosen = stratified_subset(images.labels, args.fraction, args.per_class, args.seed)
-    lines = [f'{Path(images.path(i)).relative_to(images.folder).as_posix()} {images.labels[i]}' for i in chosen]
-    if unlistable := [line for line in lines if len(line.splitlines()) > 1]:
-        raise ValueError(f'a list file cannot hold the name {unlistable[0]!r}, which has a line break: rename the file')
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    Path(args.out).write_text('\n'.join(lines) + '\n', encoding='utf-8', errors='surrogateescape')
-    print(f'{args.out}: {len(lines)} of {len(images)} images, {len(images.classes)} classes, seed {args.seed}')
-
+from mocox.commands import main
 
 if __name__ == '__main__':
-    run_tool(main)
+    main('subset')

@@ -1,30 +1,6 @@
 """Test a checkpoint: ``python tools/test.py configs/mocov3/vit-small_linear.py CHECKPOINT``."""
 
-import json
-from pathlib import Path
-
-from mocox import cli, dist
-from mocox.run.build import build_runner, load_for_test, require_test_data
-from mocox.run.options import prepare_config
-
-
-def main() -> None:
-    """Prints the metrics of a checkpoint that covers the whole model of the config."""
-    parser = cli.make_parser(__doc__)
-    parser.add_argument('checkpoint', help='a checkpoint written by tools/train.py')
-    parser.add_argument('--out', metavar='FILE', help='also write the metrics to this JSON file')
-    args = vars(parser.parse_args())
-    path, checkpoint, out = (args.pop(name) for name in ('config', 'checkpoint', 'out'))
-
-    config = prepare_config(path, **args)
-    require_test_data(config, path)
-    runner = build_runner(config, for_training=False)
-    load_for_test(runner, checkpoint)
-    metrics = runner.test()
-    if out and dist.rank() == 0:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(metrics, indent=2) + '\n')
-
+from mocox.commands import main
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    main('test')

@@ -1,0 +1,32 @@
+"""Write the features of images to a file: ``mocox features CHECKPOINT IMAGE_OR_FOLDER... --out features.npz``.
+
+The file holds ``features`` (N, C) float32 and ``paths`` (N); read it with ``numpy.load``.
+"""
+
+import argparse
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='of any layout that mocox inspect recognises, or a work dir')
+    parser.add_argument('images', nargs='+', metavar='IMAGE_OR_FOLDER', help='folders with all their subfolders')
+    parser.add_argument('--out', default='features.npz', metavar='FILE', help='.npz (default: features.npz)')
+    parser.add_argument('--level', choices=('backbone', 'projector'), default='backbone')
+    parser.add_argument('--encoder', choices=('query', 'momentum'), default='query')
+    parser.add_argument('--config', help='backbone, normalisation and crops, where the file does not say them')
+    parser.add_argument('--heads', type=int, help='attention heads, where the file does not say their number')
+    parser.add_argument('--image-size', type=int, help='side in pixels (default: that of pre-training)')
+    parser.add_argument('--batch-size', type=int, default=64, help='images per forward pass (default: 64)')
+    parser.add_argument('--num-workers', type=int, default=0, help='processes that load images (default: 0)')
+    parser.add_argument('--device', help='default: cuda if there is a GPU')
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Computes and writes them."""
+    from mocox.api import features
+
+    args = vars(arguments)
+    found = features(args.pop('checkpoint'), args.pop('images'), progress=True, **args)
+    print(f'{args["out"]}: {len(found.paths)} images, {found.features.shape[1]} numbers each')
