@@ -107,8 +107,19 @@ def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentPar
     return parser
 
 
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Adds what makes a recipe larger or smaller; what must agree with a value follows it."""
+    parser.add_argument('--epochs', type=int, metavar='N', help='warm-up and steps keep their place in the whole')
+    parser.add_argument('--batch-size', type=int, metavar='N', help='images per process; the learning rate follows')
+    parser.add_argument('--image-size', type=int, metavar='PX', help='side of the crops and of the backbone')
+    parser.add_argument('--arch', metavar='NAME', help='tiny, small, base ... (ViT), resnet18 ..., or a name of timm')
+    parser.add_argument('--lr', type=float, help='in the unit of the config: mostly for 256 images')
+    parser.add_argument('--workers', type=int, metavar='N', help='processes that load images')
+
+
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what only training has."""
+    add_sizes(parser)
     parser.add_argument(
         '--resume',
         nargs='?',

@@ -12,6 +12,7 @@ from mocox import cli
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = cli.make_parser(__doc__)
+    cli.add_sizes(parser)
     parser.add_argument('--gpus', type=int, default=1, help='processes of the run, one per GPU (default: 1)')
     parser.add_argument('--num-images', type=int, default=300, help='images to read (default: 300)')
     parser.add_argument('--seconds', type=float, default=5.0, help='to measure for, 0 for not at all (default: 5)')

@@ -61,16 +61,16 @@ def _copies(config: 'Config', name: str) -> list[str]:
     value = config[name]
     if not value or not isinstance(value, (str, dict, list)):
         return []
-    return [path for path, other in _walk(config) if path.partition('.')[0] != name and other == value]
+    return [path for path, other in walk(config) if path.partition('.')[0] != name and other == value]
 
 
-def _walk(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
+def walk(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
     """Every value of a config, with its path."""
     if path:
         yield path, node
     items = node.items() if hasattr(node, 'items') else enumerate(node) if isinstance(node, (list, tuple)) else ()
     for key, value in items:
-        yield from _walk(value, f'{path}.{key}' if path else str(key))
+        yield from walk(value, f'{path}.{key}' if path else str(key))
 
 
 def is_views_dataset(dataset: object) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mocox.configs import open_config
 from mocox.recipe import type_of
 from mocox.run.checks import check_options, is_views_dataset, require_file
+from mocox.run.scaling import scale
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -20,6 +21,12 @@ def prepare_config(
     data_root: str | None = None,
     cfg_options: dict[str, Any] | None = None,
     pretrained: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    image_size: int | None = None,
+    arch: str | None = None,
+    lr: float | None = None,
+    workers: int | None = None,
     amp: bool = False,
     auto_scale_lr: bool = False,
     resume: str | None = None,
@@ -34,6 +41,12 @@ def prepare_config(
         data_root: The folder with the images, instead of the one in the config.
         cfg_options: Values by key, with dots.
         pretrained: A checkpoint for the backbone.
+        epochs: See :func:`mocox.run.scaling.scale`, as for the next five.
+        batch_size: Likewise.
+        image_size: Likewise.
+        arch: Likewise.
+        lr: Likewise.
+        workers: Likewise.
         amp: Mixed precision.
         auto_scale_lr: Scale the learning rate by batch size / ``base_batch_size``.
         resume: A checkpoint to continue from, or ``'auto'`` for the newest whole one in the work dir.
@@ -46,6 +59,8 @@ def prepare_config(
     """
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     config = open_config(path)
+    sizes = dict(epochs=epochs, batch_size=batch_size, image_size=image_size, arch=arch, lr=lr, workers=workers)
+    scale(config, **sizes)
     if cfg_options:
         check_options(config, cfg_options)
         config.merge_from_dict(cfg_options)

@@ -23,7 +23,7 @@ COPIED = ['mocov3/vit-small_custom', 'benchmarks/detection/faster-rcnn_resnet50-
 @pytest.mark.parametrize('name', COPIED)
 def test_a_copy_is_the_recipe(name, tmp_path):
     copy_recipe(name, tmp_path / 'new' / 'mine.py')
-    copied, original = Config.fromfile(tmp_path / 'new' / 'mine.py'), Config.fromfile(config_folder() / name)
+    copied, original = Config.fromfile(tmp_path / 'new' / 'mine.py'), open_config(name)
     assert copied.to_dict() == original.to_dict()
     with pytest.raises(FileExistsError, match='another name'):
         copy_recipe(name, tmp_path / 'new' / 'mine.py')

@@ -86,9 +86,12 @@ VIT_L = vit(1024, 24, 16, 16, 14 * 14)
 VIT_H = vit(1280, 32, 16, 14, 16 * 16)
 VIT_S_CONV = vit(384, 11, 12, 16, 14 * 14, stem='conv', frozen_patches=False)
 VIT_B_CONV = vit(768, 11, 12, 16, 14 * 14, stem='conv', frozen_patches=False)
+VIT_TI = vit(192, 12, 12, 16, 14 * 14)
 VIT_TI_32PX = vit(192, 12, 12, 4, 8 * 8)
 RESNET50_ZERO = ('resnet', 50, 'last scale of each block starts at 0')  # zero_init_residual=True [D, F]
 RESNET50 = ('resnet', 50)
+RESNET18 = ('resnet', 18)
+RESNET18_ZERO = ('resnet', 18, 'last scale of each block starts at 0')
 RESNET18_CIFAR = ('resnet, 3 x 3 stem', 18)
 TIMM_RESNET18 = ('timm', 'resnet18')
 SWIN_T = ('swin', 96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 4)  # width, blocks, heads, window, patch [M]
@@ -193,6 +196,14 @@ PRETRAINING_TABLE = {
     'mocov3/vit-small_webdataset': adamw_vit(VIT_S, 8, 128, 6e-4),  # [C], as vit-small
     'mocov3/vit-small_lmdb': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O], as vit-small_custom
     'mocov3/vit-small_custom': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O]
+    'mocov3/vit-tiny_custom': adamw_vit(VIT_TI, 1, 64, 1.5e-4, lr=6e-4),  # [O]
+    'mocov3/resnet18_custom': lars_r50(
+        gpus=1, images_per_gpu=64, lr=0.3, peak_lr=0.075, weight_decay=1e-6, epochs=300, temperature=0.2,
+        backbone=RESNET18_ZERO, projector=resnet_projector(512),
+    ),  # [O]
+    'mocov2/resnet50_custom': queue_r50(
+        gpus=1, images_per_gpu=64, lr_images=256, peak_lr=0.0075, queue=(1, 4096, 128), momentum=(0.99, 0.99)
+    ),  # [O]
     'mocov3/timm-resnet18_custom': lars_r50(
         gpus=1, images_per_gpu=64, lr=0.3, peak_lr=0.075, weight_decay=1e-6, epochs=300, temperature=0.2,
         backbone=TIMM_RESNET18, projector=resnet_projector(512),
@@ -237,9 +248,9 @@ def linear(backbone, lr, peak_lr, **changes):
     return Linear(**values | changes)
 
 
-def queue_linear(backbone=RESNET50, **changes):
+def queue_linear(backbone=RESNET50, peak_lr=30.0, **changes):
     """[Q]: one node of 8, batch 256, lr 30, 100 epochs, divided by 10 after 60 and 80."""
-    return linear(backbone, 30.0, 30.0, **dict(images_per_gpu=32, epochs=100, schedule=steps(60, 80)) | changes)
+    return linear(backbone, 30.0, peak_lr, **dict(images_per_gpu=32, epochs=100, schedule=steps(60, 80)) | changes)
 
 
 def moby_linear(backbone):
@@ -262,6 +273,9 @@ LINEAR_TABLE = {
         VIT_TI_32PX, 3.0, 12.0, gpus=1, images_per_gpu=1024, classes=10, crop_min=0.2, size=32, test_resize=32
     ),  # [O]
     'mocov3/vit-small_custom_linear': linear(VIT_S, 3.0, 0.75, gpus=1, images_per_gpu=64),  # [O]
+    'mocov3/vit-tiny_custom_linear': linear(VIT_TI, 3.0, 0.75, gpus=1, images_per_gpu=64),  # [O]
+    'mocov3/resnet18_custom_linear': linear(RESNET18, 0.1, 0.025, gpus=1, images_per_gpu=64),  # [O]
+    'mocov2/resnet50_custom_linear': queue_linear(gpus=1, images_per_gpu=64, peak_lr=7.5),  # [O]
     'mocov3/timm-resnet18_custom_linear': linear(TIMM_RESNET18, 0.1, 0.025, gpus=1, images_per_gpu=64),  # [O]
     'mocov1/resnet50_linear': queue_linear(),
     'mocov2/resnet50_linear': queue_linear(),
