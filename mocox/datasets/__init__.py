@@ -8,6 +8,7 @@ from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.image_files import ImageFiles
 from mocox.datasets.lmdb_images import LMDBImages, write_lmdb
 from mocox.datasets.pixels import Pixels
+from mocox.datasets.positives import Positives
 from mocox.datasets.samplers import EpochSampler
 from mocox.datasets.subset import stratified_subset
 from mocox.datasets.transforms import CenterCrop, RandomAffineCrops, RandomResizedCrops, TransformedCrops
@@ -28,6 +29,7 @@ __all__ = [
     'LMDBImages',
     'PetsImages',
     'Pixels',
+    'Positives',
     'RandomAffineCrops',
     'RandomResizedCrops',
     'TransformedCrops',

@@ -80,6 +80,15 @@ class ViewsDataset(Dataset):
         """
         raise NotImplementedError
 
+    def load_positive(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray | None, Any]:
+        """Reads one image and, where all views but the first are to show another one, that one.
+
+        Returns:
+            The image, the other one or None, and the label of the image.
+        """
+        image, label = self.load(index)
+        return image, None, label
+
     def decode(self, data: bytes) -> np.ndarray:
         """The pixels of an image file, see :func:`mocox.datasets.decode`; smaller only where the crops allow it."""
         return decode(data, getattr(self.crops, 'reduction', None), self.pixels)
@@ -112,11 +121,14 @@ class ViewsDataset(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):  # also ends a plain `for item in dataset`
             raise IndexError(f'index {index} is outside of a dataset of {len(self)} images')
-        image, label = self.load(index)
+        image, other, label = self.load_positive(epoch, index)
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, index]))
         # Drawn before the crops, which take a varying number of random numbers.
         draws = torch.from_numpy(rng.random((self.crops.num_views, NUM_DRAWS), dtype=np.float32))
-        item = dict(inputs=self.crops(image, rng), draws=draws, index=index)
+        views = self.crops(image, rng)
+        if other is not None:
+            views = [views[0], *self.crops(other, rng)[1:]]
+        item = dict(inputs=views, draws=draws, index=index)
         if self.with_labels:
             item['label'] = label
         return item

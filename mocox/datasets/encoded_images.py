@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -15,11 +15,13 @@ from mocox.datasets.base import Crops, ViewsDataset
 from mocox.datasets.census import describe_sample
 from mocox.datasets.extras import MissingExtraError
 from mocox.datasets.packed_paths import PackedPaths
+from mocox.datasets.positives import Positives
 
 NUM_PROBES = 32  # images tried at the start, spread over the data set
 MAX_PROBES = 1000  # tried in all before a data set counts as unreadable
 MAX_NAMED = 100  # unreadable images that one run names in the log; all are counted
 MAX_FILE_BYTES = 2**30  # of one encoded image
+POSITIVES = 1  # sets the random numbers that choose a positive apart from those of the crops
 UNTRIED, READABLE, UNREADABLE, MISSING = range(4)  # the last: for want of a library
 
 
@@ -37,10 +39,13 @@ class EncodedImages(ViewsDataset):
         classes: Class names in the order of their labels.
         seed: Seed of crops, draws and replacements; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
+        positives: Which images are positives of each other: the arguments of :class:`~mocox.datasets.Positives`.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
     fix = 'correct the config'  # what a user can do about a wrong place
+    root = ''  # what a list of positives is relative to
+    folder = ''  # what paths are relative to
 
     def __init__(
         self,
@@ -49,10 +54,14 @@ class EncodedImages(ViewsDataset):
         classes: list[str] | None = None,
         seed: int | None = None,
         max_replacements: int = 100,
+        positives: Mapping[str, Any] | None = None,
         **pixels: Any,
     ) -> None:
         super().__init__(crops, with_labels, classes, seed, **pixels)
         self.max_replacements = max_replacements
+        self.positives = None if positives is None else Positives(**positives)
+        if self.positives and self.crops.num_views < 2:
+            raise ValueError(f'positives={dict(positives)!r} need crops of at least two views: leave them out here')
 
     def read_bytes(self, index: int) -> bytes:
         """The content of one image file.
@@ -78,6 +87,7 @@ class EncodedImages(ViewsDataset):
             ValueError: None of the images tried can be read.
         """
         self._paths, self.labels, self.source = paths, labels, source
+        self._groups = self.positives and self.positives.group(paths, self.root, self.folder)
         self._status = torch.zeros(len(paths), dtype=torch.uint8).share_memory_()  # written by workers too
         self._check_readable()
         for level, note in self.describe_files():
@@ -86,6 +96,9 @@ class EncodedImages(ViewsDataset):
     def describe_files(self) -> list[tuple[int, str]]:
         """What of the files is not used, and what their numbers are, each with a level of :mod:`logging`."""
         self.file_notes = describe_sample(self, NUM_PROBES)
+        if self._groups:
+            how = f'the second view is of another image of the group with probability {self.positives.prob:g}'
+            self.file_notes.append((logging.INFO, f'positives by {self.positives}: {self._groups}; {how}'))
         return self.file_notes
 
     def __len__(self) -> int:
@@ -95,6 +108,11 @@ class EncodedImages(ViewsDataset):
     def checksum(self) -> int:
         """Of the names of all images in their order, without the folder that they are in."""
         return self._paths.checksum()
+
+    @property
+    def pairing(self) -> str:
+        """Of which images the second view is cut: changes with the groups and the probability; '' without positives."""
+        return f'{self.positives.prob:g} {self._groups.checksum()}' if self._groups else ''
 
     @property
     def num_tried(self) -> int:
@@ -132,6 +150,7 @@ class EncodedImages(ViewsDataset):
         self._paths = PackedPaths(self._paths[row] for row in rows.tolist())
         self.labels = None if self.labels is None else self.labels[rows]
         self._status = self._status[torch.from_numpy(rows)].share_memory_()
+        self._groups = self._groups and self._groups.keep(rows)
         self.__dict__.pop('checksum', None)
 
     def version(self, index: int) -> str:
@@ -144,11 +163,29 @@ class EncodedImages(ViewsDataset):
 
     def load(self, index: int) -> tuple[np.ndarray, Any]:
         """Reads one image, or the first readable one of its replacements, and the label that belongs to it."""
+        image, shown = self._load(index)
+        return image, None if self.labels is None else self._label(shown)
+
+    def load_positive(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray | None, Any]:
+        """See :meth:`ViewsDataset.load_positive`; a positive that cannot be read is another one of the group."""
+        image, shown = self._load(index)
+        other = self._read_other(epoch, index, shown) if self._groups and self.positives.prob else None
+        return image, other, None if self.labels is None else self._label(shown)
+
+    def _read_other(self, epoch: int, index: int, shown: int) -> np.ndarray | None:
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, index, POSITIVES]))
+        if rng.random() >= self.positives.prob:
+            return None
+        images = (self._read(other, []) for other in self._groups.others(shown, rng))
+        return next((image for image in images if image is not None), None)
+
+    def _load(self, index: int) -> tuple[np.ndarray, int]:
+        """An image, and which one it is."""
         reasons = []
         for candidate in self._candidates(index):
             image = self._read(candidate, reasons)
             if image is not None:
-                return image, None if self.labels is None else self._label(candidate)
+                return image, candidate
         raise ValueError(
             f'no readable image among {len(reasons)} tried in {self.source}, first {reasons[0]}: '
             f'check the files, or {self.fix}'

@@ -71,6 +71,7 @@ class ImageFiles(EncodedImages):
         splits: False takes the images of all splits.
         seed: Seed of crops and draws; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
+        positives: Which images are positives of each other: the arguments of :class:`~mocox.datasets.Positives`.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
@@ -87,15 +88,19 @@ class ImageFiles(EncodedImages):
         seed: int | None = None,
         max_replacements: int = 100,
         splits: bool = True,
+        positives: dict | None = None,
         **pixels: Any,
     ) -> None:
-        super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements, **pixels)
+        super().__init__(
+            crops, with_labels, list(classes) if classes else None, seed, max_replacements, positives, **pixels
+        )
+        self.root = os.path.expanduser(data_root)
         self.folder, self.left_out = _existing_folder(data_root, data_prefix), Counter()
         self.has_listed_labels = False
         self.found_splits = None if data_prefix or list_file or not splits else find_splits(self.folder)
         if self.found_splits:
             self.folder = os.path.join(self.folder, self.found_splits.train)
-        paths, labels = self._find(list_file and os.path.join(os.path.expanduser(data_root), list_file))
+        paths, labels = self._find(list_file and os.path.join(self.root, list_file))
         self.set_images(paths, labels, repr(self.folder))
 
     def path(self, index: int) -> str:

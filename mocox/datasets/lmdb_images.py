@@ -36,6 +36,7 @@ class LMDBImages(EncodedImages):
         classes: Class folders in the order of their labels; by default all, sorted.
         seed: Seed of crops and draws; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
+        positives: Which images are positives of each other: the arguments of :class:`~mocox.datasets.Positives`.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
@@ -49,10 +50,14 @@ class LMDBImages(EncodedImages):
         classes: list[str] | None = None,
         seed: int | None = None,
         max_replacements: int = 100,
+        positives: dict | None = None,
         **pixels: Any,
     ) -> None:
-        super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements, **pixels)
+        super().__init__(
+            crops, with_labels, list(classes) if classes else None, seed, max_replacements, positives, **pixels
+        )
         self.file = os.path.expanduser(data_root)
+        self.root = os.path.dirname(self.file)
         with open_lmdb(self.file).begin() as transaction:
             keys = transaction.cursor().iternext(values=False)
             paths, labels = PackedPaths(key for key in keys if not NO_IMAGE.fullmatch(key)), None

@@ -46,6 +46,7 @@ class WebDatasetImages(EncodedImages):
         storage_options: Arguments of fsspec's file system, such as ``dict(anon=True)`` for a public S3 bucket.
         seed: Seed of crops and draws; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
+        positives: Which images are positives of each other: the arguments of :class:`~mocox.datasets.Positives`.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
@@ -62,10 +63,14 @@ class WebDatasetImages(EncodedImages):
         storage_options: dict | None = None,
         seed: int | None = None,
         max_replacements: int = 100,
+        positives: dict | None = None,
         **pixels: Any,
     ) -> None:
-        super().__init__(crops, with_labels, list(classes) if classes else None, seed, max_replacements, **pixels)
+        super().__init__(
+            crops, with_labels, list(classes) if classes else None, seed, max_replacements, positives, **pixels
+        )
         self.urls = expand_shards(data_root, shards)
+        self.root = '' if '://' in data_root else os.path.expanduser(data_root)
         self.storage_options = dict(storage_options or {})
         cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
         folder = Path(index_folder or os.path.join(cache, 'mocox', 'shards')).expanduser()

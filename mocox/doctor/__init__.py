@@ -15,6 +15,7 @@ from mocox.checkpoint.files import write_atomically
 from mocox.datasets import ViewsDataset
 from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, count
 from mocox.doctor.images import Sample, check_images, check_pixels, look_at
+from mocox.doctor.positives import check_positives
 from mocox.doctor.recipe_checks import check_recipe
 from mocox.doctor.speed import Speed, check_speed, free_memory_mb, measure
 from mocox.recipe import Recipe
@@ -109,6 +110,7 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     findings = [*check_recipe(recipe), *check_images(sample, recipe.crops.get('size'), jitters)]
     mean = recipe.preprocessor.get('mean') or []
     findings += check_pixels(sample, dataset.pixels, mean, has_range)
+    findings += check_positives(dataset, recipe.num_keys)
     fits = len(mean) == dataset.pixels.num_channels
     speed = measure(recipe, dataset, seconds) if seconds and fits else None
     if speed:

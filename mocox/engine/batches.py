@@ -52,10 +52,13 @@ def describe_batches(runner: Runner) -> dict[str, int]:
     )
 
 
-def describe_images(runner: Runner) -> dict[str, int] | None:
-    """Which images an epoch draws from, as far as their names say; None for other data sets than ours."""
+def describe_images(runner: Runner) -> dict[str, int | str] | None:
+    """Which images an epoch draws from and pairs, as far as their names say; None for other data sets than ours."""
     dataset = runner.train_dataloader.dataset
-    return dict(count=len(dataset), names=dataset.checksum) if isinstance(dataset, EncodedImages) else None
+    if not isinstance(dataset, EncodedImages):
+        return None
+    found: dict[str, int | str] = dict(count=len(dataset), names=dataset.checksum)
+    return found | (dict(positives=dataset.pairing) if dataset.pairing else {})
 
 
 def iteration_seconds(runner: Runner, iterations: int) -> tuple[float, float] | None:

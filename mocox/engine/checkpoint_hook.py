@@ -342,12 +342,8 @@ def changes(checkpoint: dict, runner: Runner) -> Iterator[str]:
         A warning for each.
     """
     then, now = checkpoint['exact_resume'].get('images'), describe_images(runner)
-    if then and now and then != now:
-        yield (
-            f'The images are not those of the checkpoint: {then["count"]} then, {now["count"]} now'
-            + ('' if then['count'] != now['count'] else ', with other names or in another order')
-            + '. From here on their order is another one; in this epoch some may come twice, and some not at all.'
-        )
+    if then and now:
+        yield from _changed_images(dict(then), dict(now))
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     saved = checkpoint.get('optimizer', {}).get('param_groups')
     if optimizer is None or not saved:
@@ -363,6 +359,18 @@ def changes(checkpoint: dict, runner: Runner) -> Iterator[str]:
         yield (
             f'The optimizer goes on with the settings of the checkpoint: {named}. To train with those of the config, '
             'start anew from the weights: --cfg-options load_from=FILE, without --resume.'
+        )
+
+
+def _changed_images(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """Compares what :func:`mocox.engine.batches.describe_images` said in two runs."""
+    if then.pop('positives', None) != now.pop('positives', None):
+        yield 'The second view is cut from other images than in the run of the checkpoint: positives have changed.'
+    if then != now:
+        yield (
+            f'The images are not those of the checkpoint: {then["count"]} then, {now["count"]} now'
+            + ('' if then['count'] != now['count'] else ', with other names or in another order')
+            + '. From here on their order is another one; in this epoch some may come twice, and some not at all.'
         )
 
 

@@ -21,6 +21,7 @@ from tests.support.processes import forget_runner, run_processes
 VIT, RESNET, TWO_PROCESSES = CASES.values()
 BATCHED = {'data_preprocessor.photometric': 'device'}  # in workers the augmentation rounds otherwise
 WORKERS = {'train_dataloader.num_workers': 2, **BATCHED}
+NO_WORKERS = {'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False}
 
 
 @pytest.fixture(scope='module')
@@ -88,6 +89,18 @@ def test_from_the_end_of_an_epoch(images, tmp_path):
     }  # fmt: skip
     resumed = train(VIT, images, tmp_path / 'resumed', start=tmp_path / 'straight' / 'epoch_2.pth')
     assert list(compare(resumed, straight)) == []
+
+
+@pytest.mark.parametrize('case', [VIT, RESNET], ids=['MoCo v3', 'MoCo v2'])
+def test_with_positives_of_other_files(images, tmp_path, case):
+    """Digits of one ten are a group; within an epoch, and with another number of workers."""
+    groups = {'train_dataloader.dataset.positives': dict(pattern=r'(\d)\d\.png', prob=0.5), **BATCHED}
+    options = {**groups, **every(4), 'train_cfg.max_epochs': 2, **NO_WORKERS}
+    expected = train(case, images, tmp_path / 'straight', **options)
+    assert expected['exact_resume']['images']['positives'].startswith('0.5 ')
+    worker = {'train_dataloader.num_workers': 1}
+    resumed = train(case, images, tmp_path / 'resumed', tmp_path / 'straight' / 'iter_8.pth', **{**options, **worker})
+    assert list(compare(resumed, expected)) == []
 
 
 def _train_in_each_process(images: Path, folder: Path) -> list[str]:
@@ -213,6 +226,8 @@ def test_the_same_images_are_known_by_their_names(images, straight, tmp_path):
     runner.train_loop  # noqa: B018  MMEngine builds it when it is asked for
     saved = read(straight / 'iter_10.pth')['exact_resume']['images']
     assert describe_images(runner) == saved and saved['count'] == 56
+    (warning,) = changes(dict(exact_resume=dict(images=saved | dict(positives='0.5 1'))), runner)
+    assert 'positives have changed' in warning
     dataset = runner.train_dataloader.dataset
     dataset._paths = PackedPaths([b'renamed', *list(dataset._paths)[1:]])
     del dataset.checksum  # computed once

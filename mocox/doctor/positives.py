@@ -1,0 +1,55 @@
+"""Whether the groups that positives come from leave negatives, and a test set, what they should be."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+
+from mocox.datasets import ImageFiles, ViewsDataset
+from mocox.datasets.image_files import scan
+from mocox.datasets.splits import find_splits
+from mocox.doctor.findings import WARNING, Finding
+
+MAX_SCANNED = 1_000_000  # images beside those of the training
+
+
+def check_positives(dataset: ViewsDataset, num_keys: int) -> list[Finding]:
+    """Findings on the groups of a data set; none without ``positives``.
+
+    Args:
+        dataset: Of the training.
+        num_keys: That a query is compared with.
+    """
+    groups = getattr(dataset, '_groups', None)
+    if not groups or not dataset.positives.prob:
+        return []
+    found, expected = [], groups.share() * (num_keys - 1)
+    if expected >= 1:
+        found.append(Finding(
+            WARNING, 'positives_as_negatives',
+            f'of {num_keys:,} keys about {expected:,.1f} are of the group of the query, as negatives',
+            'What shall be alike by the second view is pushed apart by the rest of the batch or the queue.',
+            'finer groups, a smaller queue (model.queue_len) or a smaller batch',
+        ))  # fmt: skip
+    return found + (list(_split_groups(dataset)) if isinstance(dataset, ImageFiles) else [])
+
+
+def _split_groups(dataset: ImageFiles) -> Iterator[Finding]:
+    """A group with images to train on and others to test on."""
+    above, name = os.path.split(dataset.folder)
+    splits = find_splits(above)
+    if splits is None or splits.train != name:
+        return
+    ours = set(dataset.positives.keys(dataset._paths, dataset.root, dataset.folder)) - {None}
+    for test in splits.tests:
+        folder = os.path.join(above, test)
+        paths = map(os.fsencode, islice(scan(folder), MAX_SCANNED))
+        shared = ours.intersection(dataset.positives.keys(paths, dataset.root, folder))
+        if shared:
+            example = min(shared, key=str)
+            words = example if isinstance(example, str) else ', '.join(map(str, example))
+            yield Finding(
+                WARNING, 'split_groups',
+                f'{len(shared):,} of {len(ours):,} groups also have images in {test!r}, such as {words!r}',
+                'Images to test on are near copies of images to train on, so a score on them says too much.',
+                'move whole groups to one of the two folders',
+            )  # fmt: skip
