@@ -1,14 +1,19 @@
 """Folders that part a data set into training and test images, told apart from folders that name classes."""
 
 import os
+import re
 from typing import NamedTuple
 
 TRAINING = ('train', 'training', 'trainset', 'train_set')  # small letters, the usual ones first
 TESTS = ('val', 'valid', 'validation', 'test', 'testing', 'dev', 'eval', 'evaluation', 'testset', 'test_set')
 
 
+MAX_LOOKED_AT = 10_000  # files in a folder beside the splits
+YEAR = re.compile(r'[-_ ]?(19|20)\d\d$')  # train2017
+
+
 class Splits(NamedTuple):
-    """Names of folders, as they are spelt.
+    """Paths of folders below the one that was looked at.
 
     Args:
         train: The training images.
@@ -20,16 +25,27 @@ class Splits(NamedTuple):
 
 
 def find_splits(folder: str) -> Splits | None:
-    """The splits in a folder, or None where its subfolders are classes or anything else.
+    """The splits in a folder or in its folder ``images``, or None where its subfolders are classes or anything else.
 
     A folder called ``train`` is a split if one for tests stands beside it, or nothing else. Where further folders
-    stand there too, it is one only if it holds folders itself: among classes of vehicles it would hold images.
+    stand there too, it is one if it holds folders itself (among classes of vehicles it would hold images), or if the
+    further folders hold no such files as it does (annotations, not classes).
 
     Args:
-        folder: Is looked at, one level deep.
+        folder: Is looked at.
     """
     names = _folders_in(folder)
-    by_name = {name.lower(): name for name in names}
+    if found := _splits_among(folder, names):
+        return found
+    images = next((name for name in names if name.lower() == 'images'), None)
+    found = _splits_among(os.path.join(folder, images), _folders_in(os.path.join(folder, images))) if images else None
+    return found and Splits(
+        os.path.join(images, found.train), tuple(os.path.join(images, name) for name in found.tests)
+    )
+
+
+def _splits_among(folder: str, names: list[str]) -> Splits | None:
+    by_name = {YEAR.sub('', name.lower()): name for name in names} | {name.lower(): name for name in names}
     train = next((by_name[name] for name in TRAINING if name in by_name), None)
     if train is None:
         return None
@@ -38,7 +54,9 @@ def find_splits(folder: str) -> Splits | None:
     if not tests and others:
         return None
     if others and not _folders_in(os.path.join(folder, train)):
-        return None
+        endings = _endings_in(os.path.join(folder, train))
+        if any(endings & _endings_in(os.path.join(folder, name)) for name in others):
+            return None
     return Splits(train, tests)
 
 
@@ -48,3 +66,15 @@ def _folders_in(folder: str) -> list[str]:
             return sorted(entry.name for entry in entries if entry.name[0] != '.' and entry.is_dir())
     except OSError:
         return []
+
+
+def _endings_in(folder: str) -> set[str]:
+    """The endings of the files below a folder, in small letters; of a large one those of the first files."""
+    found: set[str] = set()
+    looked_at = 0
+    for _, _, files in os.walk(folder):
+        found |= {os.path.splitext(name)[1].lower() for name in files[:MAX_LOOKED_AT]}
+        looked_at += len(files)
+        if looked_at > MAX_LOOKED_AT:
+            break
+    return found

@@ -72,25 +72,44 @@ def evaluate(
     checkpoint = newest_in(checkpoint)
     loaded = load_encoder(checkpoint, encoder, config=config, heads=heads, image_size=image_size, prefix=prefix)
     data = open_data(data_root, loaded.crops, config, test_split, loaded.pixels)
-    names = choose_protocols(protocols, data.multi_label, data.test is not None)
+    notes: list[str] = []
+    names = choose_protocols(protocols, data.multi_label, data.test is not None, notes)
     work_dir = Path(work_dir or Path('work_dirs', 'evaluate', Path(checkpoint).name.split('.')[0]))
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     loaded.model.to(device)
     _say(f'{loaded.checkpoint.summary}\n{data}')
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
     task = _make_task(store, data, device, work_dir, num_workers, seed)
-    results: list[Result] = []
-    for name in names:
-        if dist.rank() == 0 or PROTOCOLS[name].collective:
-            _say(f'{name} ...')
-            results += PROTOCOLS[name].run(task, **settings.get(name, {}))
-    results.sort(key=lambda result: [*PROTOCOLS].index(result.protocol))
+    task.notes += notes
+    results = _run_protocols(names, task, settings)
     report = _describe(loaded, data, task, results, checkpoint, store, seed)
     if dist.rank() == 0:
         write_json(report, work_dir / 'results.json')
         draw_chart(report, work_dir / 'results.png')
         _say(f'\n{format_table(report)}\nwritten: {work_dir}/results.json, results.png')
     return report
+
+
+def _run_protocols(names: Sequence[str], task: Task, settings: Mapping[str, dict[str, Any]]) -> list[Result]:
+    """The results of those that these images allow; the reasons of the others are noted.
+
+    Raises:
+        ValueError: None can run.
+    """
+    results: list[Result] = []
+    refused: list[ValueError] = []
+    names = [name for name in names if dist.rank() == 0 or PROTOCOLS[name].collective]
+    for name in names:
+        _say(f'{name} ...')
+        try:
+            results += PROTOCOLS[name].run(task, **settings.get(name, {}))
+        except ValueError as error:
+            refused.append(error)
+            task.notes.append(f'{name} was left out: {error}')
+            _say(task.notes[-1])
+    if names and len(refused) == len(names):
+        raise refused[0]
+    return sorted(results, key=lambda result: [*PROTOCOLS].index(result.protocol))
 
 
 def split_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

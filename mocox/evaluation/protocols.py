@@ -90,6 +90,7 @@ class Task:
 
 def knn(task: Task, ks: Sequence[int] = (1, 10, 20, 100, 200), temperature: float = 0.07) -> list[Result]:
     """Weighted vote of the k most similar training images."""
+    _note_single_images(task)
     ks = _feasible(task, 'k-NN', ks, len(task.features) - task.leave_one_out, 'neighbours')
     similarities, rows = nearest_neighbours(task.test_features, task.features, max(ks), task.leave_one_out)
     settings = dict(temperature=temperature, similarity='cosine', leave_one_out=task.leave_one_out)
@@ -237,23 +238,37 @@ PROTOCOLS = {
 }
 
 
-def choose_protocols(names: Sequence[str] | None, multi_label: bool, has_test: bool) -> list[str]:
+def choose_protocols(
+    names: Sequence[str] | None, multi_label: bool, has_test: bool, notes: list[str] | None = None
+) -> list[str]:
     """The protocols to run, those of all processes first.
 
+    Args:
+        names: Those that were asked for; by default all that suit the data.
+        multi_label: Whether images have several labels.
+        has_test: Whether there are test images.
+        notes: Gets the reasons why some are left out.
+
     Raises:
-        ValueError: An unknown one, or one that the data has no labels or no test images for.
+        ValueError: An unknown one, or none that the data has labels and test images for.
     """
     kind = 'multi' if multi_label else 'single'
     if names is None:
         names = [n for n, p in PROTOCOLS.items() if p.default_for == kind and (has_test or not p.needs_test)]
+    reasons = {}
     for name in names:
         if name not in PROTOCOLS:
             raise ValueError(f'there is no protocol {name!r}; there are {", ".join(PROTOCOLS)}')
         if multi_label and not PROTOCOLS[name].multi_label:
-            raise ValueError(f'{name} takes images with one label each; for several there are svm and lowshot')
-        if PROTOCOLS[name].needs_test and not has_test:
-            raise ValueError(f'{name} needs test images: a folder with train and val, or --protocols knn')
-    return sorted(dict.fromkeys(names), key=lambda name: not PROTOCOLS[name].collective)
+            reasons[name] = 'takes images with one label each; for several there are svm and lowshot'
+        elif PROTOCOLS[name].needs_test and not has_test:
+            reasons[name] = 'needs test images: a folder with train and val, or --protocols knn'
+    chosen = [name for name in dict.fromkeys(names) if name not in reasons]
+    if not chosen:
+        raise ValueError('; '.join(f'{name} {reason}' for name, reason in reasons.items()))
+    if notes is not None:
+        notes += [f'{name} was left out: it {reason}' for name, reason in reasons.items()]
+    return sorted(chosen, key=lambda name: not PROTOCOLS[name].collective)
 
 
 def _feasible(task: Task, name: str, wanted: Sequence[int], most: int, what: str) -> list[int]:
@@ -264,6 +279,19 @@ def _feasible(task: Task, name: str, wanted: Sequence[int], most: int, what: str
     if left_out := [str(k) for k in wanted if k not in feasible]:
         task.notes.append(f'{name}: {", ".join(left_out)} left out, at most {most} {what} are possible')
     return feasible
+
+
+def _note_single_images(task: Task) -> None:
+    """Where each image is tested with the help of the others, one that has no other of its class is always missed."""
+    if not task.leave_one_out:
+        return
+    single = int((torch.bincount(task.labels.cpu()) == 1).sum())
+    if single == len(task.labels):
+        raise ValueError('every class has one image, so the others cannot tell it: add images, or a val folder')
+    if single:
+        task.notes.append(
+            f'k-NN: {single} of {len(task.labels)} images are the only ones of their class and count as wrong'
+        )
 
 
 def _svm_arrays(task: Task) -> tuple:

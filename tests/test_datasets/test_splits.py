@@ -14,9 +14,12 @@ CROPS = dict(type='CenterCrop', size=8, resize=8)
 
 
 def write(root: Path, *folders: str) -> str:
-    """One image in each folder."""
-    for number, folder in enumerate(folders):
+    """One image in each folder; ``FOLDER:ENDING`` gets another file."""
+    for number, (folder, _, ending) in enumerate(name.partition(':') for name in folders):
         (root / folder).mkdir(parents=True, exist_ok=True)
+        if ending:
+            (root / folder / f'{number}.{ending}').touch()
+            continue
         Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(root / folder / f'{number}.png')
     return str(root)
 
@@ -31,13 +34,18 @@ def write(root: Path, *folders: str) -> str:
         (['train', 'dev', 'eval'], 'train', ('dev', 'eval')),
         (['train/a', 'train/b'], 'train', ()),
         (['train/a', 'val/a', 'annotations'], 'train', ('val',)),
+        (['train', 'val', 'annotations:json'], 'train', ('val',)),  # no classes, and files of another kind
+        (['train2017', 'val2017', 'test2017', 'annotations:json'], 'train2017', ('val2017', 'test2017')),
+        (['images/train', 'images/val', 'labels/train:txt', 'labels/val:txt'], 'images/train', ('images/val',)),
+        (['images/train/a', 'images/test/a'], 'images/train', ('images/test',)),
     ],
 )
 def test_splits(tmp_path, folders, train, tests):
     root = write(tmp_path, *folders)
     assert find_splits(root) == (train, tests)
     images = ImageFiles(root, CROPS)
-    expected = [folder for folder in folders if folder.partition('/')[0] == train]
+    folders = [folder for folder in folders if ':' not in folder]
+    expected = [folder for folder in folders if f'{folder}/'.startswith(f'{train}/')]
     assert len(images) == len(expected)
     assert images.folder == f'{root}/{train}'
     notes = ' '.join(text for _, text in images.describe_files())
@@ -51,6 +59,9 @@ def test_splits(tmp_path, folders, train, tests):
         ['bus', 'car', 'train'],  # vehicles
         ['bus', 'car', 'train', 'test'],  # and an unlucky one: train holds images, as the others do
         ['a', 'b'],
+        ['bus', 'images', 'train', 'val'],
+        ['images', 'paintings'],
+        ['train1', 'train2', 'val1'],
         ['test', 'val'],
     ],
 )

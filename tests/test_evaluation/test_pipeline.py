@@ -140,6 +140,42 @@ def test_single_folder_is_tested_by_leaving_one_out(folder):
         run(folder, 'data/train', protocols=['linear'])
 
 
+@pytest.mark.parametrize(
+    ('images', 'options', 'protocols', 'reasons'),
+    [
+        (dict(train=(1, 1), val=(2, 2)), {}, ['knn', 'fewshot'], ['linear was left out: every', 'logreg was']),
+        (dict(train=(3, 3), val=(2, 2)), {'knn.ks': [50]}, ['linear', 'logreg', 'fewshot'], ['at most 6 neighbours']),
+        (dict(train=(3, 3), val=(2, 2)), {'fewshot.num_ways': 3}, ['knn', 'linear', 'logreg'], ['between 2 and the 2']),
+        (dict(train=(3, 3), val=(2, 0)), {'fewshot.shots': [9]}, ['knn', 'linear', 'logreg'], ['at most 3 images per']),
+    ],
+)  # fmt: skip
+def test_a_protocol_that_cannot_run_does_not_cost_the_others(folder, tmp_path, images, options, protocols, reasons):
+    write_images(tmp_path / 'data', side=32, **images)
+    options = {'linear.epochs': 1, 'fewshot.num_draws': 2} | options
+    settings = dict(work_dir=tmp_path, cache_dir=tmp_path / 'cache', options=options)
+    run(folder, tmp_path / 'data', **settings)
+    report = json.loads((tmp_path / 'results.json').read_text())
+    assert list(dict.fromkeys(row['protocol'] for row in report['results'])) == protocols
+    for reason in reasons:
+        assert any(reason in note for note in report['notes'])
+    left_out = {'knn', 'linear', 'logreg', 'fewshot'} - {*protocols}
+    with pytest.raises(ValueError, match=reasons[0].partition(': ')[2] or reasons[0]):
+        run(folder, tmp_path / 'data', protocols=[*left_out][:1], **settings)
+
+
+def test_images_that_are_alone_in_their_class(folder, tmp_path):
+    """Without test images the others cannot tell them: 0 % would say nothing of the encoder."""
+    write_images(tmp_path, side=32, a=(1, 1, 1), b=(3, 3, 1))
+    with pytest.raises(ValueError, match='every class has one image, so the others cannot tell it'):
+        run(folder, tmp_path / 'a')
+    report = run(folder, tmp_path / 'b', protocols=['knn', 'linear'], options={'knn.ks': [1]})
+    assert 'k-NN: 1 of 7 images are the only ones of their class and count as wrong' in report['notes']
+    assert (
+        'linear was left out: it needs test images: a folder with train and val, or --protocols knn' in report['notes']
+    )
+    assert value(report, 'knn') == pytest.approx(100 * 6 / 7, abs=0.01)
+
+
 @pytest.mark.dist
 def test_two_processes_give_the_same_numbers(folder):
     shutil.rmtree(folder / 'cache2', ignore_errors=True)
