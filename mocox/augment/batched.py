@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from mocox.augment.domain import LAWS, draw_numbers
 from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, Parameters, View, blur_radius
 
 
@@ -19,10 +20,10 @@ def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
     """Applies the operations of a view in its order.
 
     Args:
-        images: (B, 3, H, W) float, 0 to 255; may be overwritten.
+        images: (B, C, H, W) float, 0 to 255; may be overwritten. Colours need C = 3.
 
     Returns:
-        (B, 3, H, W), 0 to 255.
+        (B, C, H, W), 0 to 255.
     """
     p = parameters
     blur = partial(gaussian_blur, radius=blur_radius(view))
@@ -34,8 +35,12 @@ def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
         solarize=lambda x: _apply(invert, x, p.solarize),
         flip=lambda x: _apply(horizontal_flip, x, p.flip),
     )
-    for name in view.order:
-        images = operations[name](images)
+    for name in view.steps:
+        if name in LAWS:
+            law = partial(_on_device, LAWS[name])
+            images = _apply(law, images, *draw_numbers(name, p, view, images.shape[1]))
+        else:
+            images = operations[name](images)
     return images
 
 
@@ -163,6 +168,10 @@ def _apply(operation: Callable[..., Tensor], images: Tensor, chosen: Tensor, *pa
     part = [parameter[index] for parameter in parameters]
     index = to_device(index, images)
     return images.index_copy_(0, index, operation(images.index_select(0, index), *part))
+
+
+def _on_device(law: Callable[[Tensor, Tensor], Tensor], images: Tensor, numbers: Tensor) -> Tensor:
+    return law(images, to_device(numbers, images))
 
 
 def to_device(values: Tensor, images: Tensor) -> Tensor:

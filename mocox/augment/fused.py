@@ -3,10 +3,10 @@
 The pictures are those of :mod:`mocox.augment.batched`. There an operation runs on the samples that need it; here all
 run on all, with parameters that change nothing where a sample does not take part. So nothing depends on the numbers
 but the result: no index lists, no branches, one program for every batch, and no value is read back from the device.
-Mirroring commutes with every other operation, so it happens as the pixels are read.
+Mirroring commutes with every published operation, so it happens as the pixels are read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from mocox.augment.batched import to_device
+from mocox.augment.domain import LAWS, draw_numbers
 from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, Parameters, View, blur_radius
 
 COLORS = ('color_jitter', 'grayscale')
@@ -41,7 +42,10 @@ def plan_of(view: View) -> Plan:
         solarize=view.solarize_prob,
         flip=view.flip_prob,
     )
-    return Plan(tuple(name for name in view.order if prob[name] > 0), jitters, blur_radius(view))
+    prob |= dict.fromkeys(view.domain_steps, 1.0)
+    if view.grayscale_weights is not None:
+        prob['weighted_grayscale'] = view.grayscale_prob
+    return Plan(tuple(name for name in view.steps if prob.get(name, 0) > 0), jitters, blur_radius(view))
 
 
 def pack_parameters(parameters: Parameters, view: View) -> Tensor:
@@ -63,22 +67,47 @@ def pack_parameters(parameters: Parameters, view: View) -> Tensor:
     return torch.cat([order, until_contrast, factors, switches, weights], 1).float()
 
 
-def augment_fused(images: Tensor, packed: Tensor, mean: Tensor, std: Tensor, plan: Plan) -> Tensor:
+def pack_numbers(parameters: Parameters, view: View, num_channels: int, device: torch.device) -> dict[str, Tensor]:
+    """What the laws of :mod:`mocox.augment.domain` need, by one copy to the device.
+
+    Returns:
+        For each operation of the view (B, 1 + K): whether, and the numbers of its law.
+    """
+    names = [name for name in plan_of(view).order if name in LAWS]
+    if not names:
+        return {}
+    drawn = [draw_numbers(name, parameters, view, num_channels) for name in names]
+    parts = [torch.cat([chosen[:, None].float(), numbers], dim=1) for chosen, numbers in drawn]
+    packed = to_device(torch.cat(parts, dim=1), torch.empty(0, device=device))
+    return dict(zip(names, packed.split([part.shape[1] for part in parts], dim=1), strict=True))
+
+
+def augment_fused(
+    images: Tensor,
+    packed: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    plan: Plan,
+    numbers: Mapping[str, Tensor] | None = None,
+) -> Tensor:
     """Applies the operations of a view in its order, and normalises.
 
     Args:
-        images: (B, 3, H, W) uint8 or float, 0 to 255.
+        images: (B, C, H, W) uint8 or float, 0 to 255. Colours need C = 3.
         packed: What :func:`pack_parameters` gave, on the images' device.
-        mean: (3, 1, 1) levels.
-        std: (3, 1, 1) levels.
+        mean: (C, 1, 1) levels.
+        std: (C, 1, 1) levels.
         plan: Of the view.
+        numbers: What :func:`pack_numbers` gave.
 
     Returns:
-        (B, 3, H, W) float32.
+        (B, C, H, W) float32.
     """
     columns = packed[:, :, None, None].unbind(1)  # each (B, 1, 1)
     _, threshold, flip = (column[:, None] for column in columns[12:FIRST_WEIGHT])
-    if 'flip' in plan.order:
+    numbers = numbers or {}
+    early = 'flip' in plan.order and not numbers  # noise and turns do not commute with it
+    if early:
         images = torch.where(flip > 0, images.flip(-1), images)
     images = images.float()
     for colors, names in groupby(plan.order, key=COLORS.__contains__):
@@ -90,6 +119,11 @@ def augment_fused(images: Tensor, packed: Tensor, mean: Tensor, std: Tensor, pla
                 images = _blur(images, [column[:, None] for column in columns[FIRST_WEIGHT:]], plan.radius)
             elif name == 'solarize':
                 images = torch.where(images < threshold, images, MAX_LEVEL - images)
+            elif name == 'flip' and not early:
+                images = torch.where(flip > 0, images.flip(-1), images)
+            elif name in numbers:
+                chosen = numbers[name][:, :1, None, None] > 0
+                images = torch.where(chosen, LAWS[name](images, numbers[name][:, 1:]), images)
     return (images - mean) / std
 
 
@@ -101,7 +135,9 @@ def compiled(plan: Plan) -> Callable[..., Tensor]:
 
 def fuse(images: Tensor, parameters: Parameters, view: View, mean: Tensor, std: Tensor) -> Tensor:
     """:func:`mocox.augment.batched.augment` and normalisation, compiled; takes uint8 and overwrites nothing."""
-    return compiled(plan_of(view))(images, to_device(pack_parameters(parameters, view), images), mean, std)
+    packed = to_device(pack_parameters(parameters, view), images)
+    numbers = pack_numbers(parameters, view, images.shape[1], images.device)
+    return compiled(plan_of(view))(images, packed, mean, std, numbers=numbers)
 
 
 def _change_colors(

@@ -2,7 +2,8 @@
 
 For machines without a GPU, where this is faster than any batched form. The picture is that of
 :func:`mocox.augment.batched.augment` on the same parameters, rounded to whole levels: colours are computed in
-float32, only blur and solarisation start from rounded levels.
+float32, only blur and solarisation start from rounded levels. Images of more than 8 bits, and views with operations of
+:mod:`mocox.augment.domain`, are rounded once, at the end.
 """
 
 from collections.abc import Iterator
@@ -10,12 +11,15 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
-from mocox.augment.recipe import LUMA, MAX_LEVEL, View, blur_radius, sample_parameters
+from mocox.augment.domain import LAWS, draw_numbers
+from mocox.augment.recipe import LUMA, MAX_LEVEL, Parameters, View, blur_radius, sample_parameters
 
 # The part of a channel that saturation and grayscale replace: each becomes the luma. (3, 3)
 TO_LUMA = np.tile(np.array(LUMA, np.float32), (3, 1))
+WHITE_8, WHITE_16 = MAX_LEVEL, 65535.0
 CUT = 4.0  # standard deviations; what a Gaussian has beyond is less than 1e-4 of it
 
 
@@ -30,6 +34,7 @@ class SampleParameters(NamedTuple):
     sigma: float
     solarize: bool
     flip: bool
+    seed: list[int]
 
 
 def read_parameters(draws: Tensor, view: View) -> Iterator[SampleParameters]:
@@ -48,13 +53,15 @@ def augment_image(image: np.ndarray, parameters: SampleParameters, view: View) -
     """Applies the operations of a view in its order.
 
     Args:
-        image: (H, W, 3) uint8, RGB; not written to.
+        image: (H, W, C) uint8, uint16 or float32, RGB or any channels; not written to.
         parameters: Of this sample.
         view: The recipe.
 
     Returns:
-        (H, W, 3) uint8, the image itself if nothing happens to it.
+        The same shape and type, the image itself if it has 8 bits and nothing happens to it.
     """
+    if image.dtype != np.uint8 or not view.is_plain:
+        return from_levels(augment_levels(to_levels(image), parameters, view), image.dtype)
     p = parameters
     for name in view.order:
         if name == 'color_jitter' and p.jitter:
@@ -70,6 +77,54 @@ def augment_image(image: np.ndarray, parameters: SampleParameters, view: View) -
     return image
 
 
+def augment_levels(levels: np.ndarray, parameters: SampleParameters, view: View) -> np.ndarray:
+    """The same without rounding, for more than 8 bits and for the operations of :mod:`mocox.augment.domain`.
+
+    Args:
+        levels: (H, W, C) float32, 0 to 255; may be overwritten.
+        parameters: Of this sample.
+        view: The recipe.
+    """
+    p = parameters
+    for name in view.steps:
+        if name in LAWS:
+            levels = _follow_law(name, levels, p, view)
+        elif name == 'color_jitter' and p.jitter:
+            levels = _jitter_levels(levels, p.factors, p.jitter_order)
+        elif name == 'grayscale' and p.grayscale:
+            levels = cv2.cvtColor(cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        elif name == 'blur' and p.blur:
+            levels = blur(levels, p.sigma, blur_radius(view)).reshape(levels.shape)
+        elif name == 'solarize' and p.solarize:
+            levels = np.where(levels < view.solarize_threshold, levels, np.float32(MAX_LEVEL) - levels)
+        elif name == 'flip' and p.flip:
+            levels = np.ascontiguousarray(levels[:, ::-1])
+    return levels
+
+
+def to_levels(image: np.ndarray) -> np.ndarray:
+    """As float32 from 0 to 255, in memory of its own; 16 bits have digits after the point."""
+    levels = image.astype(np.float32, order='C')
+    return np.multiply(levels, WHITE_8 / WHITE_16, out=levels) if image.dtype == np.uint16 else levels
+
+
+def from_levels(levels: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The inverse of :func:`to_levels`, rounded where the type has whole numbers."""
+    if dtype == np.float32:
+        return levels
+    scaled = levels * (WHITE_16 / WHITE_8) if dtype == np.uint16 else levels
+    return np.rint(scaled).astype(dtype)
+
+
+def _follow_law(name: str, levels: np.ndarray, parameters: SampleParameters, view: View) -> np.ndarray:
+    batch_of_one = Parameters(**{key: torch.tensor([value]) for key, value in parameters._asdict().items()})
+    chosen, numbers = draw_numbers(name, batch_of_one, view, levels.shape[2])
+    if not chosen:
+        return levels
+    result = LAWS[name](torch.from_numpy(levels).permute(2, 0, 1)[None], numbers)
+    return np.ascontiguousarray(result[0].permute(1, 2, 0).numpy())
+
+
 def jitter_colors(image: np.ndarray, factors: list[float], order: list[int]) -> np.ndarray:
     """Brightness (0), contrast (1), saturation (2) and hue (3) in the given order, clamped after each.
 
@@ -78,14 +133,17 @@ def jitter_colors(image: np.ndarray, factors: list[float], order: list[int]) -> 
         factors: Of brightness, contrast, saturation; shift of hue in turns.
         order: The four operations.
     """
-    levels = image.astype(np.float32, order='C')
+    return cv2.convertScaleAbs(_jitter_levels(to_levels(image), factors, order))  # rounds; nothing is negative
+
+
+def _jitter_levels(levels: np.ndarray, factors: list[float], order: list[int]) -> np.ndarray:
     for operation in order:
         factor = factors[operation]
         if operation == 3:
             levels = turn_hue(levels, factor) if factor else levels
         elif factor != 1:
             levels = _blend_with_gray(levels, operation, factor)
-    return cv2.convertScaleAbs(levels)  # rounds; nothing is negative
+    return levels
 
 
 def turn_hue(levels: np.ndarray, shift: float) -> np.ndarray:
@@ -103,7 +161,7 @@ def blur(image: np.ndarray, sigma: float, max_radius: int) -> np.ndarray:
     """A true Gaussian, the border replicated.
 
     Args:
-        image: (H, W, 3) uint8.
+        image: (H, W, C) uint8 or float32.
         sigma: Standard deviation in pixels.
         max_radius: Pixels at which the Gaussian is cut off at the latest.
     """

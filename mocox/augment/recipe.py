@@ -12,6 +12,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from mocox.augment.counters import seeds_of
+from mocox.augment.options import FIRST, LAST, DomainOptions
+
 MAX_LEVEL = 255.0
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow's convert('L')
 JITTERS = ('brightness', 'contrast', 'saturation', 'hue')
@@ -19,10 +22,11 @@ JITTERS = ('brightness', 'contrast', 'saturation', 'hue')
 JITTER_ORDERS = torch.tensor(list(itertools.permutations(range(len(JITTERS)))), device='cpu')
 OPERATIONS = ('color_jitter', 'grayscale', 'blur', 'solarize', 'flip')
 NUM_DRAWS_USED = 11
+SEED_DRAWS = slice(11, 13)  # of what is drawn by counters, see mocox.augment.domain
 
 
 @dataclass(frozen=True)
-class View:
+class View(DomainOptions):
     """How one view is augmented; the defaults leave it as it is.
 
     Source: BYOL (arXiv 2006.07733), appendix B, which MoCo v3 (arXiv 2104.02057) follows; MoCo v1 differs in ``order``.
@@ -32,7 +36,10 @@ class View:
             and ``hue`` (shift from [-x, x] of the colour circle); those left out are 0. They run in random order.
         blur_sigma: Smallest and largest standard deviation in pixels.
         solarize_threshold: Levels from here on are inverted.
-        order: The operations in the order of their application.
+        order: The operations in the order of their application. Those of :class:`DomainOptions` may be named too; else
+            stains and channels are jittered first, and the others follow at the end.
+
+    More options, for images that are no photographs: :class:`mocox.augment.options.DomainOptions`.
     """
 
     color_jitter: dict[str, float] | None = None
@@ -68,8 +75,23 @@ class View:
         low, high = self.blur_sigma
         if not 0 < low <= high:
             raise ValueError(f'blur_sigma must be (low, high) with 0 < low <= high, got {self.blur_sigma!r}')
-        if sorted(self.order) != sorted(OPERATIONS):
+        if sorted(self._published) != sorted(OPERATIONS) or len(set(self.order)) < len(self.order):
             raise ValueError(f'order must name each of {list(OPERATIONS)} once, got {list(self.order)}')
+        self._check_domain()
+
+    @property
+    def _published(self) -> list[str]:
+        return [name for name in self.order if name not in (*FIRST, *LAST)]
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """All operations in their order, ``weighted_grayscale`` in place of ``grayscale`` where there are weights."""
+        left = [name for name in self.domain_steps if name not in self.order]
+        steps = sorted(left, key=FIRST.__contains__, reverse=True)  # stable: those of FIRST come first
+        num_first = sum(name in FIRST for name in left)
+        steps[num_first:num_first] = self.order
+        gray = 'grayscale' if self.grayscale_weights is None else 'weighted_grayscale'
+        return tuple(gray if name == 'grayscale' else name for name in steps)
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,8 @@ class Parameters:
     """What happens to each of B samples; CPU tensors.
 
     ``jitter``, ``grayscale``, ``blur``, ``solarize``, ``flip`` (B,) bool: whether; ``factors`` (B, 4): of
-    :data:`JITTERS`; ``jitter_order`` (B, 4): the operation at each position; ``sigma`` (B,) pixels.
+    :data:`JITTERS`; ``jitter_order`` (B, 4): the operation at each position; ``sigma`` (B,) pixels; ``seed`` (B, 2)
+    int64: of all else.
     """
 
     jitter: Tensor
@@ -88,16 +111,18 @@ class Parameters:
     sigma: Tensor
     solarize: Tensor
     flip: Tensor
+    seed: Tensor
 
 
 def sample_parameters(draws: Tensor, view: View) -> Parameters:
     """Maps uniform numbers to parameters, each column to the same one always.
 
     Args:
-        draws: (B, P) from [0, 1), P >= 11.
+        draws: (B, P) from [0, 1), P >= 11, for the operations of :class:`DomainOptions` P >= 13.
     """
-    if draws.ndim != 2 or draws.shape[1] < NUM_DRAWS_USED:
-        raise ValueError(f'draws must be (B, P) with P >= {NUM_DRAWS_USED}, got {tuple(draws.shape)}')
+    needed = NUM_DRAWS_USED if view.is_plain else SEED_DRAWS.stop
+    if draws.ndim != 2 or draws.shape[1] < needed:
+        raise ValueError(f'draws must be (B, P) with P >= {needed}, got {tuple(draws.shape)}')
     strength = torch.tensor([(view.color_jitter or {}).get(name, 0.0) for name in JITTERS])
     centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
     low = torch.where(centre > 0, (centre - strength).clamp(min=0), -strength)
@@ -111,6 +136,7 @@ def sample_parameters(draws: Tensor, view: View) -> Parameters:
         sigma=min_sigma + draws[:, 8] * (max_sigma - min_sigma),
         solarize=draws[:, 9] < view.solarize_prob,
         flip=draws[:, 10] < view.flip_prob,
+        seed=draws.new_zeros(len(draws), 2).long() if view.is_plain else seeds_of(draws[:, SEED_DRAWS]),
     )
 
 

@@ -169,9 +169,9 @@ def _stack(crops: Sequence[Tensor], recipe: View | None = None, draws: Tensor | 
     """
     dtype, shape = crops[0].dtype, crops[0].shape
     alike = all(crop.dtype == dtype and crop.shape == shape for crop in crops)
-    if recipe is not None and not (alike and dtype == torch.uint8):
+    if recipe is not None and not (alike and dtype in SPLIT):
         raise TypeError(
-            f'only uint8 crops of one size are augmented in workers, got {dtype} {tuple(shape)}: '
+            f'only uint8, uint16 and float32 crops of one size are augmented in workers, got {dtype} {tuple(shape)}: '
             "set photometric='device' in data_preprocessor"
         )
     if not alike or dtype not in SPLIT:

@@ -74,9 +74,7 @@ def place_augmentation(loader: DataLoader, preprocessor: Any) -> bool:
     if function is not collate_views or not isinstance(preprocessor, ViewsPreprocessor):
         return False
     arguments = {key: value for key, value in arguments.items() if key != 'views'}  # of a config that was completed
-    pixels = getattr(loader.dataset, 'pixels', None)
-    is_8_bit = pixels is None or pixels.bits == 8  # OpenCV's operations are for levels of that
-    if is_8_bit and preprocessor.augments_in_workers(loader.num_workers):
+    if preprocessor.augments_in_workers(loader.num_workers):
         arguments['views'] = preprocessor.views
     loader.collate_fn = partial(collate_views, **arguments)
     return 'views' in arguments

@@ -36,7 +36,8 @@ class ViewsPreprocessor(BaseDataPreprocessor):
             ``'device'`` (here, in batches) or ``'auto'``: by the workers if the model is on the CPU and there are any.
             Carried out by ``SetupHook``; without it, it happens here.
         fused: Whether the batched operations are compiled to few kernels, which takes tens of seconds at the start.
-            ``'auto'``: on a GPU, for views with colour jitter or blur, and if compiling fails there, a warning.
+            ``'auto'``: on a GPU, for views with more than flips, grayscale and solarisation, and if compiling fails
+            there, a warning.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class ViewsPreprocessor(BaseDataPreprocessor):
                 f'mean and std must be a level (0 to 255) per channel, three for RGB, std > 0; got {mean!r} and {std!r}'
             )
         self.views = [View.from_config(view) for view in views]
-        if len(mean) != 3 and any(view.color_jitter or view.grayscale_prob for view in self.views):
-            raise ValueError(f'color_jitter and grayscale need red, green and blue, and mean has {len(mean)} channels')
+        for view in self.views:
+            _check_channels(view, len(mean))
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
@@ -108,7 +109,7 @@ class ViewsPreprocessor(BaseDataPreprocessor):
 
     @staticmethod
     def _pays_to_fuse(crops: Tensor, view: View) -> bool:
-        return crops.device.type == 'cuda' and bool(view.color_jitter or view.blur_prob)
+        return crops.device.type == 'cuda' and bool(view.color_jitter or view.blur_prob or view.domain_steps)
 
     def _augment(self, crops: Tensor, draws: Tensor, view: View) -> Tensor:
         """One view of the batch, augmented and normalised."""
@@ -191,6 +192,16 @@ class LabelledPreprocessor(ViewsPreprocessor):
         if labels.max() >= self.num_classes:
             raise ValueError(f'a label is {int(labels.max())}, but num_classes={self.num_classes} in data_preprocessor')
         return one_hot(labels, self.num_classes)
+
+
+def _check_channels(view: View, num_channels: int) -> None:
+    needs_luma = view.grayscale_prob and view.grayscale_weights is None
+    if num_channels != 3 and (view.color_jitter or needs_luma):
+        raise ValueError(
+            f'color_jitter and grayscale need red, green and blue, and mean has {num_channels} channels: use '
+            'channel_jitter and grayscale_weights'
+        )
+    view.check_channels(num_channels)
 
 
 def _build_batch_augments(cfg: dict) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

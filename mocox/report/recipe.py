@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from mocox.augment.options import LAST, STRENGTHS
 from mocox.configs import open_config, published_models, shipped_config
 from mocox.recipe import Recipe, argument, section, type_of
 from mocox.registry import HOOKS
@@ -176,9 +177,13 @@ def _view(view: Mapping[str, Any]) -> str:
     if jitter:
         strengths = '/'.join(f'{jitter.get(name, 0):g}' for name in ('brightness', 'contrast', 'saturation', 'hue'))
         parts.append(f'jitter {strengths} p {view.get("color_jitter_prob", 1.0):g}')
-    for name in ('grayscale', 'blur', 'solarize', 'flip'):
+    for name, known in STRENGTHS.items():
+        if chosen := view.get(name):
+            strengths = '/'.join(f'{chosen.get(key, 0):g}' for key in known)
+            parts.append(f'{name.replace("_", " ")} {strengths} p {view.get(f"{name}_prob", 1.0):g}')
+    for name in ('grayscale', 'blur', 'solarize', 'flip', *LAST):
         if view.get(f'{name}_prob'):
-            parts.append(f'{name} p {view[f"{name}_prob"]:g}')
+            parts.append(f'{name.replace("_", " ")} p {view[f"{name}_prob"]:g}')
     return ', '.join(parts) or 'as it is'
 
 

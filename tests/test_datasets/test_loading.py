@@ -91,11 +91,18 @@ def test_workers_augment_as_the_preprocessor_does(folder, num_workers):
             assert batch['inputs'][number].is_contiguous()
 
 
-def test_augmented_samples_do_not_depend_on_workers_or_a_restart(folder):
+NOISY = [
+    dict(gaussian_noise_prob=0.5, quarter_turn_prob=0.5, stain_jitter=dict(scale=0.1, shift=0.1)),
+    dict(poisson_noise_prob=0.5, channel_jitter=dict(brightness=0.4), channel_drop_prob=0.5, vertical_flip_prob=0.5),
+]
+
+
+@pytest.mark.parametrize('views', [VIEWS, NOISY])
+def test_augmented_samples_do_not_depend_on_workers_or_a_restart(folder, views):
     dataset = ImageFiles(str(folder), CROPS)
-    expected = load(dataset, [0, 1], views=VIEWS)
-    assert_same(load(dataset, [0, 1], views=VIEWS, num_workers=2, persistent_workers=True), expected)
-    assert_same(load(ImageFiles(str(folder), CROPS), [1], views=VIEWS, num_workers=1), expected[3:])
+    expected = load(dataset, [0, 1], views=views)
+    assert_same(load(dataset, [0, 1], views=views, num_workers=2, persistent_workers=True), expected)
+    assert_same(load(ImageFiles(str(folder), CROPS), [1], views=views, num_workers=1), expected[3:])
 
 
 def test_a_batch_from_a_worker_lies_in_shared_memory(folder):
@@ -116,10 +123,10 @@ def test_workers_refuse_what_they_cannot_augment(folder):
     with pytest.raises(ValueError, match='cuts 2 views per image and the preprocessor augments 1'):
         collate_views(samples, VIEWS[:1])
     for sample in samples:
-        sample['inputs'] = [view.float() for view in sample['inputs']]
-    with pytest.raises(TypeError, match=r"torch.float32 \(3, 8, 8\).*photometric='device'"):
+        sample['inputs'] = [view.double() for view in sample['inputs']]
+    with pytest.raises(TypeError, match=r"torch.float64 \(3, 8, 8\).*photometric='device'"):
         collate_views(samples, VIEWS)
-    assert collate_views(samples)['inputs'][0].dtype == torch.float32
+    assert collate_views(samples)['inputs'][0].dtype == torch.float64
 
 
 def test_a_data_set_in_memory_is_not_written_to():

@@ -90,7 +90,7 @@ def test_workers_augment_where_the_model_is_on_the_cpu():
     assert placed(num_workers=0) is None
     assert placed(photometric='device') is None
     assert placed(views=[{}]) is None  # nothing to do
-    assert placed(bits=16) is None
+    assert placed(bits=16) == flip  # of any depth
     assert placed(num_workers=0, photometric='workers') == flip
     assert placed(device='meta') is None  # as on a GPU
     assert placed(device='meta', photometric='workers') == flip
