@@ -31,6 +31,8 @@ class WarmupCosineLR(_ParamScheduler):
         warmup_start_ratio: Where the warm-up starts, as a fraction of the peak.
         warmup_prefix: False starts the cosine in the first step, with the warm-up in place of its first part, as timm's
             scheduler of the same argument does (MoBY).
+        delay_epochs: Epochs by which every value comes late; the first one lasts that much longer. It is 1 in scripts
+            that hand timm's scheduler the number of an epoch after it (DeiT).
         eta_min: Learning rate at the end.
         begin: First epoch of the schedule.
         end: Epoch at which it ends; MMEngine fills in ``max_epochs``.
@@ -45,6 +47,7 @@ class WarmupCosineLR(_ParamScheduler):
         warmup_epochs: float = 0,
         warmup_start_ratio: float = 0.0,
         warmup_prefix: bool = True,
+        delay_epochs: float = 0,
         eta_min: float = 0.0,
         begin: int = 0,
         end: int = INF,
@@ -52,8 +55,9 @@ class WarmupCosineLR(_ParamScheduler):
         by_epoch: bool = True,
         verbose: bool = False,
     ) -> None:
-        _check_warmup(warmup_epochs)
+        _check_durations(warmup_epochs=warmup_epochs, delay_epochs=delay_epochs)
         self.warmup = warmup_epochs
+        self.delay = delay_epochs
         self.warmup_start_ratio = warmup_start_ratio
         self.warmup_prefix = warmup_prefix
         self.eta_min = eta_min
@@ -68,15 +72,24 @@ class WarmupCosineLR(_ParamScheduler):
 
     @classmethod
     def build_iter_from_epoch(
-        cls, *args, epoch_length: int, warmup_epochs: float = 0, begin: int = 0, end: int = INF, by_epoch=True, **kwargs
+        cls,
+        *args,
+        epoch_length: int,
+        warmup_epochs: float = 0,
+        delay_epochs: float = 0,
+        begin: int = 0,
+        end: int = INF,
+        by_epoch=True,
+        **kwargs,
     ) -> 'WarmupCosineLR':
         """MMEngine's entry for ``convert_to_iter_based``: the same schedule with durations in iterations."""
         if not epoch_length:
             raise ValueError(NO_BATCH)
-        _check_warmup(warmup_epochs)
+        _check_durations(warmup_epochs=warmup_epochs, delay_epochs=delay_epochs)
         return cls(
             *args,
             warmup_epochs=warmup_epochs * epoch_length,
+            delay_epochs=delay_epochs * epoch_length,
             begin=int(begin * epoch_length),
             end=INF if end == INF else int(end * epoch_length),
             by_epoch=False,
@@ -105,12 +118,14 @@ class WarmupCosineLR(_ParamScheduler):
         step = self.last_step
         if not self.by_epoch:
             step -= step % accumulative_counts(self.optimizer)
+        step = max(step - self.delay, 0)
         total = self.end - self.begin
         shape = (self.warmup, total, self.eta_min, self.warmup_start_ratio, self.warmup_prefix)
         groups = zip(self.optimizer.param_groups, self.base_values, strict=True)
         return [base if group.get('fix_lr') else warmup_cosine(step, base, *shape) for group, base in groups]
 
 
-def _check_warmup(epochs: float) -> None:
-    if epochs < 0:
-        raise ValueError(f'warmup_epochs must not be negative, got {epochs}')
+def _check_durations(**epochs: float) -> None:
+    for name, value in epochs.items():
+        if value < 0:
+            raise ValueError(f'{name} must not be negative, got {value}')

@@ -1,6 +1,8 @@
 """The learning-rate schedule against the papers' formulas, as MMEngine builds and steps it."""
 
+import json
 from math import cos, pi
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from torch import nn
 
 from mocox.engine import WarmupCosineLR
 from mocox.registry import PARAM_SCHEDULERS
+
+GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
 
 
 def sequence(steps: int, epoch_length: int = 1, accumulation: int = 1, base: float = 2.4e-3, **cfg) -> list[float]:
@@ -84,15 +88,27 @@ def test_a_group_may_keep_its_learning_rate():
     assert [(first, last) for first, _, last in values] == [(lr, lr) for lr in (0.025, 0.1, pytest.approx(0.05))]
 
 
+def test_a_delay_repeats_the_first_value():
+    """In the recorded fine-tuning of DeiT epoch e has the rate of e - 1."""
+    spec = json.loads((GOLDEN / 'finetune' / 'case.json').read_text())
+    recorded, epochs = spec['schedule']['lr'], spec['train']['epochs']
+    shape = dict(warmup_epochs=2, warmup_start_ratio=1e-6 / 0.02, warmup_prefix=False, eta_min=1e-5, delay_epochs=1)
+    assert sequence(epochs, base=0.02, end=epochs, **shape) == pytest.approx(recorded, rel=1e-12)
+    by_iteration = sequence(3 * epochs, 3, base=0.02, end=epochs, convert_to_iter_based=True, **shape)
+    assert by_iteration[::3] == pytest.approx(recorded, rel=1e-12)
+    assert by_iteration[:4] == [pytest.approx(1e-6)] * 4  # of three iterations each, epoch 0 and the start of epoch 1
+
+
 def test_no_batch_is_an_error_that_names_the_batch_size():
     with pytest.raises(ValueError, match=r'fewer images than train_dataloader\.batch_size'):
         sequence(1, epoch_length=0, warmup_epochs=1, end=2, convert_to_iter_based=True)
 
 
+@pytest.mark.parametrize('name', ['warmup_epochs', 'delay_epochs'])
 @pytest.mark.parametrize('by_iteration', [True, False])
-def test_a_negative_warm_up_is_refused(by_iteration):
-    with pytest.raises(ValueError, match='warmup_epochs must not be negative, got -1$'):
-        sequence(1, 3, warmup_epochs=-1, end=4, convert_to_iter_based=by_iteration)
+def test_a_negative_duration_is_refused(name, by_iteration):
+    with pytest.raises(ValueError, match=f'{name} must not be negative, got -1$'):
+        sequence(1, 3, end=4, convert_to_iter_based=by_iteration, **{name: -1})
 
 
 @pytest.mark.parametrize('accumulation', [1, 2])

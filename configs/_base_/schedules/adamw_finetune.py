@@ -1,5 +1,7 @@
 """AdamW with DeiT's schedule: half a cosine down to 1e-5, whose first 5 epochs are a warm-up from a thousandth.
 
+As in DeiT's script the learning rate is constant within an epoch and one epoch late; for one that moves in every
+iteration: ``--cfg-options param_scheduler.convert_to_iter_based=True param_scheduler.delay_epochs=0``.
 The learning rate is for 512 images. Biases, norms, class token and positions are not decayed. A leaf adds
 ``max_epochs``. No layer decay, as published; ``--cfg-options
 optim_wrapper.constructor=mmpretrain.LearningRateDecayOptimWrapperConstructor
@@ -21,9 +23,9 @@ param_scheduler = dict(
     warmup_epochs=5,
     warmup_start_ratio=1e-3,
     warmup_prefix=False,
+    delay_epochs=1,
     eta_min=1e-5,
     by_epoch=True,
-    convert_to_iter_based=True,
 )
 train_cfg = dict(type='EpochBasedTrainLoop')
 val_cfg = dict()
