@@ -1,15 +1,31 @@
-"""What a program calls, ``mocox.features(...)`` and its like; the commands call the same."""
+"""What a program calls, ``mocox.pretrain(...)`` and its like; the commands call the same."""
 
+import html
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from mmengine.registry import DefaultScope
 
+from mocox.auto import FEWEST_EPOCHS, RECIPES, Machine, Plan, choose
 from mocox.checkpoint.files import newest_in, write_atomically
+from mocox.datasets import ViewsDataset
+from mocox.doctor.images import look_at
+from mocox.doctor.speed import Speed, measure
 from mocox.evaluation.inference import FeatureExtractor
+from mocox.recipe import Recipe
+from mocox.registry import DATASETS
+from mocox.report.runs import read_run
+from mocox.report.verdict import judge
+from mocox.run.build import build_runner
+from mocox.run.options import prepare_config
 from mocox.visualize.sheets import pick_images
+
+CONFIG = 'auto.py'  # of a work dir
+Auto = Literal['auto']
 
 
 class Features(NamedTuple):
@@ -78,3 +94,140 @@ def features(
 def _write_npz(path: str, found: Features) -> None:
     with open(path, 'wb') as file:
         np.savez(file, features=found.features, paths=np.array(found.paths))
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A run: where it lies and what it came to. In a notebook it shows its report.
+
+    Args:
+        work_dir: Its folder.
+        config: What :func:`pretrain` has made; ``mocox train`` runs it.
+        checkpoint: The newest; None where the run was only planned.
+        report: The page; None where there is none.
+        state: The verdict in a word or two.
+        verdict: In a sentence.
+        numbers: The last of each scalar in the log: ``loss``, ``progress``, ``knn_online`` and others.
+    """
+
+    work_dir: Path
+    config: Path
+    checkpoint: Path | None = None
+    report: Path | None = None
+    state: str = 'planned'
+    verdict: str = ''
+    numbers: Mapping[str, float] | None = None
+
+    def _repr_html_(self) -> str:
+        if self.report is None:
+            return f'<pre>{html.escape(repr(self))}</pre>'
+        page = html.escape(self.report.read_text(encoding='utf-8'))
+        return f'<iframe srcdoc="{page}" style="width:100%;height:720px;border:0" sandbox="allow-scripts"></iframe>'
+
+
+def pretrain(
+    data: str | Path,
+    *,
+    out: str | Path,
+    model: str = 'auto',
+    epochs: int | Auto = 'auto',
+    batch_size: int | Auto = 'auto',
+    image_size: int | Auto = 'auto',
+    lr: float | Auto = 'auto',
+    workers: int | Auto = 'auto',
+    amp: bool | Auto = 'auto',
+    seed: int = 0,
+    resume: bool = False,
+    options: Mapping[str, Any] | None = None,
+    train: bool = True,
+) -> Pretraining:
+    """Pre-trains on a folder of images, with what suits them and this machine; see ``docs/own_images.md``.
+
+    Args:
+        data: The images, in subfolders too.
+        out: The work dir; it gets the config, ``auto.py``.
+        model: ``resnet18``, ``resnet50``, ``vit-tiny``, ``vit-small`` or ``vit-base``.
+        epochs: How often every image is seen.
+        batch_size: Images of a step.
+        image_size: Side in pixels.
+        lr: In the unit of the recipe, for 256 images.
+        workers: Processes that load images.
+        amp: Mixed precision.
+        seed: Of everything random.
+        resume: Go on with the run that ``out`` holds; what else is given does not count then.
+        options: Changes of the config, by key with dots.
+        train: False: only choose, print and write the config.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: ``out`` holds a run already; images or a value that cannot be used.
+    """
+    path = Path(out, CONFIG)
+    if not (resume and path.is_file()):
+        if any(Path(out).glob('*_*.pth')):
+            raise ValueError(f'{out} holds a run already: go on with it (--resume), or choose another folder')
+        given = dict(
+            epochs=epochs, batch_size=batch_size, image_size=image_size, lr=lr, workers=workers, amp=amp,
+            model=model,
+        )  # fmt: skip
+        _plan(str(data), path, {name: value for name, value in given.items() if value != 'auto'}, seed, options)
+    if train:
+        config = prepare_config(str(path), work_dir=str(out), resume='auto' if resume else None)
+        build_runner(config).train()
+    return _result(Path(out))
+
+
+def _plan(data: str, path: Path, given: dict[str, Any], seed: int, options: Mapping[str, Any] | None) -> None:
+    """Chooses, prints the choice and writes the config."""
+    if given.get('model', 'resnet18') not in RECIPES:
+        raise ValueError(f'model {given["model"]!r}: choose one of {", ".join(RECIPES)}')
+    changes = dict(options or {})
+    dataset = _open(prepare_config(RECIPES['resnet18'][0], data_root=data, cfg_options=changes))
+    sides = sorted(look_at(dataset, 64).sides) or [0]
+    machine, side = Machine.here(), sides[len(sides) // 2]
+    plan = choose(len(dataset), side, machine)
+    for name, value in given.items():
+        setattr(plan, name, value)
+        plan.reasons[name] = 'as given'
+    config = plan.prepare(data, path.parent, seed, changes)
+    speed = measure(Recipe(config, 1, len(dataset)), _open(config), 3.0)
+    if plan.epochs is None:
+        plan.fit_epochs(len(dataset), speed.images_per_second)
+        config = plan.prepare(data, path.parent, seed, changes)
+    write_atomically(path, lambda temporary: Path(temporary).write_text(config.pretty_text, encoding='utf-8'))
+    images = f'{len(dataset):,} images in {data}, {side} px (median of the shorter side)'
+    print(_describe(plan, images, len(dataset), speed, path), flush=True)
+
+
+def _open(config: Any) -> ViewsDataset:
+    with DefaultScope.overwrite_default_scope('mocox'):
+        return DATASETS.build(config.train_dataloader.dataset)
+
+
+def _describe(plan: Plan, images: str, num_images: int, speed: Speed, path: Path) -> str:
+    """In ten lines."""
+    seconds = num_images * (plan.epochs or FEWEST_EPOCHS) / speed.images_per_second
+    time = f'{seconds / 3600:,.1f} hours' if seconds >= 5400 else f'{max(1, round(seconds / 60))} minutes'
+    chunk = f', {plan.chunk_size} at a time' if plan.chunk_size else ''
+    rows = (
+        ('model', plan.model, plan.reasons['model']),
+        ('image size', f'{plan.image_size} px', plan.reasons['image_size']),
+        ('batch', f'{plan.batch_size}{chunk}', plan.reasons['batch_size']),
+        ('epochs', str(plan.epochs), plan.reasons['epochs']),
+        ('workers', str(plan.workers), plan.reasons['workers']),
+        ('precision', 'bfloat16' if plan.amp else 'float32', plan.reasons['amp']),
+        ('time', f'about {time}', f'{speed.images_per_second:,.0f} images per second, measured'),
+    )
+    lines = [f'  {name:<11} {value:<18} {reason}' for name, value, reason in rows]
+    return '\n'.join([images, *lines, f'  config      {path}, which mocox train runs'])
+
+
+def _result(out: Path) -> Pretraining:
+    """What is in a work dir."""
+    if not any(out.glob('*/vis_data/scalars.json')):
+        return Pretraining(out, out / CONFIG)
+    run = read_run(out)
+    verdict, report = judge(run), out / 'report.html'
+    numbers = {name: series.last for name, series in run.scalars.items() if len(series)}
+    page = report if report.is_file() else None
+    return Pretraining(out, out / CONFIG, run.checkpoint, page, verdict.state, verdict.message, numbers)

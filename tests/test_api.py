@@ -1,5 +1,7 @@
 """What a program calls gives what the classes below it give."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from PIL import Image
 
 import mocox
 from mocox.__main__ import main
+from tests.support.processes import forget_runner
+from tests.support.tiny_run import write_run
 
 
 @pytest.fixture(scope='module')
@@ -56,3 +60,36 @@ def test_names_of_the_package_are_found(made):
     assert all(getattr(mocox, name) for name in mocox.__all__)
     with pytest.raises(AttributeError, match='nothing_such'):
         mocox.nothing_such  # noqa: B018
+
+
+@pytest.mark.slow
+def test_pretrain_is_the_command_and_its_config(tmp_path, capsys, monkeypatch):
+    """The three runs of one plan end in the same weights, bit for bit."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path)
+    tiny = {'model.neck.hid_channels': 16, 'model.head.predictor.hid_channels': 16, 'model.backbone.base_channels': 8}
+    tiny |= {'model.backbone.stem_channels': 8, 'model.neck.in_channels': 64, 'default_hooks.report.num_images': 0}
+    run = mocox.pretrain('images', out='called', epochs=1, image_size=32, options=tiny)
+    shown = capsys.readouterr().out
+    assert '24 images in images' in shown and 'batch       8' in shown  # a quarter would be 6; at least 8
+    assert run.checkpoint == Path('called/epoch_1.pth')
+    assert run.report.is_file() and 'iframe' in run._repr_html_()
+    assert np.isfinite(run.numbers['loss'])
+    forget_runner()
+    options = [f'{key}={value}' for key, value in tiny.items()]
+    main(['pretrain', 'images', '--out', 'command', '--epochs', '1', '--image-size', '32', '--cfg-options', *options])
+    forget_runner()
+    main(['train', 'called/auto.py', '--work-dir', 'config'])
+    weights = [torch.load(f'{name}/epoch_1.pth', weights_only=True) for name in ('called', 'command', 'config')]
+    for other in weights[1:]:
+        assert other['state_dict'].keys() == weights[0]['state_dict'].keys()
+        assert all(torch.equal(value, weights[0]['state_dict'][key]) for key, value in other['state_dict'].items())
+    with pytest.raises(ValueError, match='holds a run already'):
+        mocox.pretrain('images', out='called')
+
+
+def test_pretrain_refuses_what_it_does_not_know(tmp_path):
+    with pytest.raises(ValueError, match="'resnet19': choose one of resnet18"):
+        mocox.pretrain(tmp_path, out=tmp_path / 'out', model='resnet19')
+    with pytest.raises(FileNotFoundError, match='nowhere'):
+        mocox.pretrain(tmp_path / 'nowhere', out=tmp_path / 'out')

@@ -20,7 +20,8 @@ LAYERS = [
     'visualize monitors',
     'report run',
     'cli doctor reference',
-    'demo api',
+    'demo auto',
+    'api',
     'commands',
     '__main__',
 ]

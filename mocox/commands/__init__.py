@@ -14,6 +14,7 @@ from mocox import cli
 # In the order in which a person meets them.
 SUMMARIES = {
     'demo': 'pre-train on handwritten digits and evaluate, in minutes, on a CPU',
+    'pretrain': 'pre-train on a folder of images, with what suits them and this machine',
     'doctor': 'examine images, speed, memory and settings before a training is started',
     'train': 'pre-train, or train a linear classifier, as a config says',
     'test': 'test a classifier as a config says',

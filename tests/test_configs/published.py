@@ -198,8 +198,8 @@ PRETRAINING_TABLE = {
     'mocov3/vit-small_custom': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O]
     'mocov3/vit-tiny_custom': adamw_vit(VIT_TI, 1, 64, 1.5e-4, lr=6e-4),  # [O]
     'mocov3/resnet18_custom': lars_r50(
-        gpus=1, images_per_gpu=64, lr=0.3, peak_lr=0.075, weight_decay=1e-6, epochs=300, temperature=0.2,
-        backbone=RESNET18_ZERO, projector=resnet_projector(512),
+        gpus=1, images_per_gpu=64, optimizer='AdamW', lr=2e-3, peak_lr=5e-4, weight_decay=0.1, epochs=300,
+        schedule=cosine('iteration', 40), temperature=0.2, backbone=RESNET18_ZERO, projector=resnet_projector(512),
     ),  # [O]
     'mocov2/resnet50_custom': queue_r50(
         gpus=1, images_per_gpu=64, lr_images=256, peak_lr=0.0075, queue=(1, 4096, 128), momentum=(0.99, 0.99)

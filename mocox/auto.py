@@ -1,0 +1,184 @@
+"""What ``mocox pretrain`` chooses for some images and a machine: two tables and a few rules.
+
+``docs/own_images.md`` shows the same tables; a test compares them.
+"""
+
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+RECIPES = {
+    'resnet18': ('mocov3/resnet18_custom.py', None),
+    'resnet50': ('mocov3/resnet18_custom.py', 'resnet50'),
+    'vit-tiny': ('mocov3/vit-tiny_custom.py', None),
+    'vit-small': ('mocov3/vit-small_custom.py', None),
+    'vit-base': ('mocov3/vit-small_custom.py', 'base'),
+}
+MINUTES = 10  # of a run on a CPU
+FEWEST_EPOCHS = 10
+PEAK_LR = 6e-4  # of a transformer: the paper's for 1,024 images
+
+
+@dataclass(frozen=True)
+class Row:
+    """What suits a machine with so much and images so many, from here on.
+
+    Args:
+        device: ``CPU`` or ``GPU``.
+        memory_gb: Of the GPU, at least.
+        num_images: At least.
+        model: A key of ``RECIPES``.
+        image_size: Side in pixels, at most.
+        batch_size: At most.
+        chunk_size: Images that pass through the backbone together, where the batch is larger.
+    """
+
+    device: str
+    memory_gb: int
+    num_images: int
+    model: str
+    image_size: int
+    batch_size: int
+    chunk_size: int | None = None
+
+
+TABLE = (  # the last row that fits
+    Row('CPU', 0, 0, 'resnet18', 96, 32),
+    Row('GPU', 0, 0, 'resnet18', 128, 128),
+    Row('GPU', 0, 5_000, 'vit-tiny', 224, 256, 64),
+    Row('GPU', 12, 5_000, 'vit-small', 224, 512, 64),
+    Row('GPU', 40, 100_000, 'vit-base', 224, 1024, 128),
+)
+EPOCHS = ((0, 400), (1_000, 300), (10_000, 200), (100_000, 100))  # from so many images on
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it will run.
+
+    Args:
+        device: ``CPU`` or ``GPU``.
+        memory_gb: Of the GPU; 0 without one.
+        cores: That this process may use.
+        name: Of the GPU.
+    """
+
+    device: str
+    memory_gb: float
+    cores: int
+    name: str = ''
+
+    @classmethod
+    def here(cls) -> 'Machine':
+        """This one."""
+        import torch
+
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+        if not torch.cuda.is_available():
+            return cls('CPU', 0, cores)
+        gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9
+        return cls('GPU', gigabytes, cores, torch.cuda.get_device_name())
+
+    def __str__(self) -> str:
+        cores = f'{self.cores} core{"s" * (self.cores != 1)}'
+        return f'{self.name}, {self.memory_gb:.0f} GB, {cores}' if self.device == 'GPU' else f'CPU, {cores}'
+
+
+@dataclass
+class Plan:
+    """The settings of a run, and a reason for each.
+
+    Args:
+        model: A key of ``RECIPES``.
+        image_size: Side in pixels.
+        batch_size: Images of a step.
+        chunk_size: See :class:`Row`.
+        epochs: None where they follow from the speed, which is still to be measured.
+        workers: Processes that load images.
+        amp: Whether in bfloat16.
+        lr: In the unit of the recipe; None for the recipe's.
+        reasons: By setting.
+    """
+
+    model: str
+    image_size: int
+    batch_size: int
+    chunk_size: int | None
+    epochs: int | None
+    workers: int
+    amp: bool
+    lr: float | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def prepare(self, data: str, work_dir: str | Path, seed: int, options: dict[str, Any] | None = None) -> 'Config':
+        """The config that these settings make of the recipe."""
+        from mocox.run.options import prepare_config
+
+        recipe, arch = RECIPES[self.model]
+        changed: dict[str, Any] = {'randomness.seed': seed}
+        if self.chunk_size and self.model.startswith('vit'):
+            changed['model.chunk_size'] = self.chunk_size
+        return prepare_config(
+            recipe, work_dir=str(work_dir), data_root=data, arch=arch, image_size=self.image_size, lr=self.lr,
+            batch_size=self.batch_size, epochs=self.epochs or FEWEST_EPOCHS, workers=self.workers, amp=self.amp,
+            cfg_options=changed | (options or {}),
+        )  # fmt: skip
+
+    def fit_epochs(self, num_images: int, images_per_second: float) -> None:
+        """Chooses the epochs, now that the speed is known."""
+        fitting = int(60 * MINUTES * images_per_second / num_images)
+        most = epochs_for(num_images)
+        self.epochs = max(FEWEST_EPOCHS, min(fitting, most))
+        self.reasons['epochs'] = (
+            f'as many as {MINUTES} minutes allow at {images_per_second:.0f} images per second, '
+            f'at least {FEWEST_EPOCHS}, at most {most}'
+        )
+
+
+def choose(num_images: int, side: int, machine: Machine) -> Plan:
+    """The plan of the tables.
+
+    Args:
+        num_images: Of the folder.
+        side: The median of their shorter sides in pixels.
+        machine: Where it will run.
+    """
+    row = [
+        row for row in TABLE
+        if row.device == machine.device and row.memory_gb <= machine.memory_gb and row.num_images <= num_images
+    ][-1]  # fmt: skip
+    batch_size = fitting_batch(num_images, row.batch_size)
+    image_size = max(32, min(row.image_size, side // 16 * 16))
+    on_cpu = machine.device == 'CPU'
+    workers = max(1, min(machine.cores - 1, 4)) if on_cpu else min(machine.cores, 8)
+    reasons = dict(
+        model=f'{num_images:,} images on {machine}',
+        image_size='a CPU is slow' if on_cpu else 'as the recipe is published' if image_size == 224 else 'few images',
+        batch_size=f'at most {row.batch_size} here, and a quarter of the images',
+        epochs=f'for {num_images:,} images',
+        workers=f'{machine.cores} cores' + (', one of which trains' if on_cpu else ''),
+        amp='a CPU gains nothing from bfloat16' if on_cpu else 'a GPU is about twice as fast in bfloat16',
+    )
+    if image_size < min(row.image_size, side):
+        reasons['image_size'] = f'a multiple of 16, and the images have {side} px'
+    elif side < row.image_size:
+        reasons['image_size'] = f'the images have {side} px'
+    chunk = row.chunk_size if row.chunk_size and batch_size > row.chunk_size else None
+    lr = PEAK_LR * 256 / batch_size if row.model.startswith('vit') and batch_size > 256 else None
+    epochs = None if on_cpu else epochs_for(num_images)
+    return Plan(row.model, image_size, batch_size, chunk, epochs, workers, not on_cpu, lr, reasons)
+
+
+def fitting_batch(num_images: int, most: int) -> int:
+    """The largest power of two that is no more than a quarter of the images, from 8 to ``most``."""
+    return max(8, min(most, 2 ** int(math.log2(max(num_images // 4, 1)))))
+
+
+def epochs_for(num_images: int) -> int:
+    """Of the table."""
+    return [epochs for least, epochs in EPOCHS if least <= num_images][-1]
