@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from mocox.checkpoint.files import write_atomically
 from mocox.datasets import ViewsDataset
 from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, count
+from mocox.doctor.fitting import check_time
 from mocox.doctor.images import Sample, check_images, check_pixels, look_at
 from mocox.doctor.positives import check_positives
 from mocox.doctor.recipe_checks import check_recipe
@@ -115,7 +116,8 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     speed = measure(recipe, dataset, seconds) if seconds and fits else None
     if speed:
         here = processes == 1 or torch.cuda.is_available()  # else it will run elsewhere
-        findings += check_speed(speed, free_memory_mb() if here else None, recipe.is_vit)
+        findings += check_speed(speed, free_memory_mb() if here else None, recipe.is_vit, recipe.images_per_process)
+        findings += [slow] if (slow := check_time(recipe, speed)) else []
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Diagnosis(recipe, findings, sample, speed, _facts(recipe, sample, speed))
 

@@ -87,13 +87,14 @@ def measure(recipe: Recipe, dataset: ViewsDataset, seconds: float = 5.0) -> Spee
     )  # fmt: skip
 
 
-def check_speed(speed: Speed, free_mb: float | None = None, is_vit: bool = True) -> list[Finding]:
+def check_speed(speed: Speed, free_mb: float | None = None, is_vit: bool = True, batch_size: int = 64) -> list[Finding]:
     """Findings of a measurement.
 
     Args:
         speed: Of :func:`measure`.
         free_mb: Memory that there is; None if the run is for another machine.
         is_vit: The backbone can be computed in chunks.
+        batch_size: Images of a process and step.
     """
     found = []
     if speed.workers and speed.workers > speed.cores:
@@ -120,9 +121,17 @@ def check_speed(speed: Speed, free_mb: float | None = None, is_vit: bool = True)
         found.append(Finding(
             PROBLEM, 'memory', f'a step takes about {speed.memory_mb / 1024:.1f} GiB, there are {free_mb / 1024:.1f}',
             'The run would end with an out-of-memory error.',
-            f'{chunks if is_vit else ""}--amp; or a smaller train_dataloader.batch_size',
+            f'{chunks if is_vit else ""}--amp; or --batch-size {fitting_batch(batch_size, speed.memory_mb, free_mb)}',
         ))  # fmt: skip
     return found
+
+
+def fitting_batch(batch_size: int, needed_mb: float, free_mb: float) -> int:
+    """The largest power of two, of fewer images, whose step fits if memory grows with the batch."""
+    wanted, fitting = batch_size * free_mb / needed_mb, 2
+    while 2 * fitting <= min(wanted, batch_size - 1):
+        fitting *= 2
+    return fitting
 
 
 def free_memory_mb() -> float | None:
