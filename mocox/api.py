@@ -8,16 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from mmengine.registry import DefaultScope
 
-from mocox.auto import FEWEST_EPOCHS, RECIPES, Machine, Plan, choose
+from mocox.auto import plan_run
 from mocox.checkpoint.files import newest_in, write_atomically
-from mocox.datasets import ViewsDataset
-from mocox.doctor.images import look_at
-from mocox.doctor.speed import Speed, measure
 from mocox.evaluation.inference import FeatureExtractor
-from mocox.recipe import Recipe
-from mocox.registry import DATASETS
 from mocox.report.runs import read_run
 from mocox.report.verdict import judge
 from mocox.run.build import build_runner
@@ -170,56 +164,11 @@ def pretrain(
             epochs=epochs, batch_size=batch_size, image_size=image_size, lr=lr, workers=workers, amp=amp,
             model=model,
         )  # fmt: skip
-        _plan(str(data), path, {name: value for name, value in given.items() if value != 'auto'}, seed, options)
+        plan_run(str(data), path, {name: value for name, value in given.items() if value != 'auto'}, seed, options)
     if train:
         config = prepare_config(str(path), work_dir=str(out), resume='auto' if resume else None)
         build_runner(config).train()
     return _result(Path(out))
-
-
-def _plan(data: str, path: Path, given: dict[str, Any], seed: int, options: Mapping[str, Any] | None) -> None:
-    """Chooses, prints the choice and writes the config."""
-    if given.get('model', 'resnet18') not in RECIPES:
-        raise ValueError(f'model {given["model"]!r}: choose one of {", ".join(RECIPES)}')
-    changes = dict(options or {})
-    dataset = _open(prepare_config(RECIPES['resnet18'][0], data_root=data, cfg_options=changes))
-    sides = sorted(look_at(dataset, 64).sides) or [0]
-    machine, side = Machine.here(), sides[len(sides) // 2]
-    plan = choose(len(dataset), side, machine)
-    for name, value in given.items():
-        setattr(plan, name, value)
-        plan.reasons[name] = 'as given'
-    config = plan.prepare(data, path.parent, seed, changes)
-    speed = measure(Recipe(config, 1, len(dataset)), _open(config), 3.0)
-    if plan.epochs is None:
-        plan.fit_epochs(len(dataset), speed.images_per_second)
-        config = plan.prepare(data, path.parent, seed, changes)
-    write_atomically(path, lambda temporary: Path(temporary).write_text(config.pretty_text, encoding='utf-8'))
-    images = f'{len(dataset):,} images in {data}, {side} px (median of the shorter side)'
-    print(_describe(plan, images, len(dataset), speed, path), flush=True)
-
-
-def _open(config: Any) -> ViewsDataset:
-    with DefaultScope.overwrite_default_scope('mocox'):
-        return DATASETS.build(config.train_dataloader.dataset)
-
-
-def _describe(plan: Plan, images: str, num_images: int, speed: Speed, path: Path) -> str:
-    """In ten lines."""
-    seconds = num_images * (plan.epochs or FEWEST_EPOCHS) / speed.images_per_second
-    time = f'{seconds / 3600:,.1f} hours' if seconds >= 5400 else f'{max(1, round(seconds / 60))} minutes'
-    chunk = f', {plan.chunk_size} at a time' if plan.chunk_size else ''
-    rows = (
-        ('model', plan.model, plan.reasons['model']),
-        ('image size', f'{plan.image_size} px', plan.reasons['image_size']),
-        ('batch', f'{plan.batch_size}{chunk}', plan.reasons['batch_size']),
-        ('epochs', str(plan.epochs), plan.reasons['epochs']),
-        ('workers', str(plan.workers), plan.reasons['workers']),
-        ('precision', 'bfloat16' if plan.amp else 'float32', plan.reasons['amp']),
-        ('time', f'about {time}', f'{speed.images_per_second:,.0f} images per second, measured'),
-    )
-    lines = [f'  {name:<11} {value:<18} {reason}' for name, value, reason in rows]
-    return '\n'.join([images, *lines, f'  config      {path}, which mocox train runs'])
 
 
 def _result(out: Path) -> Pretraining:

@@ -5,12 +5,22 @@
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mmengine.config import Config
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mocox.checkpoint.files import write_atomically
+from mocox.datasets import ViewsDataset
+from mocox.doctor.images import look_at
+from mocox.doctor.speed import Speed, measure
+from mocox.recipe import Recipe
+from mocox.registry import DATASETS
+from mocox.run.options import prepare_config
 
 RECIPES = {
     'resnet18': ('mocov3/resnet18_custom.py', None),
@@ -76,8 +86,6 @@ class Machine:
     @classmethod
     def here(cls) -> 'Machine':
         """This one."""
-        import torch
-
         cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
         if not torch.cuda.is_available():
             return cls('CPU', 0, cores)
@@ -115,10 +123,8 @@ class Plan:
     lr: float | None = None
     reasons: dict[str, str] = field(default_factory=dict)
 
-    def prepare(self, data: str, work_dir: str | Path, seed: int, options: dict[str, Any] | None = None) -> 'Config':
+    def prepare(self, data: str, work_dir: str | Path, seed: int, options: dict[str, Any] | None = None) -> Config:
         """The config that these settings make of the recipe."""
-        from mocox.run.options import prepare_config
-
         recipe, arch = RECIPES[self.model]
         changed: dict[str, Any] = {'randomness.seed': seed}
         if self.chunk_size and self.model.startswith('vit'):
@@ -182,3 +188,60 @@ def fitting_batch(num_images: int, most: int) -> int:
 def epochs_for(num_images: int) -> int:
     """Of the table."""
     return [epochs for least, epochs in EPOCHS if least <= num_images][-1]
+
+
+def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: Mapping[str, Any] | None) -> None:
+    """Chooses, prints the choice and writes the config.
+
+    Args:
+        data: The folder of images.
+        path: The config to write, in the work dir.
+        given: Settings of a :class:`Plan` that are not to be chosen.
+        seed: Of everything random.
+        options: Changes of the config, by key with dots.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: A model that is not known, or images that cannot be used.
+    """
+    if given.get('model', 'resnet18') not in RECIPES:
+        raise ValueError(f'model {given["model"]!r}: choose one of {", ".join(RECIPES)}')
+    changes = dict(options or {})
+    dataset = _open(prepare_config(RECIPES['resnet18'][0], data_root=data, cfg_options=changes))
+    sides = sorted(look_at(dataset, 64).sides) or [0]
+    machine, side = Machine.here(), sides[len(sides) // 2]
+    plan = choose(len(dataset), side, machine)
+    for name, value in given.items():
+        setattr(plan, name, value)
+        plan.reasons[name] = 'as given'
+    config = plan.prepare(data, path.parent, seed, changes)
+    speed = measure(Recipe(config, 1, len(dataset)), _open(config), 3.0)
+    if plan.epochs is None:
+        plan.fit_epochs(len(dataset), speed.images_per_second)
+        config = plan.prepare(data, path.parent, seed, changes)
+    write_atomically(path, lambda temporary: Path(temporary).write_text(config.pretty_text, encoding='utf-8'))
+    images = f'{len(dataset):,} images in {data}, {side} px (median of the shorter side)'
+    print(_describe(plan, images, len(dataset), speed, path), flush=True)
+
+
+def _open(config: Config) -> ViewsDataset:
+    with DefaultScope.overwrite_default_scope('mocox'):
+        return DATASETS.build(config.train_dataloader.dataset)
+
+
+def _describe(plan: Plan, images: str, num_images: int, speed: Speed, path: Path) -> str:
+    """In ten lines."""
+    seconds = num_images * (plan.epochs or FEWEST_EPOCHS) / speed.images_per_second
+    time = f'{seconds / 3600:,.1f} hours' if seconds >= 5400 else f'{max(1, round(seconds / 60))} minutes'
+    chunk = f', {plan.chunk_size} at a time' if plan.chunk_size else ''
+    rows = (
+        ('model', plan.model, plan.reasons['model']),
+        ('image size', f'{plan.image_size} px', plan.reasons['image_size']),
+        ('batch', f'{plan.batch_size}{chunk}', plan.reasons['batch_size']),
+        ('epochs', str(plan.epochs), plan.reasons['epochs']),
+        ('workers', str(plan.workers), plan.reasons['workers']),
+        ('precision', 'bfloat16' if plan.amp else 'float32', plan.reasons['amp']),
+        ('time', f'about {time}', f'{speed.images_per_second:,.0f} images per second, measured'),
+    )
+    lines = [f'  {name:<11} {value:<18} {reason}' for name, value, reason in rows]
+    return '\n'.join([images, *lines, f'  config      {path}, which mocox train runs'])

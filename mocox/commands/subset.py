@@ -22,12 +22,13 @@ def run(arguments: argparse.Namespace) -> None:
     from mocox.datasets.subset import stratified_subset
 
     images = ImageFiles(arguments.folder, dict(type='CenterCrop'), with_labels=True)
-    chosen = stratified_subset(images.labels, arguments.fraction, arguments.per_class, arguments.seed)
-    lines = [f'{Path(images.path(i)).relative_to(images.folder).as_posix()} {images.labels[i]}' for i in chosen]
+    labels, classes = images.labels, images.classes
+    assert labels is not None and classes is not None  # with_labels
+    chosen = stratified_subset(labels.tolist(), arguments.fraction, arguments.per_class, arguments.seed)
+    lines = [f'{Path(images.path(i)).relative_to(images.folder).as_posix()} {labels[i]}' for i in chosen]
     if unlistable := [line for line in lines if len(line.splitlines()) > 1]:
         raise ValueError(f'a list file cannot hold the name {unlistable[0]!r}, which has a line break: rename the file')
     Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     Path(arguments.out).write_text('\n'.join(lines) + '\n', encoding='utf-8', errors='surrogateescape')
-    counts = f'{len(lines)} of {len(images)} images, {len(images.classes)} classes'
-    counts = f'{len(lines)} of {len(images)} images, {len(images.classes)} classes'
+    counts = f'{len(lines)} of {len(images)} images, {len(classes)} classes'
     print(f'{arguments.out}: {counts}, seed {arguments.seed}')
