@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mocox.reference import Case, compare, replay
+from tests.support.processes import run_processes
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden'
 TOOL = Path(__file__).parents[1] / 'tools' / 'verify_reference.py'
@@ -45,9 +46,31 @@ def test_precision_without_numbers_is_refused(name):
 
 
 @pytest.mark.dist
-@pytest.mark.parametrize('name', [name for name in CASES if name.endswith('2proc')])
-def test_trace_of_two_processes(name):
-    verify(name)
+def test_trace_of_two_processes():
+    verify('v3_vit_adamw_2proc')
+
+
+def replay_here(folder: Path) -> tuple[bool, list]:
+    case = Case.read(folder)
+    summary, worst = compare(case, replay(case))
+    return summary['passed'], worst
+
+
+@pytest.mark.dist
+def test_trace_of_two_processes_that_are_there_already():
+    for passed, worst in run_processes(replay_here, 2, GOLDEN / 'v2_resnet_sgd_2proc'):
+        assert passed, worst
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize('name', ['moby', 'fast_moco', 'symmetric_v2'])
+def test_two_processes_give_the_trace_of_the_whole_batch(tmp_path, name):
+    """Each has half of it: statistics, keys, both queues, gradients and clipping are those of the whole."""
+    folder = copy_case(name, tmp_path)
+    change_case(folder, 'train', 'world_size', 2)
+    change_case(folder, 'train', 'per_rank_batch', Case.read(folder).spec['train']['batch_size'] // 2)
+    for passed, worst in run_processes(replay_here, 2, folder):
+        assert passed, worst
 
 
 def test_chunked_backbone_gives_the_same_trace():
@@ -93,11 +116,15 @@ def copy_case(name: str, tmp_path: Path) -> Path:
     return Path(shutil.copytree(GOLDEN / name, tmp_path / 'case'))
 
 
-def passes_with(folder: Path, section: str | None, key: str, value) -> bool:
+def change_case(folder: Path, section: str | None, key: str, value) -> None:
     path = folder / 'case.json'
     spec = json.loads(path.read_text())
     (spec[section] if section else spec)[key] = value
     path.write_text(json.dumps(spec))
+
+
+def passes_with(folder: Path, section: str | None, key: str, value) -> bool:
+    change_case(folder, section, key, value)
     case = Case.read(folder)
     return compare(case, replay(case))[0]['passed']
 

@@ -46,7 +46,7 @@ class Result:
 def replay(
     case: Case, chunk_size: int | None = None, accumulation: int = 1, optimizer_options: dict | None = None
 ) -> Result:
-    """Train on the recorded inputs.
+    """Train on the recorded inputs, in processes of its own unless there are as many as the trace has already.
 
     Args:
         case: The trace.
@@ -59,7 +59,7 @@ def replay(
     with tempfile.TemporaryDirectory() as work_dir:
         config = build_config(case, work_dir, chunk_size, accumulation)
         config.optim_wrapper.optimizer.update(optimizer_options or {})
-        if world_size == 1:
+        if world_size == dist.world_size():
             return _train(config, case)
         out = Path(work_dir) / 'result.pt'
         with socket.socket() as s:
