@@ -101,8 +101,8 @@ setup(
         'webdataset': ['webdataset>=0.2.86', 'fsspec[http]>=2024.2'],
         'lmdb': ['lmdb>=1.4'],
         # TIFF of any kind, GeoTIFF, OME, JPEG 2000 and XL
-        'scientific': ['tifffile>=2024.8', 'imagecodecs>=2024.9'],
-        'dicom': ['pydicom>=3.0', 'pylibjpeg>=2.0', 'pylibjpeg-openjpeg>=2.3', 'python-gdcm>=3.0.24'],
+        'scientific': ['tifffile>=2024.8.10', 'imagecodecs>=2024.9.22'],
+        'dicom': ['pydicom>=3.0', 'pylibjpeg>=2.0', 'pylibjpeg-openjpeg>=2.3', 'python-gdcm>=3.0.24.1'],
         'heif': ['pillow-heif>=0.18'],
         'umap': ['umap-learn>=0.5'],  # a third map of features
         'test': [
@@ -114,12 +114,12 @@ setup(
             'webdataset>=0.2.86',
             'fsspec[http]>=2024.2',
             'lmdb>=1.4',
-            'tifffile>=2024.8',
-            'imagecodecs>=2024.9',
+            'tifffile>=2024.8.10',
+            'imagecodecs>=2024.9.22',
             'pydicom>=3.0',
             'pylibjpeg>=2.0',
             'pylibjpeg-openjpeg>=2.3',
-            'python-gdcm>=3.0.24',
+            'python-gdcm>=3.0.24.1',
             'pillow-heif>=0.18',
             'tensorboard>=2.16',
         ],

@@ -15,6 +15,13 @@ os.environ['RES_OPTIONS'] = 'timeout:1 attempts:1'
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope='session')
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user who runs the tests keeps their own key of features."""
+    with mock.patch.dict(os.environ, XDG_STATE_HOME=str(tmp_path_factory.mktemp('state'))):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def fresh_start() -> Iterator[None]:
     """Seeds torch before the test; restores the environment and MMEngine's global instances after it."""

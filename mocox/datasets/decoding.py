@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mocox.datasets.limits import check_structure
 from mocox.datasets.orientation import orientation_of, turn
 from mocox.datasets.pixels import RGB, Pixels, Raw
-from mocox.datasets.readers import FORMATS, load, needs_own_reader, open_with_pillow, read_raw
+from mocox.datasets.readers import FORMATS, load, needs_own_reader, open_with_pillow, read_raw, stated_errors
 
 try:
     import simplejpeg
@@ -44,9 +45,16 @@ def decode(data: bytes, reduction: Reduction | None = None, pixels: Pixels = RGB
 
     Raises:
         MissingExtraError: The file needs a library that is not installed.
-        ValueError: No image, one of other bands, or one whose values have no fixed range.
-        Exception: Whatever a library raises for damaged bytes.
+        ValueError: No image, one of other bands, one whose values have no fixed range, or one that would take a decoder
+            minutes, see :mod:`mocox.datasets.limits`.
+        OSError: A damaged image, in Pillow's words.
     """
+    with stated_errors():
+        check_structure(data)
+        return _decode(data, reduction, pixels)
+
+
+def _decode(data: bytes, reduction: Reduction | None, pixels: Pixels) -> np.ndarray:
     is_jpeg = data.startswith(b'\xff\xd8')
     if not is_jpeg and (needs_own_reader(data) or not pixels.is_rgb8):
         return pixels(read_raw(data))

@@ -1,11 +1,12 @@
 """DICOM, by pydicom: rescaled numbers, and the window that the file asks to be shown with."""
 
-import io
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mocox.datasets.extras import require_extra
+from mocox.datasets.limits import MAX_INFLATED, SMALLER, CountedReads, check_jpeg
 from mocox.datasets.pixels import Raw, check_size
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ BARE = (
     b'\x08\0\x08\0',
     b'\x08\0\x16\0',
 )
+DEFLATED = b'1.2.840.10008.1.2.1.99'
 GROUPS = ('PixelValueTransformationSequence', 'FrameVOILUTSequence')  # of enhanced multi-frame files
 GROUP_KEYS = ('RescaleSlope', 'RescaleIntercept', 'WindowCenter', 'WindowWidth', 'VOILUTFunction')
 
@@ -42,11 +44,12 @@ def read(data: bytes) -> Raw:
     library = require_extra('pydicom', 'DICOM files need', 'dicom')
     from pydicom import pixels
 
-    file = library.dcmread(io.BytesIO(data), force=True)
+    file = library.dcmread(CountedReads(_inflated(data)), force=True)
     if not all(key in file for key in ('Rows', 'Columns', 'BitsAllocated', 'PhotometricInterpretation')):
         raise ValueError('a DICOM without an image')
-    check_size(file.Rows, file.Columns)
+    check_size(file.Rows, file.Columns, file.get('SamplesPerPixel', 1) * -(-file.BitsAllocated // 8))
     _complete_meta(file)
+    _check_compressed(file)
     pages = int(file.get('NumberOfFrames') or 1)
     values = pixels.pixel_array(file, index=0)  # YBR becomes RGB
     kind = file.PhotometricInterpretation
@@ -58,6 +61,43 @@ def read(data: bytes) -> Raw:
     _take_over_groups(file)
     values, low, high = _shown(pixels.apply_modality_lut(values, file), file)
     return Raw(values[:, :, None], low, high, is_inverted=kind == 'MONOCHROME1', pages=pages)
+
+
+def _inflated(data: bytes) -> bytes:
+    """A deflated file as one without header, whose encoding is the usual one (PS3.5, A.5); others as they are.
+
+    Raises:
+        ValueError: It becomes too large.
+    """
+    start = _end_of_meta(data)
+    if DEFLATED not in data[132:start]:
+        return data
+    found = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], MAX_INFLATED + 1)
+    if len(found) > MAX_INFLATED:
+        raise ValueError(f'a deflated DICOM of more than {MAX_INFLATED} bytes: {SMALLER}')
+    return found
+
+
+def _end_of_meta(data: bytes) -> int:
+    """Where the elements of group 2 end, which begin behind the preamble (PS3.5, 7.1.2)."""
+    at = 132
+    while data[at : at + 2] == b'\2\0':
+        is_long = data[at + 4 : at + 6] in (b'OB', b'OW', b'SQ', b'UN', b'UT')
+        at += 12 + _number(data[at + 8 : at + 12]) if is_long else 8 + _number(data[at + 6 : at + 8])
+    return at
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, 'little')
+
+
+def _check_compressed(file: 'Dataset') -> None:
+    """Scans of a JPEG, where that is how the pixels are kept."""
+    content = file.get('PixelData') or b''
+    if file.file_meta.TransferSyntaxUID.is_encapsulated and isinstance(content, bytes):
+        start = content.find(b'\xff\xd8\xff')
+        if start >= 0:
+            check_jpeg(content[start:])
 
 
 def _complete_meta(file: 'Dataset') -> None:

@@ -11,6 +11,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow's convert('L')
 PERCENTILES = (1, 99)  # of 'percentile'
 MAX_LEVEL = 255
 MAX_CHANNELS = 512  # OpenCV's limit
+MAX_BYTES = 2**32  # of the numbers of one image
 NUM_RANKED = 100_000  # values that percentiles are taken of
 DTYPES = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.float32)}
 
@@ -215,15 +216,26 @@ def to_rgb8(levels: np.ndarray) -> np.ndarray:
     return levels[:, :, [min(i, levels.shape[2] - 1) for i in range(3)] if levels.shape[2] > 1 else [0, 0, 0]]
 
 
-def check_size(height: int, width: int) -> None:
-    """Pillow's limit on the number of pixels, for the readers that do not have it.
+def check_size(height: int, width: int, pixel_bytes: int = 1) -> None:
+    """Pillow's limit on the number of pixels, for the readers that do not have it, and one on what they take.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        pixel_bytes: Of all bands of one pixel.
 
     Raises:
-        PIL.Image.DecompressionBombError: More than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
+        PIL.Image.DecompressionBombError: More than twice ``PIL.Image.MAX_IMAGE_PIXELS``, or than ``MAX_BYTES`` bytes.
     """
+    if height * width * pixel_bytes > MAX_BYTES:
+        raise Image.DecompressionBombError(
+            f'{width} x {height} pixels of {pixel_bytes} bytes, more than the {MAX_BYTES} bytes that an image may '
+            'have: cut it into tiles'
+        )
     if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError(
-            f'{width} x {height} pixels, more than {2 * Image.MAX_IMAGE_PIXELS}, twice PIL.Image.MAX_IMAGE_PIXELS'
+            f'{width} x {height} pixels, more than {2 * Image.MAX_IMAGE_PIXELS}, twice PIL.Image.MAX_IMAGE_PIXELS: cut '
+            'it into tiles'
         )
 
 

@@ -1,20 +1,23 @@
 """Readers of image files, chosen by content: what each recognises, and which extra it needs."""
 
 import io
+import math
 import re
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mocox.datasets import dicom, tiff
-from mocox.datasets.extras import require_extra
+from mocox.datasets.extras import MissingExtraError, require_extra
+from mocox.datasets.limits import check_structure
 from mocox.datasets.opencv import read_with_opencv
 from mocox.datasets.orientation import orientation_of, turn
-from mocox.datasets.pixels import Raw, check_size, fixed_range
+from mocox.datasets.pixels import MAX_BYTES, Raw, check_size, fixed_range
 
 # What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
 _READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}
@@ -26,7 +29,6 @@ PNG = b'\x89PNG\r\n\x1a\n'
 PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
 CODESTREAM = b'\xff\x4f\xff\x51'  # start of image and SIZ, of JPEG 2000
 HEIF_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')
-MAX_BYTES = 2**32  # of the numbers of one .npy or .npz
 
 
 class Reader(NamedTuple):
@@ -48,14 +50,26 @@ def read_raw(data: bytes) -> Raw:
 
     Raises:
         MissingExtraError: The file needs a library that is not installed.
-        ValueError: No image.
-        Exception: Whatever a library raises for damaged bytes.
+        ValueError: No image, or a damaged one.
+        OSError: A damaged one, in Pillow's words.
     """
-    for reader in READERS:
-        if reader.recognises(data):
+    with stated_errors():
+        check_structure(data)
+        reader = next(reader for reader in READERS if reader.recognises(data))  # the last takes every file
+        with stated_errors(reader.name):
             raw = reader.read(data)
-            return raw._replace(name=reader.name) if raw.name == 'image' else raw
-    raise AssertionError('the last reader takes every file')
+    return raw._replace(name=reader.name) if raw.name == 'image' else raw
+
+
+@contextmanager
+def stated_errors(name: str = 'an image') -> Iterator[None]:
+    """Turns what a library raises for damaged bytes into ``ValueError``; ``OSError`` stays."""
+    try:
+        yield
+    except (ValueError, OSError, MissingExtraError, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # struct.error, cv2.error, RecursionError, MemoryError, those of each library ...
+        raise ValueError(f'{name} that cannot be read ({type(error).__name__}: {error})') from error
 
 
 def needs_own_reader(data: bytes) -> bool:
@@ -167,7 +181,7 @@ def is_deep_jpeg2000(data: bytes) -> bool:
 def read_deep_jpeg2000(data: bytes) -> Raw:
     """By imagecodecs; without it by OpenCV, which has up to four unsigned bands."""
     width, height, depths = jpeg2000_sizes(data)
-    check_size(height, width)
+    check_size(height, width, 2 * len(depths))
     signed, bits = depths[0] > 127, (depths[0] & 127) + 1
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     try:
@@ -198,8 +212,8 @@ def read_deep_pnm(data: bytes) -> Raw:
     """
     found = PNM.match(data[:4096])
     width, height, white = (int(number) for number in found.groups())
-    check_size(height, width)
     count = 3 if data[1:2] == b'6' else 1
+    check_size(height, width, 2 * count)
     end = found.end() + 2 * height * width * count
     if end > len(data):
         raise ValueError('a truncated PNM')
@@ -226,6 +240,7 @@ def read_numpy(data: bytes) -> Raw:
             if names[0].file_size > MAX_BYTES:
                 raise ValueError(f'an .npz of {names[0].file_size} bytes, more than the {MAX_BYTES} that it may have')
             data = archive.read(names[0])
+    _check_promise(data)
     values = np.load(io.BytesIO(data), allow_pickle=False)
     if values.ndim not in (2, 3) or values.dtype.kind not in 'biuf' or not values.size:
         raise ValueError(f'an array of {values.dtype} {values.shape} is no image: (H, W), (H, W, C) or (C, H, W)')
@@ -238,6 +253,20 @@ def read_numpy(data: bytes) -> Raw:
     return Raw(values, *fixed_range(values.dtype), is_colour=count == 3)
 
 
+def _check_promise(data: bytes) -> None:
+    """Memory is taken by what the header says, before the numbers are read.
+
+    Raises:
+        ValueError: It says more than the file holds.
+    """
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+    shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > len(data) and not dtype.hasobject:
+        raise ValueError(f'a truncated array: {dtype} {shape} does not fit into {len(data)} bytes')
+
+
 def is_heif(data: bytes) -> bool:
     """HEIC and its kin; AVIF is Pillow's."""
     return data[4:8] == b'ftyp' and data[8:12] in HEIF_BRANDS and b'avif' not in data[8:40]
@@ -247,7 +276,7 @@ def read_heif(data: bytes) -> Raw:
     """By pillow-heif, at the depth of the file."""
     heif = require_extra('pillow_heif', 'HEIC files need', 'heif')
     found = heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
-    check_size(found.size[1], found.size[0])
+    check_size(found.size[1], found.size[0], 8)
     bands = np.asarray(found)
     bands = bands[:, :, None] if bands.ndim == 2 else bands
     count = bands.shape[2]
@@ -259,12 +288,52 @@ def is_jpeg_xl(data: bytes) -> bool:
     return data.startswith((b'\xff\x0a', b'\0\0\0\x0cJXL \r\n\x87\n'))
 
 
+JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # ISO/IEC 18181-1, SizeHeader
+
+
+def jpeg_xl_size(data: bytes) -> tuple[int, int]:
+    """Height and width, from the first bits of the codestream (ISO/IEC 18181-1, D.2)."""
+    bits = int.from_bytes(_codestream(data)[2:16], 'little')
+
+    def take(num: int) -> int:
+        nonlocal bits
+        value, bits = bits & (1 << num) - 1, bits >> num
+        return value
+
+    small = take(1)
+
+    def side() -> int:
+        return 8 * (1 + take(5)) if small else 1 + take((9, 13, 18, 30)[take(2)])
+
+    height, ratio = side(), take(3)
+    if not ratio:
+        return height, side()
+    across, down = JXL_RATIOS[ratio - 1]
+    return height, height * across // down
+
+
+def _codestream(data: bytes) -> bytes:
+    """Its first bytes, bare or in the first box of a container that holds some."""
+    at = 0
+    while not data.startswith(b'\xff\x0a', at):
+        length, kind = int.from_bytes(data[at : at + 4], 'big'), data[at + 4 : at + 8]
+        start = at + 8
+        if length == 1:
+            length, start = int.from_bytes(data[start : start + 8], 'big'), start + 8
+        if kind in (b'jxlc', b'jxlp'):
+            return data[start + 4 * (kind == b'jxlp') :][:64]
+        if length < 8 or at + length >= len(data):
+            raise ValueError('a JPEG XL without an image')
+        at += length
+    return data[at : at + 64]
+
+
 def read_jpeg_xl(data: bytes) -> Raw:
-    """By imagecodecs."""
+    """By imagecodecs; of an animation the first frame."""
     codecs = require_extra('imagecodecs', 'JPEG XL files need', 'scientific')
-    bands = codecs.jpegxl_decode(data)
+    check_size(*jpeg_xl_size(data), 16)
+    bands = codecs.jpegxl_decode(data, index=0)
     bands = bands[:, :, None] if bands.ndim == 2 else bands
-    check_size(*bands.shape[:2])
     count = bands.shape[2]
     return Raw(bands, *fixed_range(bands.dtype), count in (2, 4), count in (3, 4))
 

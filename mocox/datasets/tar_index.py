@@ -16,6 +16,7 @@ from mocox.datasets.image_files import EXTENSIONS
 from mocox.datasets.packed_paths import PackedPaths
 
 MAX_HEADER_BYTES = 2**20  # read at once; what a tar archive says about a member is shorter
+MAX_GLOBAL_CHARACTERS = 4096  # of what an archive says of all members: it is taken for each of them
 MAX_LABEL_BYTES = 64
 MAX_DIGITS = 18  # fit 64 bits
 UNLABELLED = -1
@@ -133,6 +134,7 @@ def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Itera
             with tarfile.open(fileobj=reader, mode='r:') as archive:
                 for member in archive:
                     archive.members.clear()  # it would keep them all
+                    _check_global(archive.pax_headers)
                     if member.offset <= last or member.offset_data + member.size > size:
                         raise tarfile.ReadError(f'{member.name!r} is not all there')
                     last = member.offset
@@ -149,6 +151,13 @@ def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Itera
         problems.append(f'the shard is damaged ({error}): what follows its member at byte {last} is left out')
     if links.lost:
         problems.append(f'{links.lost} links are left out: what they name is not in front of them in the shard')
+
+
+def _check_global(headers: dict[str, str]) -> None:
+    """Raises tarfile.ReadError where an archive says more of all members than a comment and the like."""
+    length = sum(len(key) + len(value) for key, value in headers.items()) if headers else 0
+    if length > MAX_GLOBAL_CHARACTERS:
+        raise tarfile.ReadError(f'a global header of {length} characters, at most {MAX_GLOBAL_CHARACTERS} are read')
 
 
 class _Links:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,9 @@ BITS, PHOTOMETRIC, DESCRIPTION, SAMPLES, PLANAR, FORMAT = 258, 262, 270, 277, 28
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 UNSIGNED = 1
 MAX_PILLOW = 4  # bands
+MAX_PLANES = 1_000_000  # of an OME file
+PIXELS = re.compile(r'<(?:\w+:)?Pixels\b[^>]*')
+SIZE = re.compile(r'\bSize[CZT]\s*=\s*["\']([^"\']*)')
 ALPHA = (1, 2)  # of ExtraSamples
 REDUCED = 1 | 4  # of NewSubfileType: a smaller copy, a mask
 NEED = 'a TIFF of this kind needs'
@@ -39,7 +43,7 @@ def is_scientific(data: bytes) -> bool:
     tags = image.tag_v2
     bits, count = bits_of(image), tags.get(SAMPLES, 1)
     description = str(tags.get(DESCRIPTION, ''))
-    if image.n_frames > 1 and (description.startswith('ImageJ=') or '<OME' in description):
+    if image.is_animated and (description.startswith('ImageJ=') or '<OME' in description):
         return True  # their channels are pages
     if any(kind != UNSIGNED for kind in np.atleast_1d(tags.get(FORMAT, UNSIGNED))):
         return True
@@ -99,9 +103,11 @@ def _is_deep_rgb(data: bytes) -> bool:
 
 
 def _read_series(file: 'tifffile.TiffFile') -> Raw:
+    if file.is_ome:
+        _check_planes(file.ome_metadata or '')
     series = file.series[0]
     page = series.keyframe
-    check_size(page.imagelength, page.imagewidth)
+    _check_bytes(series)
     bands, num_planes = _bands(series)
     low, high = fixed_range(bands.dtype)
     bits = page.bitspersample if isinstance(page.bitspersample, int) else 0
@@ -119,6 +125,26 @@ def _read_series(file: 'tifffile.TiffFile') -> Raw:
         is_inverted=page.photometric == WHITE_IS_ZERO and low is not None,
         pages=max(whole // num_planes, 1),
     )
+
+
+def _check_planes(description: str) -> None:
+    """Of an OME file: tifffile makes a list of all that its XML claims, there or not."""
+    planes = 0
+    for pixels in PIXELS.findall(description):
+        planes += math.prod(int(size) for size in SIZE.findall(pixels))
+    if planes > MAX_PLANES:
+        raise ValueError(
+            f'an OME-TIFF of {planes} planes, more than the {MAX_PLANES} that are read: write smaller files'
+        )
+
+
+def _check_bytes(series: 'tifffile.TiffPageSeries') -> None:
+    """Of one plane of all channels; tifffile takes the memory before it reads."""
+    page = series.keyframe
+    shape, axes = series.shape, series.axes
+    num_planes = shape[axes.index('C')] if 'C' in axes[: len(axes) - len(page.axes)] else 1
+    depth = page.imagedepth * page.samplesperpixel * num_planes * max(page.dtype.itemsize if page.dtype else 1, 1)
+    check_size(page.imagelength, page.imagewidth, depth)
 
 
 def _bands(series: 'tifffile.TiffPageSeries') -> tuple[np.ndarray, int]:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mocox import dist
-from mocox.checkpoint.files import write_atomically
 from mocox.checkpoint.parts import files_of
 from mocox.datasets import EncodedImages, ViewsDataset, collate_views
+from mocox.evaluation.sealed import read_sealed, user_key, write_sealed
 
 SHARD_IMAGES = 4096
-CONTENT = 2  # of a shard: which images could be read stands in it
+CONTENT = 3  # of a shard: which images could be read, and a keyed checksum
 MAX_NAMED = 10
 
 
@@ -139,7 +139,8 @@ def cached_features(
     """Features of a dataset, those that are in the folder already read from there.
 
     Every shard is one file, written whole or not at all. Several processes take turns with the shards; the folder must
-    be one that all of them see. A shard that lacks an image which can be read by now is made anew.
+    be one that all of them see. A shard that lacks an image which can be read by now is made anew; so is one that is
+    damaged or that this user has not written, and a line names it.
 
     Args:
         model: See :func:`extract_from_loader`.
@@ -151,8 +152,11 @@ def cached_features(
         name: What the progress line calls the images.
     """
     starts = range(0, len(dataset), shard_images)
-    shards = [(folder / f'{start:09}.pt', range(start, min(start + shard_images, len(dataset)))) for start in starts]
-    missing = [shard for shard in shards if not _is_whole(*shard, dataset)] if dist.rank() == 0 else None
+    shards = [
+        (folder / f'{start:09}.features', range(start, min(start + shard_images, len(dataset)))) for start in starts
+    ]
+    key = dist.gather_objects(user_key())[0]  # machines may have other homes
+    missing = [shard for shard in shards if not _is_whole(*shard, dataset, key)] if dist.rank() == 0 else None
     missing = dist.gather_objects(missing)[0]  # one list for all, made before any rank writes a shard
     mine = missing[dist.rank() :: dist.world_size()]
     progress = Progress(name, sum(len(rows) for _, rows in mine), len(dataset))
@@ -161,18 +165,22 @@ def cached_features(
         content = {
             key: part for key, part in encode_images(model, loader, progress)._asdict().items() if part is not None
         }
-        write_atomically(file, lambda path, content=content: torch.save(content, path))
+        write_sealed(file, content, key)
     dist.barrier()  # every file is written before any rank reads
-    parts = [torch.load(file, weights_only=True) for file, _ in shards]
+    parts = [read_sealed(file, key) for file, _ in shards]
     return Extracted(*(torch.cat([part[key] for part in parts]) if key in parts[0] else None
                        for key in Extracted._fields))  # fmt: skip
 
 
-def _is_whole(file: Path, rows: range, dataset: ViewsDataset) -> bool:
-    """Whether a shard is there, and what it lacks cannot be read today either."""
-    if not file.is_file():
+def _is_whole(file: Path, rows: range, dataset: ViewsDataset, key: bytes) -> bool:
+    """Whether a shard is there as it was written, and what it lacks cannot be read today either."""
+    if not file.exists():
         return False
-    left_out = (~torch.load(file, weights_only=True, mmap=True)['read']).nonzero()[:, 0].tolist()
+    try:
+        left_out = (~read_sealed(file, key)['read']).nonzero()[:, 0].tolist()
+    except ValueError as error:
+        print(f'{error}: its features are computed again', flush=True)
+        return False
     return True not in [dataset.can_read(rows[row]) for row in left_out]  # of all of them: the log says why
 
 
