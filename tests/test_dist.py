@@ -117,7 +117,7 @@ def test_backend_and_device(environment, monkeypatch, launcher, num_gpus, backen
     calls = []
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: num_gpus)
     monkeypatch.setattr(torch.cuda, 'set_device', lambda device: calls.append(device))
-    monkeypatch.setattr(group, '_join', lambda backend, timeout_s: calls.append(backend))
+    monkeypatch.setattr(group, '_join', lambda backend, *_: calls.append(backend))
     group.start(launcher)
     assert calls == ([3, 'nccl'] if num_gpus else ['gloo'])
     assert (os.environ['RANK'], os.environ['LOCAL_RANK'], os.environ['MASTER_PORT']) == ('3', '3', '29500')
@@ -128,7 +128,7 @@ def test_backend_and_device(environment, monkeypatch, launcher, num_gpus, backen
 def test_jobs_of_slurm_on_one_machine_have_ports_of_their_own(environment, monkeypatch, given, port):
     environment(**STARTED_BY['slurm'], SLURM_JOB_ID=7671234, **given)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
-    monkeypatch.setattr(group, '_join', lambda backend, timeout_s: None)
+    monkeypatch.setattr(group, '_join', lambda *_: None)
     group.start('slurm')
     assert os.environ['MASTER_PORT'] == port
 
@@ -146,7 +146,7 @@ def test_a_slurm_step_that_binds_gpus_shows_each_task_its_own(environment, monke
     environment(**STARTED_BY['slurm'], **variables)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
     monkeypatch.setattr(torch.cuda, 'set_device', lambda device: None)
-    monkeypatch.setattr(group, '_join', lambda backend, timeout_s: None)
+    monkeypatch.setattr(group, '_join', lambda *_: None)
     if fits:
         group.start('slurm')
     else:

@@ -9,6 +9,9 @@ fi
 TOOLS=$(dirname "$0")
 GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
+# Its processes sign with this what they tell each other; a command line would show it.
+MOCOX_STORE_TOKEN=${MOCOX_STORE_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
+export MOCOX_STORE_TOKEN
 # shellcheck disable=SC2086  # SRUN_ARGS holds several arguments
 PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}" exec srun --partition="$1" --job-name="$2" \
     --gres=gpu:"$GPUS_PER_NODE" --ntasks="$GPUS" --ntasks-per-node="$GPUS_PER_NODE" \

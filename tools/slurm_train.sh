@@ -19,6 +19,9 @@ if [ "${REQUEUE:-0}" = 1 ] && [ -z "${MOCOX_TOOLS:-}" ]; then
     # shellcheck disable=SC2086  # SBATCH_ARGS holds several arguments
     exec sbatch "${PLACES[@]}" --requeue --open-mode=append --signal=USR1@"${GRACE:-120}" ${SBATCH_ARGS:-} "$0" "$@"
 fi
+# Its processes sign with this what they tell each other; a command line would show it.
+MOCOX_STORE_TOKEN=${MOCOX_STORE_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
+export MOCOX_STORE_TOKEN
 RESUME=()
 if [ -n "${MOCOX_TOOLS:-}" ]; then
     RESUME=(--resume auto)

@@ -4,6 +4,7 @@ import atexit
 import datetime
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -12,6 +13,7 @@ import torch.distributed as torch_dist
 
 from mocox import dist
 from mocox.processes import LAUNCHERS
+from mocox.processes.store import TOKEN, SignedStore, branch, serve
 from mocox.processes.watchdog import BETWEEN, STEP, Watchdog
 
 MEETING_S = 30.0  # at least, to start and to meet: torch asks a name server for every peer's name, which may be slow
@@ -20,6 +22,7 @@ MARGIN_S = 30.0  # by which torch's own timeout comes after ours
 _watchdog: Watchdog | None = None
 _meetings: torch_dist.Store | None = None
 _num_meetings = 0
+_served: torch_dist.TCPStore | None = None
 ends_with_run = False  # this process is one of the command line tools
 
 
@@ -56,7 +59,12 @@ def start(launcher: str, timeout_s: float = 600.0) -> None:
                 f'{num_gpus} (tools/dist_train.sh CONFIG {num_gpus}), or set CUDA_VISIBLE_DEVICES="" to use the CPU'
             )
         torch.cuda.set_device(local_rank % num_gpus)
-    _watchdog = _join('nccl' if num_gpus else 'gloo', timeout_s)
+    _watchdog = _join('nccl' if num_gpus else 'gloo', timeout_s, _is_one_machine(launcher, local_size))
+
+
+def _is_one_machine(launcher: str, local_size: int) -> bool:
+    told = launcher != 'pytorch' or 'LOCAL_WORLD_SIZE' in os.environ
+    return told and local_size == int(os.environ['WORLD_SIZE'])
 
 
 def _share_compilers(local_size: int) -> None:
@@ -72,44 +80,42 @@ def _is_bound(num_gpus: int) -> bool:
     return 'SLURM_GPUS_PER_TASK' in os.environ or hidden
 
 
-def _join(backend: str, timeout_s: float) -> Watchdog:
-    global _meetings
+def _join(backend: str, timeout_s: float, one_machine: bool) -> Watchdog:
+    global _meetings, _served
+    if one_machine:  # gloo would listen at the address that the machine's name has
+        for _, name in socket.if_nameindex():
+            if name in ('lo', 'lo0'):
+                os.environ.setdefault('GLOO_SOCKET_IFNAME', name)
     rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
     address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
     meeting_s = max(timeout_s, MEETING_S)
-    store, store_of_watchdog = (_open_store(rank, meeting_s) for _ in range(2))
-    watchdog = Watchdog(_branch(store_of_watchdog, 'watchdog'), rank, world_size, timeout_s, address)
+    if rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True':
+        _served = serve(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), one_machine, meeting_s)
+    store, store_of_watchdog = _served or _open_store(rank, meeting_s), _open_store(rank, meeting_s)
+    watchdog = Watchdog(SignedStore(store_of_watchdog, 'watchdog'), rank, world_size, timeout_s, address)
     watchdog.announce()
-    _wait_for_all(_branch(store, 'arrival'), rank, world_size, meeting_s)
+    _wait_for_all(branch(store, 'arrival'), rank, world_size, meeting_s)
     # The watchdog speaks first; what it does not watch (an evaluation, a checkpoint) ends by the timeout of torch.
     timeout = datetime.timedelta(seconds=timeout_s + MARGIN_S)
-    _meetings = _branch(store, 'meetings')
-    groups = _branch(store, 'group')
+    _meetings = branch(store, 'meetings')
+    groups = branch(store, 'group')
     torch_dist.init_process_group(backend, store=groups, rank=rank, world_size=world_size, timeout=timeout)
     watchdog.start()
     atexit.register(finish)  # before the interpreter takes the threads down
     return watchdog
 
 
-def _branch(store: torch_dist.Store, name: str) -> torch_dist.Store:
-    """A part of the store for one purpose and one start: ``torchrun --max-restarts`` may keep the store."""
-    return torch_dist.PrefixStore(f'mocox/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}/{name}', store)
-
-
 def _open_store(rank: int, timeout_s: float) -> torch_dist.TCPStore:
     """Connects to the store, which torchrun serves; without it rank 0 does."""
     address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
-    serve = rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True'
     timeout = datetime.timedelta(seconds=timeout_s)
     try:
-        return torch_dist.TCPStore(
-            address, port, is_master=serve, timeout=timeout, wait_for_workers=False, multi_tenant=True
-        )
+        return torch_dist.TCPStore(address, port, is_master=False, timeout=timeout, wait_for_workers=False)
     except RuntimeError as error:
-        hint = 'is the port taken (set PORT)' if serve else 'was the first machine started, is MASTER_ADDR its address'
         raise ConnectionError(
-            f'rank {rank} found no meeting point at {address}:{port} within {timeout_s:g} s: {hint}, '
-            f'does a firewall stand between, does the name server answer at once? ({str(error).splitlines()[0][:200]})'
+            f'rank {rank} found no meeting point at {address}:{port} within {timeout_s:g} s: was the first machine '
+            'started, is MASTER_ADDR its address, does a firewall stand between, does the name server answer at once? '
+            f'({str(error).splitlines()[0][:200]})'
         ) from error
 
 
@@ -133,7 +139,7 @@ def _wait_for_all(store: torch_dist.Store, rank: int, world_size: int, timeout_s
     if awaited or missing:
         raise ConnectionError(
             f'waited {timeout_s:g} s for {world_size} processes; missing: rank {missing or 0}. Was every machine '
-            'started, with its own NODE_RANK and the same NNODES and MASTER_ADDR?'
+            f'started, with its own NODE_RANK and the same NNODES, MASTER_ADDR and {TOKEN}?'
         )
 
 

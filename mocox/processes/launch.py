@@ -4,10 +4,16 @@ import os
 import signal
 import socket
 import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
 
 import torch
 
 from mocox.processes import EXIT_PREEMPTED
+from mocox.processes.store import make_token, serve
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
 
 
 def launch(arguments: list[str]) -> int:
@@ -17,16 +23,20 @@ def launch(arguments: list[str]) -> int:
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main
+    from torch.distributed.run import main, parse_args
 
     arguments = ['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', *arguments]
+    options = parse_args(arguments)
     if not torch.cuda.is_available():
         # torchrun gives each process one thread; without GPUs the cores are there to be shared.
-        options = [argument.partition('=') for argument in arguments]
-        num_processes = next((int(value) for name, _, value in options if name == '--nproc_per_node'), 1)
+        num_processes = int(options.nproc_per_node) if options.nproc_per_node.isdigit() else 1
         os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // num_processes)))
     try:
+        served = _serve(options)  # noqa: F841 (open for as long as this function runs)
         main(arguments)
+    except ConnectionError as error:
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        return 1
     except SignalException as received:  # its processes have had it too, and 30 s to save
         return EXIT_PREEMPTED if received.sigval in (signal.SIGTERM, signal.SIGUSR1) else 128 + received.sigval
     except ChildFailedError as error:
@@ -35,6 +45,18 @@ def launch(arguments: list[str]) -> int:
                 print(f'error: {describe_death(rank, failure.pid, -failure.exitcode)}', file=sys.stderr, flush=True)
         return next(iter(error.failures.values())).exitcode or 1
     return 0
+
+
+def _serve(options: Namespace) -> 'TCPStore | None':
+    """Opens the store before torchrun, which takes the one that this process has at its port."""
+    if options.rdzv_backend != 'static' or options.rdzv_endpoint or options.standalone:
+        return None
+    one_machine = options.nnodes in ('1', '1:1')
+    if one_machine:
+        make_token()
+    if options.node_rank != 0:
+        return None
+    return serve(options.master_addr, options.master_port or 29500, one_machine, timeout_s=600)
 
 
 def describe_death(rank: int, pid: int, signal_number: int) -> str:

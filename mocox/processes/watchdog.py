@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from mocox.processes.store import SignedStore
 
 from mocox.processes import EXIT_PREEMPTED
 
@@ -132,7 +132,7 @@ class Watchdog:
 
     def __init__(
         self,
-        store: 'Store',
+        store: 'SignedStore',
         rank: int,
         world_size: int,
         timeout_s: float,
@@ -225,16 +225,24 @@ class Watchdog:
             try:
                 self._tell()
                 if self.rank == 0:
-                    self.reports = [json.loads(report) for report in self.store.multi_get(keys)]
+                    self._read_reports(keys)
                     self._answer(judge.observe(self.reports))
-                self.verdict_beat, self.verdict, self.exit_code = json.loads(self.store.get('verdict'))
-                if self.exit_code not in (1, EXIT_PREEMPTED):  # whoever reaches the store can write there
-                    self.exit_code = 1
+                self._read_verdict()
             except RuntimeError:  # the store cannot be reached, now or for good: _watch counts
                 pass
             self.told.set()
             self.wake.wait(self.interval_s)
             self.wake.clear()
+
+    def _read_reports(self, keys: list[str]) -> None:
+        """What somebody else wrote in place of a report counts as a beat that was missed."""
+        new = [json.loads(text) if text else None for text in self.store.multi_get(keys)]
+        self.reports = [report or old for report, old in zip(new, self.reports or new, strict=True) if report or old]
+
+    def _read_verdict(self) -> None:
+        if text := self.store.get('verdict'):
+            self.verdict_beat, self.verdict, code = json.loads(text)
+            self.exit_code = code if code in (1, EXIT_PREEMPTED) else 1
 
     def _watch(self) -> None:
         silent, last_beat = 0, -1
