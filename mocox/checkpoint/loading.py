@@ -85,7 +85,7 @@ def load_backbone(
     weights = checkpoint.backbone(encoder)
     notes = [*diverged_in(weights), *_head_notes(checkpoint, module, heads), *_notes(checkpoint)]
     _check_activation(checkpoint, module)
-    weights, resized = _fit_positions(weights, target, module)
+    weights, resized = _fit_positions(weights, target, module, checkpoint.arch)
     weights, adapted = _fit_channels(_with_names_of(target, weights), target)
     resized = [*resized, *adapted]
     if part is not None:
@@ -210,7 +210,7 @@ def _notes(checkpoint: Checkpoint) -> list[str]:
 
 
 def _fit_positions(
-    weights: dict[str, Tensor], target: Mapping[str, Tensor], module: nn.Module
+    weights: dict[str, Tensor], target: Mapping[str, Tensor], module: nn.Module, arch: Mapping
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Interpolate position embeddings to the module's grid, class token kept."""
     from timm.layers import resample_abs_pos_embed  # brings torchvision along
@@ -219,11 +219,11 @@ def _fit_positions(
     given = weights.get('pos_embed')
     if wanted is None or given is None or given.ndim != 3 or given.shape[2] != wanted.shape[2]:
         return weights, []
-    new, side = _grid(module, wanted), square_side(given.shape[1] - 1)
-    if new is None or side is None or new == (side, side):
+    new, old = _grid(module, wanted), _grid_of_file(arch, given.shape[1] - 1)
+    if new is None or old is None or new == old:
         return weights, []
-    resized = resample_abs_pos_embed(given, list(new), [side, side], num_prefix_tokens=1)
-    note = f'position embeddings interpolated (bicubic) from {side} x {side} to {new[0]} x {new[1]} patches'
+    resized = resample_abs_pos_embed(given, list(new), list(old), num_prefix_tokens=1)
+    note = f'position embeddings interpolated (bicubic) from {old[0]} x {old[1]} to {new[0]} x {new[1]} patches'
     return {**weights, 'pos_embed': resized}, [note]
 
 
@@ -259,6 +259,15 @@ def adapt_channels(kernels: Tensor, channels: int) -> Tensor:
         return adapt_input_conv(channels, kernels)
     total = kernels.float().sum(dim=1, keepdim=True)
     return (total / channels).repeat(1, channels, 1, 1).to(kernels.dtype)
+
+
+def _grid_of_file(arch: Mapping, patches: int) -> tuple[int, int] | None:
+    """Rows and columns of patches: as the file says, else a square."""
+    if arch.get('img_size'):
+        rows, columns = (side // arch['patch_size'] for side in arch['img_size'])
+        return (rows, columns) if rows * columns == patches else None
+    side = square_side(patches)
+    return None if side is None else (side, side)
 
 
 def _grid(module: nn.Module, pos_embed: Tensor) -> tuple[int, int] | None:

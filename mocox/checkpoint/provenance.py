@@ -29,7 +29,7 @@ _ACTIVATIONS = {
 _KINDS_OF = {
     **dict.fromkeys(['kind', 'encoder', 'recipe', 'channel_order', 'activation', 'mocox_version'], (str, type(None))),
     **dict.fromkeys(['epochs', 'heads'], (int, type(None))),
-    **dict.fromkeys(['mean', 'std'], (list, type(None))),
+    **dict.fromkeys(['mean', 'std', 'img_size'], (list, type(None))),
     'pixels': (dict, type(None)),
 }
 
@@ -38,8 +38,9 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
     """Everything a file says about itself.
 
     Returns:
-        Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, pixels, mocox_version,
-        ...``; absent where the file does not say. ``pixels`` are the settings of :class:`mocox.datasets.Pixels`.
+        Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, pixels, img_size,
+        mocox_version, ...``; absent where the file does not say. ``pixels`` are the settings of
+        :class:`mocox.datasets.Pixels`, ``img_size`` height and width of a ViT that is not for squares.
     """
     own = content.get('mocox') or beside.get('mocox')
     found = dict(own) if isinstance(own, Mapping) else _from_others(content, beside, layout)
@@ -116,7 +117,7 @@ def stamp(kind: str, encoder: str, arch: Mapping, meta: Mapping) -> dict:
         'architecture': arch['name'],
         'heads': arch.get('num_heads'),
         **{key: meta.get(key) for key in keys},
-        **({'pixels': meta['pixels']} if meta.get('pixels') else {}),
+        **{key: meta[key] for key in ('pixels', 'img_size') if meta.get(key)},
         'mocox_version': __version__,
     }
 
@@ -133,8 +134,15 @@ def _from_mmengine(meta: Mapping) -> dict:
         **({'kind': kind} if kind else {}),
         **({'heads': heads} if (heads := _heads(recipe.backbone)) else {}),
         **({'pixels': dict(pixels)} if (pixels := section(meta, 'dataset_meta', 'pixels')) else {}),
+        **({'img_size': size} if (size := oblong(recipe.backbone.get('img_size'))) else {}),
         **_normalisation(recipe.preprocessor),
     }
+
+
+def oblong(size: object) -> list[int] | None:
+    """Height and width of images that are no squares: the number of patches does not tell these."""
+    pair = size if isinstance(size, list | tuple) and len(size) == 2 else (0, 0)
+    return list(pair) if all(type(side) is int and side > 0 for side in pair) and pair[0] != pair[1] else None
 
 
 def _heads(backbone: Mapping) -> int | None:

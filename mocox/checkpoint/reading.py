@@ -12,7 +12,7 @@ from mocox.checkpoint import layouts, names
 from mocox.checkpoint.architecture import describe, heads_by_origin, is_another_network
 from mocox.checkpoint.contents import AVERAGED, backbones_in, find_tensors, unwrap
 from mocox.checkpoint.files import open_file
-from mocox.checkpoint.provenance import provenance
+from mocox.checkpoint.provenance import oblong, provenance
 
 KINDS = ('self-supervised', 'linear', 'fine-tuned', 'classifier', 'backbone')
 OFFICIAL_VITS = ('vit_small', 'vit_base', 'vit_conv_small', 'vit_conv_base')
@@ -246,6 +246,9 @@ def _recognise(tensors: Mapping[str, Tensor], content: Mapping, path: str, besid
     if _is_ambiguous(content, meta.get('recipe')) and not official:
         by_origin = None
     arch['num_heads'] = meta.get('heads') or arch.get('num_heads') or by_origin
+    size = oblong(meta.get('img_size'))
+    if size and arch['family'] == 'vit':
+        arch |= {'grid': None, 'img_size': size}
     if is_another_network(meta.get('recipe'), arch):
         arch |= {
             'family': 'unknown',

@@ -256,7 +256,7 @@ def timm_arguments(arch: Mapping) -> tuple[str, dict]:
     base = _TIMM_VITS.get(arch['embed_dims'], 'vit_base')
     if arch['num_heads']:
         kwargs['num_heads'] = arch['num_heads']
-    side = arch['grid'] and arch['grid'] * arch['patch_size']
+    side = arch.get('img_size') or (arch['grid'] and arch['grid'] * arch['patch_size'])
     wanted = {
         'embed_dim': (arch['embed_dims'], {name: width for width, name in _TIMM_VITS.items()}[base]),
         'depth': (arch['num_layers'], 24 if base == 'vit_large' else 12),
@@ -280,7 +280,7 @@ def _timm_usage(arch: Mapping, path: str) -> str:
 def _mm_usage(vit: str) -> Callable[[Mapping, str], str]:
     def usage(arch: Mapping, path: str) -> str:
         sizes = {key: arch.get(key) for key in ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')}
-        side = arch['grid'] * arch['patch_size'] if arch.get('grid') else '...'
+        side = arch['grid'] * arch['patch_size'] if arch.get('grid') else arch.get('img_size') or '...'
         backbone = f"type='ResNet', depth={arch.get('depth') or '...'}"
         if arch['family'] == 'vit':
             backbone = vit.format(**{**arch, 'arch': sizes, 'img_size': side})

@@ -147,7 +147,7 @@ def collate_views(
         _scope_: Ignored: MMEngine hands over all of a config that was inherited from another package.
 
     Returns:
-        ``inputs``: V tensors (B, C, S, S) of the crops' type; ``draws`` (B, V, P); ``index`` (B,); with labels
+        ``inputs``: V tensors (B, C, H, W) of the crops' type; ``draws`` (B, V, P); ``index`` (B,); with labels
         ``label`` (B,); with ``views`` also ``augmented``, which tells the preprocessor that nothing is left to do.
     """
     batch = {key: default_collate([sample[key] for sample in samples]) for key in samples[0] if key != 'inputs'}

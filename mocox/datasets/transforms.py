@@ -1,7 +1,7 @@
 """Cutting views out of one decoded image: what can only be done per image, on the CPU.
 
 A transform is called as ``crops(image, rng)`` with an (H, W, C) array (uint8, uint16 or float32) and the sample's own
-random generator, and returns ``num_views`` tensors (C, S, S) of the same type. Their memory holds RGBRGB... as the
+random generator, and returns ``num_views`` tensors (C, H, W) of the same type. Their memory holds RGBRGB... as the
 image's does, which resizes fastest and which OpenCV reads; :func:`mocox.datasets.collate_views` makes planes of it.
 """
 
@@ -18,6 +18,7 @@ from mocox.datasets.base import Crops
 from mocox.randomness import global_seed
 from mocox.registry import TRANSFORMS
 
+Size = int | tuple[int, int]  # the side of a square, or (height, width)
 MAX_ELONGATION = 16  # long side by short side up to which an image is resized as a whole
 
 
@@ -30,9 +31,9 @@ class RandomResizedCrops:
     takes part (equal to Pillow's ``crop().resize()`` up to one level).
 
     Args:
-        size: Side of the result in pixels.
+        size: Side of the result in pixels, or (height, width).
         scale: Smallest and largest area, as fractions of the image.
-        ratio: Smallest and largest width / height.
+        ratio: Smallest and largest width / height of the crop, before it is resized to ``size``.
         num_views: Crops per image.
         interpolation: ``bilinear`` or ``bicubic``.
         scaled_decoding: Whether large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where even the smallest crop
@@ -42,14 +43,14 @@ class RandomResizedCrops:
 
     def __init__(
         self,
-        size: int,
+        size: Size,
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         num_views: int = 2,
         interpolation: str = 'bilinear',
         scaled_decoding: bool = False,
     ) -> None:
-        self.size = _positive_int('size', size)
+        self.size = height_and_width(size)
         self.scale = _range('scale', scale, 1.0)
         self.ratio = _range('ratio', ratio, math.inf)
         self.num_views = _positive_int('num_views', num_views)
@@ -62,7 +63,7 @@ class RandomResizedCrops:
             return 1
         elongation = max(self.ratio[1], 1 / self.ratio[0])
         smallest = min(height, width, math.sqrt(height * width * self.scale[0] / elongation))
-        return max(factor for factor in (1, 2, 4, 8) if factor == 1 or smallest >= factor * self.size)
+        return max(factor for factor in (1, 2, 4, 8) if factor == 1 or smallest >= factor * max(self.size))
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
         """Cuts the views out of one image."""
@@ -70,7 +71,7 @@ class RandomResizedCrops:
         for _ in range(self.num_views):
             top, left, height, width = self.sample_box(image.shape[0], image.shape[1], rng)
             crop = image[top : top + height, left : left + width]
-            views.append(_resize(crop, (self.size, self.size), self.interpolation))
+            views.append(_resize(crop, self.size, self.interpolation))
         return views
 
     def sample_box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -104,30 +105,37 @@ class RandomResizedCrops:
 class CenterCrop:
     """The view for evaluation: the shorter side resized to ``resize`` with antialiasing, then the central square.
 
+    Of a ``size`` that is no square, the image is resized until it just covers a rectangle of the same shape, whose
+    shorter side is ``resize``, and cut to its middle.
+
     Args:
-        size: Side of the result in pixels.
-        resize: Length of the shorter side before the crop, at least ``size``.
+        size: Side of the result in pixels, or (height, width).
+        resize: Length of the shorter side before the crop, at least that of ``size``; or (height, width) to cover.
         interpolation: ``bilinear`` or ``bicubic``.
     """
 
     num_views = 1
 
-    def __init__(self, size: int = 224, resize: int = 256, interpolation: str = 'bilinear') -> None:
-        self.size = _positive_int('size', size)
-        self.resize = _positive_int('resize', resize)
+    def __init__(self, size: Size = 224, resize: Size = 256, interpolation: str = 'bilinear') -> None:
+        self.size = height_and_width(size)
+        self.resize = height_and_width(resize, 'resize')
         self.interpolation = _interpolation(interpolation)
-        if resize < size:
+        if isinstance(resize, int):
+            self.resize = tuple(resize * side // min(self.size) for side in self.size)
+        if any(before < after for before, after in zip(self.resize, self.size)):
             raise ValueError(f'resize={resize} is smaller than size={size}: nothing would fill the border of the crop')
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
         """Resizes and cuts; nothing is random."""
-        image = _cut_long(image)
-        height, width = image.shape[:2]
-        short = min(height, width)
-        new_height, new_width = self.resize * height // short, self.resize * width // short
+        image = _cut_long(image, max(self.size) / min(self.size))
+        (height, width), (rows, columns) = image.shape[:2], self.resize
+        if height * columns <= width * rows:  # the height decides
+            new_height, new_width = rows, rows * width // height
+        else:
+            new_height, new_width = columns * height // width, columns
         resized = _resize(image, (new_height, new_width), self.interpolation)
-        top, left = round((new_height - self.size) / 2), round((new_width - self.size) / 2)
-        return [resized[:, top : top + self.size, left : left + self.size]]
+        top, left = round((new_height - self.size[0]) / 2), round((new_width - self.size[1]) / 2)
+        return [resized[:, top : top + self.size[0], left : left + self.size[1]]]
 
 
 @TRANSFORMS.register_module()
@@ -139,9 +147,9 @@ class RandomAffineCrops:
     once, bilinearly.
 
     Args:
-        size: Side of the result in pixels.
+        size: Side of the result in pixels, or (height, width).
         degrees: Largest rotation, to either side.
-        translate: Largest shift along x and y, to either side, as fractions of ``size``.
+        translate: Largest shift along x and y, to either side, as fractions of width and height.
         scale: Smallest and largest zoom.
         shear: Largest shear along x in degrees, to either side.
         num_views: Views per image.
@@ -150,7 +158,7 @@ class RandomAffineCrops:
 
     def __init__(
         self,
-        size: int,
+        size: Size,
         degrees: float = 0.0,
         translate: tuple[float, float] = (0.0, 0.0),
         scale: tuple[float, float] = (1.0, 1.0),
@@ -158,7 +166,7 @@ class RandomAffineCrops:
         num_views: int = 2,
         fill: int = 0,
     ) -> None:
-        self.size = _positive_int('size', size)
+        self.size = height_and_width(size)
         for name, value, bound in (('degrees', degrees, 180), ('shear', shear, 89), ('fill', fill, 255)):
             if not 0 <= value <= bound:
                 raise ValueError(f'{name} must lie between 0 and {bound}, got {value!r}')
@@ -170,18 +178,18 @@ class RandomAffineCrops:
         self.shear = shear
         self.num_views = _positive_int('num_views', num_views)
         self.fill = fill
-        self._fit = CenterCrop(size, size)
+        self._fit = CenterCrop(self.size, self.size)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
         """Warps one image into the views."""
-        if image.shape[:2] != (self.size, self.size):
+        if image.shape[:2] != self.size:
             image = np.ascontiguousarray(self._fit(image, rng)[0].permute(1, 2, 0).numpy())
         return [self._warp(image, self.sample_matrix(rng)) for _ in range(self.num_views)]
 
     def sample_matrix(self, rng: np.random.Generator) -> np.ndarray:
         """Draws one map (2, 3) from positions (x, y) in the image to those in the view, pixel centres at integers."""
         angle = rng.uniform(-self.degrees, self.degrees)
-        shift = rng.uniform(-1, 1, 2) * self.translate * self.size
+        shift = rng.uniform(-1, 1, 2) * self.translate * self.size[::-1]
         zoom = rng.uniform(*self.scale)
         shear = rng.uniform(-self.shear, self.shear)
         return affine_matrix(self.size, angle, shift, zoom, shear)
@@ -190,8 +198,7 @@ class RandomAffineCrops:
         fill = (self.fill * (257 if image.dtype == np.uint16 else 1),) * 4  # OpenCV takes four channels at a time
         parts = [np.ascontiguousarray(image[:, :, i : i + 4]) for i in range(0, image.shape[2], 4)]
         warped = [
-            cv2.warpAffine(part, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=fill)
-            for part in parts
+            cv2.warpAffine(part, matrix, self.size[::-1], flags=cv2.INTER_LINEAR, borderValue=fill) for part in parts
         ]
         return _to_tensor(warped[0] if image.shape[2] in (2, 3, 4) else np.dstack(warped))
 
@@ -233,12 +240,13 @@ class TransformedCrops:
         return transformed
 
 
-def affine_matrix(size: int, angle: float, shift: np.ndarray, zoom: float, shear: float) -> np.ndarray:
+def affine_matrix(size: Size, angle: float, shift: np.ndarray, zoom: float, shear: float) -> np.ndarray:
     """Shears along x, rotates clockwise (both in degrees) and zooms about the centre, then shifts (pixels)."""
     angle, shear = math.radians(angle), math.radians(shear)
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     linear = zoom * rotation @ np.array([[1.0, -math.tan(shear)], [0.0, 1.0]])
-    centre = np.full(2, (size - 1) / 2)
+    height, width = height_and_width(size)
+    centre = np.array([width - 1, height - 1]) / 2
     return np.column_stack([linear, centre + shift - linear @ centre])
 
 
@@ -259,12 +267,16 @@ def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> Ten
     return resized.round_().to(torch.uint16) if image.dtype == np.uint16 else resized
 
 
-def _cut_long(image: np.ndarray) -> np.ndarray:
+def _cut_long(image: np.ndarray, elongation: float = 1.0) -> np.ndarray:
     """The middle of an image that is very much longer than wide: what is cut would not be seen, and be magnified first.
 
     The centre stays where it is, to half a pixel.
+
+    Args:
+        image: (H, W, C).
+        elongation: Long side by short side of what will be seen.
     """
-    longest = MAX_ELONGATION * min(image.shape[:2])
+    longest = math.ceil(MAX_ELONGATION * elongation) * min(image.shape[:2])
     for axis in (0, 1):
         if (surplus := (image.shape[axis] - longest) // 2) > 0:
             image = image[surplus:-surplus] if axis == 0 else image[:, surplus:-surplus]
@@ -275,6 +287,18 @@ def _interpolation(name: str) -> str:
     if name not in ('bilinear', 'bicubic'):
         raise ValueError(f"interpolation must be 'bilinear' or 'bicubic', got {name!r}")
     return name
+
+
+def height_and_width(size: Size, name: str = 'size') -> tuple[int, int]:
+    """A side as that of a square; a pair as it is.
+
+    Raises:
+        ValueError: Neither.
+    """
+    pair = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
+        raise ValueError(f'{name} must be a positive integer or (height, width), got {size!r}')
+    return pair
 
 
 def _positive_int(name: str, value: int) -> int:

@@ -108,7 +108,7 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     recipe = Recipe(config, processes, len(dataset))
     sample = look_at(dataset, num_images)
     jitters = any((view.get('color_jitter') or {}).get('hue') for view in recipe.views)
-    findings = [*check_recipe(recipe), *check_images(sample, recipe.crops.get('size'), jitters)]
+    findings = [*check_recipe(recipe), *check_images(sample, _shorter_side(recipe.crops.get('size')), jitters)]
     mean = recipe.preprocessor.get('mean') or []
     findings += check_pixels(sample, dataset.pixels, mean, has_range)
     findings += check_positives(dataset, recipe.num_keys)
@@ -131,6 +131,10 @@ def _open_images(settings: Mapping[str, Any]) -> tuple[Dataset, bool]:
             if 'has no fixed range' not in str(error):
                 raise
             return DATASETS.build(dict(settings, value_range='percentile')), False
+
+
+def _shorter_side(size: Any) -> int | None:
+    return min(size) if isinstance(size, list | tuple) else size
 
 
 def _facts(recipe: Recipe, sample: Sample, speed: Speed | None) -> dict[str, str]:

@@ -158,7 +158,7 @@ def check_images(sample: Sample, crop_px: int | None, jitters: bool) -> list[Fin
 
     Args:
         sample: Of :func:`look_at`.
-        crop_px: Side of the views.
+        crop_px: Shorter side of the views.
         jitters: Whether colours are jittered.
     """
     found = []

@@ -17,6 +17,7 @@ from mocox.checkpoint.reading import strip
 from mocox.configs import open_config
 from mocox.datasets import Pixels
 from mocox.datasets.pixels import RGB
+from mocox.datasets.transforms import Size, height_and_width
 from mocox.models import ViewsPreprocessor
 from mocox.models.layout import require_layout
 from mocox.models.necks import average_positions
@@ -74,7 +75,7 @@ class LoadedEncoder:
         model: The encoder, in evaluation mode.
         crops: Config of the transform for evaluation.
         train_crops: Config of the transform for training on top of it.
-        image_size: Side of the images in pixels.
+        image_size: Side of the images in pixels, or (height, width).
         checkpoint: The file, recognised.
         which: ``query`` or ``momentum``.
         notes: What a person should know.
@@ -84,7 +85,7 @@ class LoadedEncoder:
     model: Encoder
     crops: dict
     train_crops: dict
-    image_size: int
+    image_size: Size
     checkpoint: Checkpoint
     which: str
     notes: list[str] = field(default_factory=list)
@@ -97,7 +98,7 @@ def load_encoder(
     level: str = 'backbone',
     config: str | Path | Config | None = None,
     heads: int | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     prefix: str | None = None,
 ) -> LoadedEncoder:
     """Builds the encoder of a checkpoint and loads it completely.
@@ -108,7 +109,7 @@ def load_encoder(
         level: ``backbone``, or ``projector`` for what the contrastive loss compares.
         config: A pre-training or linear-evaluation config: its backbone, normalisation and crops are used.
         heads: Number of attention heads, where the file does not tell.
-        image_size: Side of the images in pixels; by default that of the config or of pre-training.
+        image_size: Side of the images in pixels, or (height, width); by default that of the config or of pre-training.
         prefix: Take what is below this prefix, or in this container, of the file.
 
     Raises:
@@ -129,7 +130,7 @@ def load_encoder(
         backbone = MODELS.build(cfg)
     report = load_backbone(backbone, checkpoint, encoder, heads=heads)
     notes = [note for note in report.notes if not note.startswith('trained on')]
-    if not (config or image_size or checkpoint.arch.get('grid')):
+    if not (config or image_size or checkpoint.arch.get('grid') or checkpoint.arch.get('img_size')):
         notes.append(f'the file does not tell its image size: {size} pixels are used (--image-size says another)')
     projector = _projector(checkpoint, report.encoder) if level == 'projector' else None
     preprocessor = recipe.preprocessor
@@ -225,13 +226,17 @@ def backbone_config(checkpoint: Checkpoint, weights: Mapping[str, Tensor], heads
     raise ValueError(f'{checkpoint.path} has a backbone that tensors alone do not tell ({arch["name"]}): {HINT}')
 
 
-def evaluation_crops(size: int) -> dict:
+def evaluation_crops(size: Size) -> dict:
     """Config of the published evaluation transform: the central 224 of 256 pixels; small images are kept whole."""
-    return dict(type='CenterCrop', size=size, resize=size if size <= SMALL_PX else round(size * 256 / 224))
+    sides = height_and_width(size)
+    resize = sides if min(sides) <= SMALL_PX else tuple(round(side * 256 / 224) for side in sides)
+    return dict(type='CenterCrop', size=size, resize=resize[0] if isinstance(size, int) else resize)
 
 
-def _pretraining_size(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> int:
+def _pretraining_size(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Size:
     arch = checkpoint.arch
+    if arch.get('img_size'):
+        return tuple(arch['img_size'])
     if arch['family'] == 'vit' and arch['grid']:
         return arch['grid'] * arch['patch_size']
     is_cifar = 'conv1.weight' in weights and weights['conv1.weight'].shape[-1] == 3
@@ -293,6 +298,6 @@ def _flip_prob(recipe: Recipe) -> float:
     return recipe.views[0].get('flip_prob', 0.0) if recipe.views else 0.0
 
 
-def _configured_size(recipe: Recipe) -> int:
+def _configured_size(recipe: Recipe) -> Size:
     size = (recipe.test_crops or recipe.crops).get('size') or recipe.backbone.get('img_size') or 224
-    return size if isinstance(size, int) else size[0]
+    return size if isinstance(size, int) else tuple(size)

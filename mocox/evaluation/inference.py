@@ -15,6 +15,7 @@ from mocox.datasets import Pixels, collate_views, decode
 from mocox.datasets.decoding import to_rgb
 from mocox.datasets.image_files import read_regular_file
 from mocox.datasets.pixels import DTYPES, RGB
+from mocox.datasets.transforms import Size
 from mocox.evaluation.encoder import LEVELS, Encoder, evaluation_crops, load_encoder
 from mocox.evaluation.features import Progress, extract_from_loader
 from mocox.registry import TRANSFORMS
@@ -32,7 +33,8 @@ class FeatureExtractor:
         encoder: ``query`` or ``momentum``.
         config: See :func:`mocox.evaluation.encoder.load_encoder`.
         heads: Number of attention heads, where the file does not tell.
-        image_size: Side in pixels that images are resized and cut to; by default that of pre-training.
+        image_size: Side in pixels that images are resized and cut to, or (height, width); by default that of
+            pre-training.
         device: By default ``cuda`` for a checkpoint if there is a GPU, and where it is for a model.
         pixels: How image files are read; by default as a checkpoint says.
 
@@ -48,7 +50,7 @@ class FeatureExtractor:
         encoder: str = 'query',
         config: str | Path | Config | None = None,
         heads: int | None = None,
-        image_size: int | None = None,
+        image_size: Size | None = None,
         device: str | torch.device | None = None,
         pixels: Pixels | None = None,
     ) -> None:
@@ -187,7 +189,7 @@ def _as_list(images: Iterable[ImageLike]) -> Sequence[ImageLike]:
     return images
 
 
-def _wrap(model: nn.Module, level: str, encoder: str, image_size: int | None) -> tuple[Encoder, int]:
+def _wrap(model: nn.Module, level: str, encoder: str, image_size: Size | None) -> tuple[Encoder, Size]:
     """An encoder that shares the modules of a model."""
     if level not in LEVELS:
         raise ValueError(f'level={level!r}: choose one of {", ".join(LEVELS)}')
@@ -207,7 +209,7 @@ def _wrap(model: nn.Module, level: str, encoder: str, image_size: int | None) ->
         wrapped.data_preprocessor.mean = copy.copy(preprocessor.mean)
         wrapped.data_preprocessor.std = copy.copy(preprocessor.std)
     size = image_size or getattr(getattr(backbone, 'patch_embed', None), 'img_size', None) or 224
-    return wrapped, size if isinstance(size, int) else size[0]
+    return wrapped, size if isinstance(size, int) else tuple(size) if size[0] != size[1] else size[0]
 
 
 class _Projector(nn.Module):

@@ -14,6 +14,7 @@ from mocox.checkpoint.architecture import module_heads
 from mocox.checkpoint.files import newest_in
 from mocox.configs import open_config
 from mocox.datasets import ViewsDataset
+from mocox.datasets.transforms import Size
 from mocox.evaluation.data import Data, labels_of, open_data
 from mocox.evaluation.encoder import LoadedEncoder, load_encoder
 from mocox.evaluation.features import cache_key, cached_features, dataset_hash, file_hash
@@ -32,7 +33,7 @@ def evaluate(
     work_dir: str | Path | None = None,
     cache_dir: str | Path = 'work_dirs/features',
     test_split: str | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     batch_size: int = 128,
     num_workers: int = 0,
     seed: int = 0,
@@ -52,7 +53,7 @@ def evaluate(
         work_dir: Where the report goes; by default ``work_dirs/evaluate/NAME`` with the checkpoint's name.
         cache_dir: Where features are kept.
         test_split: The folder to test on, if it is not ``val`` or ``test``.
-        image_size: Side of the images in pixels; by default that of pre-training.
+        image_size: Side of the images in pixels, or (height, width); by default that of pre-training.
         batch_size: Images per forward pass.
         num_workers: Loading processes.
         seed: Of everything random.

@@ -147,7 +147,7 @@ class MonitorHook(Hook):
         if loss is not None:
             self.loss_sum = loss.clone() if self.loss_sum is None else self.loss_sum + loss
             self.loss_steps += 1
-        self.image_size = data_batch['inputs'][0].shape[-1]
+        self.image_size = tuple(data_batch['inputs'][0].shape[-2:])
         features = (self.model.observed or {}).get('features')
         if self.bank is not None and features is not None and 'index' in data_batch:
             index = self.shown(data_batch['index'].cpu())

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from mocox import dist
 from mocox.datasets import Pixels, ViewsDataset, collate_views
 from mocox.datasets.pixels import RGB
+from mocox.datasets.transforms import Size
 from mocox.evaluation.data import labels_of, open_data
 from mocox.evaluation.encoder import evaluation_crops
 from mocox.evaluation.features import Extracted, Part, encode_images
@@ -20,7 +21,7 @@ from mocox.processes import group
 def offline_knn(
     model: nn.Module,
     root: str,
-    image_size: int,
+    image_size: Size,
     num_neighbours: int,
     temperature: float,
     batch_size: int,
@@ -36,7 +37,7 @@ def offline_knn(
     Args:
         model: A MoCo algorithm.
         root: Folder in one of the layouts of :func:`mocox.evaluation.data.open_data`.
-        image_size: Side of the images in pixels.
+        image_size: Side of the images in pixels, or (height, width).
         num_neighbours: Voters, at most as many as there are images to learn from.
         temperature: Of their weights.
         batch_size: Images per forward pass.

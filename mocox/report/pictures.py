@@ -19,6 +19,7 @@ from torch import nn
 from mocox.datasets import ViewsDataset
 from mocox.datasets.pixels import to_rgb8
 from mocox.datasets.subset import spread
+from mocox.datasets.transforms import Size
 from mocox.evaluation.features import describe_left_out
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
@@ -272,8 +273,9 @@ def _classes(dataset: ViewsDataset, rows: list[int]) -> list[str] | None:
     return classes_of([dataset.path(row) for row in rows], dataset.folder)
 
 
-def _image_size(config: dict[str, Any]) -> int | None:
-    return Recipe(config).crops.get('size')
+def _image_size(config: dict[str, Any]) -> Size | None:
+    size = Recipe(config).crops.get('size')
+    return tuple(size) if isinstance(size, list) else size
 
 
 def _part_of(config: dict[str, Any]) -> Config:

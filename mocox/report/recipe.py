@@ -164,7 +164,8 @@ def _mlp(config: Mapping[str, Any]) -> str:
 
 def _crops(recipe: Recipe) -> str:
     kind, scale = type_of(recipe.crops) or '?', recipe.crop_scale
-    size = f'{recipe.crops.get("size", "?")} px'
+    side = recipe.crops.get('size', '?')
+    size = f'{" x ".join(map(str, side)) if isinstance(side, list | tuple) else side} px'
     if scale is None:
         return f'{size}, {kind}'
     what = 'area' if kind == 'RandomResizedCrops' else f'{kind}, zoom'

@@ -98,12 +98,15 @@ def _set_batch_size(config: 'Config', batch_size: int) -> None:
 
 
 def _set_image_size(config: 'Config', size: int) -> None:
+    from mocox.datasets.transforms import height_and_width  # imports torch
+
     crops = [part for part in _parts(config) if type_of(part).endswith(('Crops', 'CenterCrop')) and 'size' in part]
     if not crops:
         raise ValueError('--image-size: the config has no crops of a size')
     for part in crops:
-        if isinstance(part.get('resize'), int) and isinstance(part['size'], int):
-            part['resize'] = round(part['resize'] * size / part['size'])
+        if part.get('resize'):
+            before, after = (min(height_and_width(part[key])) for key in ('size', 'resize'))
+            part['resize'] = round(after * size / before)
         part['size'] = size
     backbone = (config.get('model') or {}).get('backbone') or {}
     if 'img_size' in backbone or type_of(backbone) == 'MoCoViT':

@@ -11,8 +11,8 @@ from mocox.datasets import RandomResizedCrops
 
 
 @lru_cache(maxsize=4)
-def crops(num: int, size: int) -> Tensor:
-    """Random resized crops of two photographs, (num, 3, size, size) uint8; not to be written to."""
+def crops(num: int, size: int | tuple[int, int]) -> Tensor:
+    """Random resized crops of two photographs, (num, 3, H, W) uint8; not to be written to."""
     photos = [photo.copy() for photo in load_sample_images().images]
     cut, rng = RandomResizedCrops(size, num_views=1), np.random.default_rng(0)
     return torch.stack([cut(photos[i % len(photos)], rng)[0] for i in range(num)])

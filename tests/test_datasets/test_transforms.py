@@ -42,6 +42,49 @@ def test_random_resized_crops_equal_pillow(photo):
     assert np.mean(differences) < 0.1
 
 
+def test_crops_that_are_no_squares_equal_pillow_and_torchvision(photo):
+    crops = Recorded((40, 88), scale=(0.05, 1.0), num_views=6)
+    crops.boxes = []
+    for view, (top, left, height, width) in zip(crops(photo, np.random.default_rng(0)), crops.boxes):
+        cut = Image.fromarray(photo).crop((left, top, left + width, top + height))
+        expected = np.asarray(cut.resize((88, 40), Image.Resampling.BILINEAR)).astype(int)
+        assert np.abs(view.permute(1, 2, 0).numpy() - expected).max() <= 1
+    assert RandomResizedCrops((32, 64), scaled_decoding=True).reduction(3000, 4000) == 8
+    assert RandomResizedCrops((32, 448), scaled_decoding=True).reduction(3000, 4000) == 1
+
+
+@pytest.mark.parametrize(
+    ('shape', 'size', 'resize', 'resized'),
+    [
+        ((427, 640), (40, 88), 46, (67, 101)),  # covers 46 x 101: the width decides
+        ((427, 640), (88, 40), 101, (222, 332)),  # covers 222 x 101: the height decides
+        ((427, 640), (40, 88), (60, 90), (60, 90)),
+        ((200, 640), (40, 88), (40, 88), (40, 128)),
+    ],
+)
+def test_evaluation_crops_that_are_no_squares(photo, shape, size, resize, resized):
+    image = photo[: shape[0], : shape[1]]
+    pil = Image.fromarray(image).resize(resized[::-1], Image.Resampling.BILINEAR)
+    expected = np.asarray(tvf.center_crop(pil, list(size))).astype(int)
+    (view,) = CenterCrop(size, resize)(image, None)
+    assert np.abs(view.permute(1, 2, 0).numpy() - expected).max() <= 1
+
+
+def test_affine_views_that_are_no_squares(photo):
+    """Shifts are fractions of width and height; the turn is about the centre."""
+    image = np.ascontiguousarray(photo[100:148, 200:280])
+    for angle, shift in ((0, (8, -6)), (90, (0, 0)), (20, (3, 5))):
+        view = RandomAffineCrops((48, 80))._warp(image, affine_matrix((48, 80), angle, np.array(shift), 1.0, 0.0))
+        pil = tvf.affine(Image.fromarray(image), angle, list(shift), 1.0, [0.0, 0.0], InterpolationMode.BILINEAR)
+        difference = np.abs(view.permute(1, 2, 0).numpy().astype(int) - np.asarray(pil).astype(int))
+        assert view.shape == (3, 48, 80) and np.median(difference) <= 2
+    shifts = [RandomAffineCrops((48, 80), translate=(0.1, 0.5)).sample_matrix(np.random.default_rng(i))[:, 2]
+              for i in range(200)]  # fmt: skip
+    largest = np.abs(shifts).max(axis=0)
+    assert 7.5 < largest[0] <= 8 and 23 < largest[1] <= 24
+    assert RandomAffineCrops((48, 80))(photo, np.random.default_rng(0))[0].shape == (3, 48, 80)
+
+
 def test_law_of_random_resized_crops(photo):
     """Same law as torchvision's: moments of 2000 boxes each, within four standard errors."""
     scale, ratio = (0.08, 1.0), (3 / 4, 4 / 3)
