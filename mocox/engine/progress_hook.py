@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from mocox import dist
 from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.engine.lr_schedule import NO_BATCH
+from mocox.engine.opening import describe_run
 from mocox.registry import HOOKS
 
 CLEAR_LINE = '\r\x1b[K'
@@ -62,6 +63,8 @@ class ProgressHook(Hook):
         self.filter = _ConsoleFilter(self.live)
         for handler in self._console_handlers(runner):
             handler.addFilter(self.filter)
+        if runner.rank == 0 and runner.logger.isEnabledFor(logging.INFO):
+            print(describe_run(runner), flush=True)
 
     def after_train(self, runner: Runner) -> None:
         """Gives the console back."""

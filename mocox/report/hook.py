@@ -1,6 +1,7 @@
 """Keeps report.html up to date while a model trains."""
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from mmengine.runner import Runner
 from mocox import dist
 from mocox.dtensor import is_sharded
 from mocox.registry import HOOKS
+from mocox.report.closing import describe_end
 
 
 @HOOKS.register_module()
@@ -46,7 +48,7 @@ class ReportHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Writes the page when it is time."""
-        if time.monotonic() >= self.next_time:
+        if time.monotonic() >= self.next_time and self._has_log(runner):
             self._guard(runner, self._write, running=True)
             self.next_time = time.monotonic() + self.seconds
 
@@ -57,6 +59,12 @@ class ReportHook(Hook):
         if self.num_images and whole and hasattr(dist.unwrap(runner.model), 'backbone'):
             self._guard(runner, self._draw_pictures)
         self._guard(runner, self._write, running=False)
+        if runner.rank == 0 and runner.logger.isEnabledFor(logging.INFO):
+            print(describe_end(runner), flush=True)
+
+    def _has_log(self, runner: Runner) -> bool:
+        """Whether a line of the log is there to be drawn: with slow steps the first comes late."""
+        return any(Path(runner.work_dir).glob('*/vis_data/scalars.json'))
 
     def _guard(self, runner: Runner, act: Any, **arguments: Any) -> None:
         if runner.rank != 0 or not self.seconds:

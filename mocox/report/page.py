@@ -130,7 +130,7 @@ def render(runs: list[Run], pictures: Pictures, running: bool = False) -> str:
     """The page as text."""
     cards = [_card(run, number) for number, run in enumerate(runs)]
     return _template().render(
-        title=runs[0].name if len(runs) == 1 else f'{len(runs)} runs',
+        title=runs[0].title if len(runs) == 1 else f'{len(runs)} runs',
         version=__version__,
         written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
         running=running,

@@ -55,6 +55,7 @@ class Run:
         warnings: Lines of the log.
         epochs: The epoch, counted from 1, at each line of the log.
         world_size: Number of processes.
+        recipe_name: That of the config file; empty where there is none.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Run:
     warnings: list[str]
     epochs: Series
     world_size: int = 1
+    recipe_name: str = ''
 
     @property
     def recipe(self) -> Recipe:
@@ -76,6 +78,13 @@ class Run:
     def num_iters(self) -> int:
         """Iterations done."""
         return max((series.iters[-1] for series in self.scalars.values()), default=0)
+
+    @property
+    def title(self) -> str:
+        """Recipe and data, such as ``vit-small_custom on photos``; the folder where neither is known."""
+        data = self.recipe.dataset.get('data_root')
+        on = f' on {Path(str(data)).name or data}' if data else ''
+        return f'{self.recipe_name or self.name}{on}'
 
     @property
     def epoch(self) -> int:
@@ -154,6 +163,7 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
     config = _read_config(folder, parts[-1])
     environment = _environment(parts[-1])
     run = Run(name or folder.name, folder, config, scalars, metrics, events, environment, warnings, epochs)
+    run.recipe_name = min((path.stem for path in folder.glob('*.py')), default='')
     run.world_size = int(environment.get('processes', 1))
     _add_levels(run)
     return run

@@ -13,8 +13,9 @@ TONES = (
     (('chance', 'shortcut', 'spike', 'rises'), 'warn', '!'),
     (('saturated',), 'calm', '='),
     (('warming', 'started', 'start'), 'calm', '…'),
-    (('learning', 'finished'), 'good', '✓'),
+    (('learning', 'learned', 'finished'), 'good', '✓'),
 )
+LEARNED = 'it learned'  # of a run that has ended
 FEW_LINES = 3  # of the log, below which nothing is said
 RISES = 10.0  # percent of the way lost that are worth a word, though not yet what the monitors call diverging
 
@@ -52,9 +53,12 @@ def judge(run: Run) -> Verdict:
         if ends:
             text = str(ends[-1].get('message', ''))
             verdict.message = _sentence(text.partition(' Usual causes:')[0] if verdict.causes else text)
+            if text.startswith('The run learned'):
+                verdict.state = LEARNED
         elif 'warming' not in verdict.state:  # the state may be long since: say how it stands now
             verdict.message = f'Since iteration {states[-1].get("iter", "?")}: {verdict.message} Now: {message}'
         return verdict
+    state = LEARNED if state == LEARNING and run.finished else state
     return Verdict(state, *tone_of(state), message, source='judged from the loss alone: no monitor was on in this run')
 
 

@@ -40,14 +40,15 @@ def build_runner(config: 'Config', for_training: bool = True) -> 'Runner':
 
 def _build(config: 'Config') -> 'Runner':
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
+
+    from mocox.run.console import QuietRunner
 
     find_resume(config)
     check_run(config)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if config.get(name):
             _drop_refused(config[name])
-    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    return RUNNERS.build(config) if 'runner_type' in config else QuietRunner.from_cfg(config)
 
 
 def _drop_refused(loader: dict) -> None:

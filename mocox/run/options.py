@@ -59,8 +59,9 @@ def prepare_config(
     """
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     config = open_config(path)
-    sizes = dict(epochs=epochs, batch_size=batch_size, image_size=image_size, arch=arch, lr=lr, workers=workers)
-    scale(config, **sizes)
+    scale(
+        config, epochs=epochs, batch_size=batch_size, image_size=image_size, arch=arch, lr=lr, workers=workers
+    )  # fmt: skip
     if cfg_options:
         check_options(config, cfg_options)
         config.merge_from_dict(cfg_options)

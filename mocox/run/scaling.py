@@ -151,7 +151,7 @@ def _choose_arch(backbone: Any, arch: str) -> int:
             raise ValueError(f'--arch {arch}: timm has no such model; timm.list_models() names them')
         backbone['model_name'] = arch
         with torch.device('meta'):
-            return timm.create_model(arch).num_features
+            return int(str(timm.create_model(arch).num_features))  # as torch types it, any attribute may be a module
     raise ValueError(f'--arch: the backbone of this config, {kind}, has no sizes to choose from')
 
 

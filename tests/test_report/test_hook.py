@@ -59,6 +59,13 @@ def test_a_page_is_written_while_training_goes_on(folder, monkeypatch):
     assert 'Nearest neighbours' not in (work_dir / 'report.html').read_text()
 
 
+def test_a_page_waits_for_the_first_line_of_the_log(folder):
+    at_once = (f'{PART}.minutes=1e-9', f'{PART}.num_images=0', 'default_hooks.logger.interval=50')
+    work_dir = train(folder, 'early', *at_once)
+    assert 'FileNotFoundError' not in next(work_dir.glob('*/*.log')).read_text()
+    assert (work_dir / 'report.html').is_file()
+
+
 def test_a_page_that_cannot_be_written_does_not_end_the_run(folder, monkeypatch):
     def fail(*arguments, **settings):
         raise RuntimeError('no space left')

@@ -4,8 +4,9 @@ import pytest
 
 from mocox.report.page import render
 from mocox.report.pictures import Pictures
-from mocox.report.runs import Run, Series
+from mocox.report.runs import Run, Series, read_run
 from mocox.report.verdict import format_value, judge, tone_of
+from tests.test_report.work_dirs import STAMP, write_work_dir
 
 
 def run_with(losses: list[float], events: list[dict] | None = None, levels: bool = True) -> Run:
@@ -89,3 +90,20 @@ def test_numbers_read_well():
     values = [0.5, 1234567, 12345.678, 1e-9, math.nan, [1, 2.5], 'text', 3.0]
     expected = ['0.5', '1,234,567', '1.235e+04', '1.00e-09', 'not finite', '1, 2.5', 'text', '3']
     assert [format_value(value) for value in values] == expected
+
+
+def test_a_run_that_has_ended_learned(tmp_path):
+    run = read_run(write_work_dir(tmp_path / 'run'))
+    assert (judge(run).state, judge(run).tone) == ('learning', 'good')
+    run.events.append(dict(kind='end', state='learning', iter=4000, message='The run learned: loss 1.2.'))
+    assert (judge(run).state, judge(run).tone) == ('it learned', 'good')
+    run.events[-1]['message'] = 'The run has learned little: loss 4.'
+    assert judge(run).state == 'learning'
+
+
+def test_a_title_is_recipe_and_data(tmp_path):
+    folder = write_work_dir(tmp_path / 'run')
+    assert read_run(folder).title == 'run on imagenet'
+    (folder / 'vit-small_custom.py').write_text((folder / STAMP / 'vis_data' / 'config.py').read_text())
+    assert read_run(folder).title == 'vit-small_custom on imagenet'
+    assert '<h1>vit-small_custom on imagenet</h1>' in render([read_run(folder)], Pictures())

@@ -1,0 +1,44 @@
+"""What a training is, in a few lines, before its first step."""
+
+from pathlib import Path
+
+import torch
+from mmengine.runner import Runner
+
+from mocox import dist
+from mocox.recipe import Recipe, type_of
+
+
+def describe_run(runner: Runner) -> str:
+    """What, on which images, with which batch and learning rate, where; at most ten lines."""
+    images = len(runner.train_dataloader.dataset)
+    recipe = Recipe(runner.cfg, runner.world_size, images)
+    rows = dict(
+        recipe=short(runner.cfg.filename) if runner.cfg.filename else None,
+        model=_describe_model(runner, recipe),
+        images=f'{images:,}' + (f' in {short(root)}' if (root := recipe.dataset.get('data_root')) else ''),
+        batch=f'{recipe.processes} x {recipe.images_per_process} = {recipe.batch_size} images; '
+        f'{len(runner.train_dataloader):,} steps per epoch, {runner.max_epochs} epochs',
+    )
+    if isinstance(lr := recipe.peak_lr, int | float):
+        rows['learning rate'] = f'{lr:.3g} at its peak, {type_of(recipe.optimizer)}'
+    rows['device'] = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
+    log = f'{runner.timestamp}/{runner.timestamp}.log'
+    rows['work dir'] = f'{short(runner.work_dir)}; environment and config are in {log}'
+    return '\n'.join(f'{name:<15}{value}' for name, value in rows.items() if value)
+
+
+def short(path: object) -> str:
+    """A path as a person in this folder would write it."""
+    try:
+        return str(Path(str(path)).relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _describe_model(runner: Runner, recipe: Recipe) -> str:
+    trained = sum(p.numel() for p in dist.unwrap(runner.model).parameters() if p.requires_grad)
+    size = next((str(recipe.backbone[key]) for key in ('arch', 'depth', 'model_name') if key in recipe.backbone), '')
+    size = '' if len(size) > 20 else f' {size}'  # an arch may be a dictionary
+    backbone = f', {type_of(recipe.backbone)}{size}' if recipe.backbone else ''
+    return f'{type(dist.unwrap(runner.model)).__name__}{backbone}; {trained / 1e6:.1f} M weights are trained'

@@ -1,0 +1,28 @@
+"""What a training leaves behind, and what to do with it: its last lines on the console."""
+
+from pathlib import Path
+
+from mmengine.runner import Runner
+
+from mocox import dist
+from mocox.engine.opening import short
+from mocox.models.algorithms import MomentumContrast
+
+
+def describe_end(runner: Runner) -> str:
+    """The files and, after a pre-training, the next three commands."""
+    folder = Path(runner.work_dir)
+    noted = folder / 'last_checkpoint'
+    checkpoint = short(noted.read_text().strip()) if noted.is_file() else None
+    report = folder / 'report.html'
+    lines = [f'  weights  {checkpoint}'] if checkpoint else []
+    lines += [f'  report   {short(report)}'] if report.is_file() else []
+    lines = ['Written', *lines, f'  log      {short(folder / runner.timestamp)}']
+    if checkpoint and isinstance(dist.unwrap(runner.model), MomentumContrast):
+        lines += [
+            'Next',
+            f'  mocox evaluate {checkpoint} --data-root DIR     labelled images: k-NN, linear probe and more',
+            f'  mocox search IMAGE --folder DIR --checkpoint {checkpoint}     similar images, as a picture',
+            f'  mocox extract {checkpoint} backbone.pth     the backbone alone, for a detector or a classifier',
+        ]
+    return '\n'.join(lines)
