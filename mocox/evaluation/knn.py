@@ -102,13 +102,16 @@ def knn_classify(
     return weighted_vote(similarities, bank_labels[rows], temperature)
 
 
-def weighted_vote(similarities: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
+def weighted_vote(
+    similarities: Tensor, labels: Tensor, temperature: float = 0.07, num_classes: int | None = None
+) -> Tensor:
     """The label with the largest sum of ``exp(similarity / temperature)``.
 
     Args:
         similarities: (N, K), the voters'.
         labels: (N, K), the voters', integers from 0.
         temperature: Above 0.
+        num_classes: More than the largest label; if None, it is read from ``labels``, for which a GPU is waited for.
 
     Returns:
         (N,) labels.
@@ -119,5 +122,5 @@ def weighted_vote(similarities: Tensor, labels: Tensor, temperature: float = 0.0
     if not temperature > 0:
         raise ValueError(f'temperature={temperature}: must be above 0')
     weights = torch.softmax(similarities / temperature, dim=1)  # the common factor does not change the vote
-    votes = weights.new_zeros(len(weights), int(labels.max()) + 1)
+    votes = weights.new_zeros(len(weights), num_classes or int(labels.max()) + 1)
     return votes.scatter_add_(1, labels, weights).argmax(dim=1)

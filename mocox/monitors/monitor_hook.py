@@ -110,7 +110,7 @@ class MonitorHook(Hook):
         self.shown = getattr(runner.train_dataloader.dataset, 'shown', lambda indices: indices)  # not the unreadable
         self.knn_chance = float(np.bincount(labels).max() / len(labels))
         self.machine.knn_chance = self.knn_chance
-        self.bank = FeatureBank(min(self.bank_size, len(labels)))
+        self.bank = FeatureBank(min(self.bank_size, len(labels)), int(self.labels.max()) + 1)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Asks the model to leave what it compares."""

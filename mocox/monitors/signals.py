@@ -106,10 +106,11 @@ class FeatureBank:
 
     Args:
         size: Features that it holds.
+        num_classes: More than the largest label.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, num_classes: int) -> None:
+        self.size, self.num_classes = size, num_classes
         self.start = self.count = 0
         self.features: Tensor | None = None  # (size, C) of unit length
 
@@ -142,5 +143,5 @@ class FeatureBank:
         cosines = self.features[newest] @ self.features[: self.count].T
         same = self.indices[newest][:, None] == self.indices[None, : self.count]
         cosines, rows = cosines.masked_fill(same, -torch.inf).topk(min(num_neighbours, self.count), dim=1)
-        votes = weighted_vote(cosines, self.labels[rows], temperature)
+        votes = weighted_vote(cosines, self.labels[rows], temperature, self.num_classes)
         return (votes == self.labels[newest]).float().mean()

@@ -78,7 +78,7 @@ def blobs(num: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_bank_classifies():
-    bank = FeatureBank(size=30)
+    bank = FeatureBank(size=30, num_classes=10)
     features, labels = blobs(60)
     for start in range(0, 60, 12):
         bank.append(features[start : start + 12], labels[start : start + 12], torch.arange(start, start + 12))
@@ -90,7 +90,7 @@ def test_bank_classifies():
 
 def test_bank_on_random_labels_is_at_chance():
     generator = torch.Generator().manual_seed(0)
-    bank = FeatureBank(size=2048)
+    bank = FeatureBank(size=2048, num_classes=10)
     features, labels = torch.randn(2048, 16, generator=generator), torch.randint(4, (2048,), generator=generator)
     bank.append(features, labels, torch.arange(2048))
     assert bank.accuracy(20, 0.07).item() == pytest.approx(0.25, abs=0.115)  # 128 queries: 3 standard deviations
@@ -98,7 +98,7 @@ def test_bank_on_random_labels_is_at_chance():
 
 def test_an_image_is_not_its_own_neighbour():
     """Every image twice, with a label of its own: whoever finds itself is right, whoever does not is wrong."""
-    bank = FeatureBank(size=16)
+    bank = FeatureBank(size=16, num_classes=10)
     features, _ = blobs(8)
     for _ in range(2):
         bank.append(features, torch.arange(8), torch.arange(8))
@@ -106,13 +106,13 @@ def test_an_image_is_not_its_own_neighbour():
 
 
 def test_no_answer_from_a_nearly_empty_bank():
-    bank = FeatureBank(size=4096)
+    bank = FeatureBank(size=4096, num_classes=10)
     features, labels = blobs(500)
     bank.append(features, labels, torch.arange(500))
     assert bank.accuracy(20, 0.07) is None
 
 
 def test_not_a_number_in_the_bank():
-    bank = FeatureBank(size=6)
+    bank = FeatureBank(size=6, num_classes=10)
     bank.append(torch.full((6, 4), torch.nan), torch.zeros(6, dtype=torch.long), torch.arange(6))
     assert bank.accuracy(2, 0.07) is not None
