@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mocox.augment.domain import LAWS, draw_numbers
-from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, Parameters, View, blur_radius
+from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, PILLOW_LUMA, Parameters, View, blur_radius
 
 
 def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
@@ -26,11 +26,12 @@ def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
         (B, C, H, W), 0 to 255.
     """
     p = parameters
-    blur = partial(gaussian_blur, radius=blur_radius(view))
+    whole = view.rounding == 'pillow'
+    blur = partial(_whole_blur if whole else gaussian_blur, radius=blur_radius(view))
     invert = partial(solarize, threshold=view.solarize_threshold)
     operations = dict(
-        color_jitter=lambda x: color_jitter(x, p.jitter, p.factors, p.jitter_order),
-        grayscale=lambda x: _apply(to_grayscale, x, p.grayscale),
+        color_jitter=lambda x: color_jitter(x, p.jitter, p.factors, p.jitter_order, whole),
+        grayscale=lambda x: _apply(partial(to_grayscale, whole=whole), x, p.grayscale),
         blur=lambda x: _apply(blur, x, p.blur, p.sigma),
         solarize=lambda x: _apply(invert, x, p.solarize),
         flip=lambda x: _apply(horizontal_flip, x, p.flip),
@@ -44,7 +45,7 @@ def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
     return images
 
 
-def color_jitter(images: Tensor, chosen: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+def color_jitter(images: Tensor, chosen: Tensor, factors: Tensor, order: Tensor, whole: bool = False) -> Tensor:
     """Brightness, contrast, saturation and hue in an order of its own for every sample, clamped after each.
 
     The first three are blends of the image with something gray, so one pass does them for the whole batch; the samples
@@ -54,18 +55,20 @@ def color_jitter(images: Tensor, chosen: Tensor, factors: Tensor, order: Tensor)
         chosen: (B,) bool, CPU: which samples take part.
         factors: (B, 4), CPU: factors of brightness, contrast, saturation; shift of hue in turns.
         order: (B, 4) long, CPU: the operation (0 to 3) at each position.
+        whole: Make whole levels after each, as Pillow does.
     """
+    hue = _whole_hue if whole else adjust_hue
     if not chosen.any():
         return images
     for position in range(len(JITTERS)):
         operation = order[:, position]
         factor = factors.gather(1, operation[:, None])[:, 0]
-        images = _blend_with_gray(images, torch.where(chosen, operation, 3), factor)
-        images = _apply(adjust_hue, images, chosen & (operation == 3) & (factor != 0), factor)
+        images = _blend_with_gray(images, torch.where(chosen, operation, 3), factor, whole)
+        images = _apply(hue, images, chosen & (operation == 3) & (factor != 0), factor)
     return images
 
 
-def _blend_with_gray(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
+def _blend_with_gray(images: Tensor, operation: Tensor, factor: Tensor, whole: bool) -> Tensor:
     """Brightness (0: with black), contrast (1: with the mean luma), saturation (2: with the luma), or nothing (3).
 
     Both arguments (B,), CPU.
@@ -75,6 +78,10 @@ def _blend_with_gray(images: Tensor, operation: Tensor, factor: Tensor) -> Tenso
         return images
     weights = torch.stack([factor, (operation == 1).to(factor), (operation == 2).to(factor)]).to(images.dtype)
     factor, is_contrast, is_saturation = to_device(weights, images)[..., None, None, None]
+    if whole:
+        gray = whole_luma(images)
+        target = gray * is_saturation + whole_mean(gray) * is_contrast
+        return images.sub_(target).mul_(factor).add_(target).clamp_(0, MAX_LEVEL).floor_()
     gray = luma(images)  # (B, 1, H, W)
     target = gray * is_saturation + gray.mean(dim=(1, 2, 3), keepdim=True) * is_contrast
     return torch.lerp(target, images, factor).clamp_(0, MAX_LEVEL)  # exactly the image where the factor is 1
@@ -84,6 +91,19 @@ def luma(images: Tensor) -> Tensor:
     """Brightness as the eye sees it, (B, 1, H, W)."""
     red, green, blue = images.split(1, dim=1)
     return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+
+
+def whole_luma(images: Tensor) -> Tensor:
+    """Pillow's, in whole levels, (B, 1, H, W): every term and sum is exact in float32."""
+    red, green, blue = images.split(1, dim=1)
+    gray = (red * PILLOW_LUMA[0]).add_(green, alpha=PILLOW_LUMA[1]).add_(blue, alpha=PILLOW_LUMA[2])
+    return gray.add_(0.5).floor_()
+
+
+def whole_mean(gray: Tensor) -> Tensor:
+    """The mean of whole levels (B, 1, H, W), rounded half up, (B, 1, 1, 1)."""
+    total, num = gray.sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64), gray[0].numel()
+    return ((2 * total + num) // (2 * num)).to(gray.dtype)
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -100,6 +120,10 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(value, chroma, distance, value=-1).clamp_(0, MAX_LEVEL)
 
 
+def _whole_hue(images: Tensor, shift: Tensor) -> Tensor:
+    return adjust_hue(images, shift).round_()
+
+
 def _to_hue(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Value, chroma (both in levels) and hue (in sixths of the circle), each (B, 1, H, W)."""
     red, green, blue = images.split(1, dim=1)
@@ -114,9 +138,9 @@ def _to_hue(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return value, chroma, hue
 
 
-def to_grayscale(images: Tensor) -> Tensor:
+def to_grayscale(images: Tensor, whole: bool = False) -> Tensor:
     """Replaces the three channels by their luma, each in memory of its own: the next operation may write into them."""
-    return luma(images).expand_as(images).clone()
+    return (whole_luma if whole else luma)(images).expand_as(images).clone()
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
@@ -138,6 +162,10 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     }
     blurred = images.flatten(1, 2) @ matrices[width].mT  # (B, 3 H, W), along the lines
     return matrices[height][:, None] @ blurred.view_as(images)
+
+
+def _whole_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    return gaussian_blur(images, sigma, radius).round_()
 
 
 @lru_cache(maxsize=8)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from mocox.augment.batched import to_device
+from mocox.augment.batched import to_device, whole_mean
 from mocox.augment.domain import LAWS, draw_numbers
-from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, Parameters, View, blur_radius
+from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, PILLOW_LUMA, Parameters, View, blur_radius
 
 COLORS = ('color_jitter', 'grayscale')
 NOTHING = -1  # in place of a jitter
@@ -30,6 +30,7 @@ class Plan(NamedTuple):
     order: tuple[str, ...]
     jitters: tuple[str, ...]
     radius: int
+    whole: bool = False
 
 
 def plan_of(view: View) -> Plan:
@@ -45,7 +46,12 @@ def plan_of(view: View) -> Plan:
     prob |= dict.fromkeys(view.domain_steps, 1.0)
     if view.grayscale_weights is not None:
         prob['weighted_grayscale'] = view.grayscale_prob
-    return Plan(tuple(name for name in view.steps if prob.get(name, 0) > 0), jitters, blur_radius(view))
+    return Plan(
+        tuple(name for name in view.steps if prob.get(name, 0) > 0),
+        jitters,
+        blur_radius(view),
+        view.rounding == 'pillow',
+    )
 
 
 def pack_parameters(parameters: Parameters, view: View) -> Tensor:
@@ -112,11 +118,12 @@ def augment_fused(
     images = images.float()
     for colors, names in groupby(plan.order, key=COLORS.__contains__):
         if colors:
-            images = torch.stack(list(_change_colors(images.unbind(1), columns, tuple(names), plan.jitters)), 1)
+            images = torch.stack(list(_change_colors(images.unbind(1), columns, tuple(names), plan)), 1)
             continue
         for name in names:
             if name == 'blur':
                 images = _blur(images, [column[:, None] for column in columns[FIRST_WEIGHT:]], plan.radius)
+                images = images.round() if plan.whole else images
             elif name == 'solarize':
                 images = torch.where(images < threshold, images, MAX_LEVEL - images)
             elif name == 'flip' and not early:
@@ -141,25 +148,26 @@ def fuse(images: Tensor, parameters: Parameters, view: View, mean: Tensor, std: 
 
 
 def _change_colors(
-    rgb: Sequence[Tensor], columns: Sequence[Tensor], names: Sequence[str], jitters: Sequence[str]
+    rgb: Sequence[Tensor], columns: Sequence[Tensor], names: Sequence[str], plan: Plan
 ) -> Sequence[Tensor]:
     """Jitter and grayscale in the given order, on three channels (B, H, W): of one shape, so one loop does it all."""
     for name in names:
         if name == 'color_jitter':
-            rgb = _jitter(rgb, columns, jitters)
+            rgb = _jitter(rgb, columns, plan)
         else:
-            gray = _luma(rgb)
+            gray = _luma(rgb, plan.whole)
             rgb = [torch.where(columns[12] > 0, gray, channel) for channel in rgb]
     return rgb
 
 
-def _jitter(rgb: Sequence[Tensor], columns: Sequence[Tensor], jitters: Sequence[str]) -> Sequence[Tensor]:
+def _jitter(rgb: Sequence[Tensor], columns: Sequence[Tensor], plan: Plan) -> Sequence[Tensor]:
     """The colours are computed twice, up to contrast for the mean that it needs: cheaper than keeping them."""
     order, until_contrast, factors = columns[:4], columns[4:8], columns[8:12]
     mean: Tensor | float = 0.0
-    if 'contrast' in jitters:  # at the fourth position at the latest
-        mean = _luma(_chain(rgb, until_contrast[:3], factors, 0.0, jitters)).mean((1, 2), keepdim=True)
-    return _chain(rgb, order, factors, mean, jitters)
+    if 'contrast' in plan.jitters:  # at the fourth position at the latest
+        gray = _luma(_chain(rgb, until_contrast[:3], factors, 0.0, plan), plan.whole)
+        mean = whole_mean(gray[:, None])[:, 0] if plan.whole else gray.mean((1, 2), keepdim=True)
+    return _chain(rgb, order, factors, mean, plan)
 
 
 def _chain(
@@ -167,18 +175,20 @@ def _chain(
     order: Sequence[Tensor],
     factors: Sequence[Tensor],
     mean: Tensor | float,
-    jitters: Sequence[str],
+    plan: Plan,
 ) -> Sequence[Tensor]:
     """Jitters one after the other, each position for all samples; ``mean`` is what contrast blends with."""
     for operation, factor in zip(order, factors, strict=False):
-        results, luma = [*rgb], _luma(rgb)
+        results, luma = [*rgb], _luma(rgb, plan.whole)
         for name, gray in (('brightness', 0.0), ('contrast', mean), ('saturation', luma)):
-            if name in jitters:
+            if name in plan.jitters:
                 chosen = operation == JITTERS.index(name)
                 blended = [(gray + factor * (channel - gray)).clamp(0, MAX_LEVEL) for channel in rgb]
+                blended = [channel.floor() for channel in blended] if plan.whole else blended
                 results = [torch.where(chosen, new, old) for new, old in zip(blended, results, strict=True)]
-        if 'hue' in jitters:
+        if 'hue' in plan.jitters:
             chosen, turned = operation == JITTERS.index('hue'), _turn_hue(rgb, factor)
+            turned = [channel.round() for channel in turned] if plan.whole else turned
             results = [torch.where(chosen, new, old) for new, old in zip(turned, results, strict=True)]
         rgb = results
     return rgb
@@ -196,8 +206,10 @@ def _turn_hue(rgb: Sequence[Tensor], shift: Tensor) -> list[Tensor]:
     return [value - chroma * torch.minimum(distance, 4 - distance).clamp(0, 1) for distance in distances]
 
 
-def _luma(rgb: Sequence[Tensor]) -> Tensor:
+def _luma(rgb: Sequence[Tensor], whole: bool) -> Tensor:
     red, green, blue = rgb
+    if whole:
+        return (PILLOW_LUMA[0] * red + PILLOW_LUMA[1] * green + PILLOW_LUMA[2] * blue + 0.5).floor()
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 

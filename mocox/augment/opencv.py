@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from mocox.augment.domain import LAWS, draw_numbers
-from mocox.augment.recipe import LUMA, MAX_LEVEL, Parameters, View, blur_radius, sample_parameters
+from mocox.augment.recipe import LUMA, MAX_LEVEL, PILLOW_LUMA, Parameters, View, blur_radius, sample_parameters
 
 # The part of a channel that saturation and grayscale replace: each becomes the luma. (3, 3)
 TO_LUMA = np.tile(np.array(LUMA, np.float32), (3, 1))
+WHOLE_LUMA = np.array([[*PILLOW_LUMA, 0.5]], np.float32)  # half a level rounds
 WHITE_8, WHITE_16 = MAX_LEVEL, 65535.0
 CUT = 4.0  # standard deviations; what a Gaussian has beyond is less than 1e-4 of it
 
@@ -62,10 +63,12 @@ def augment_image(image: np.ndarray, parameters: SampleParameters, view: View) -
     """
     if image.dtype != np.uint8 or not view.is_plain:
         return from_levels(augment_levels(to_levels(image), parameters, view), image.dtype)
-    p = parameters
+    p, whole = parameters, view.rounding == 'pillow'
     for name in view.order:
         if name == 'color_jitter' and p.jitter:
-            image = jitter_colors(image, p.factors, p.jitter_order)
+            image = jitter_colors(image, p.factors, p.jitter_order, whole)
+        elif name == 'grayscale' and p.grayscale and whole:
+            image = cv2.cvtColor(whole_luma(to_levels(image)).astype(np.uint8), cv2.COLOR_GRAY2RGB)
         elif name == 'grayscale' and p.grayscale:
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         elif name == 'blur' and p.blur:
@@ -125,22 +128,26 @@ def _follow_law(name: str, levels: np.ndarray, parameters: SampleParameters, vie
     return np.ascontiguousarray(result[0].permute(1, 2, 0).numpy())
 
 
-def jitter_colors(image: np.ndarray, factors: list[float], order: list[int]) -> np.ndarray:
+def jitter_colors(image: np.ndarray, factors: list[float], order: list[int], whole: bool = False) -> np.ndarray:
     """Brightness (0), contrast (1), saturation (2) and hue (3) in the given order, clamped after each.
 
     Args:
         image: (H, W, 3) uint8.
         factors: Of brightness, contrast, saturation; shift of hue in turns.
         order: The four operations.
+        whole: Make whole levels after each, as Pillow does.
     """
-    return cv2.convertScaleAbs(_jitter_levels(to_levels(image), factors, order))  # rounds; nothing is negative
+    return cv2.convertScaleAbs(_jitter_levels(to_levels(image), factors, order, whole))  # rounds; nothing is negative
 
 
-def _jitter_levels(levels: np.ndarray, factors: list[float], order: list[int]) -> np.ndarray:
+def _jitter_levels(levels: np.ndarray, factors: list[float], order: list[int], whole: bool = False) -> np.ndarray:
     for operation in order:
         factor = factors[operation]
         if operation == 3:
             levels = turn_hue(levels, factor) if factor else levels
+            levels = np.rint(levels, out=levels) if factor and whole else levels
+        elif factor != 1 and whole:
+            levels = _blend_as_pillow(levels, operation, np.float32(factor))
         elif factor != 1:
             levels = _blend_with_gray(levels, operation, factor)
     return levels
@@ -184,6 +191,27 @@ def _blend_with_gray(levels: np.ndarray, operation: int, factor: float) -> np.nd
         blended = np.multiply(levels, np.float32(factor), out=levels)
     # Below 1, a blend lies between two levels.
     return np.clip(blended, 0, MAX_LEVEL, out=blended) if factor > 1 else blended
+
+
+def _blend_as_pillow(levels: np.ndarray, operation: int, factor: np.float32) -> np.ndarray:
+    """The same in whole levels, of which fractions are cut off."""
+    if operation:
+        gray = whole_luma(levels)
+        total, num = int(cv2.sumElems(gray)[0]), gray.size
+        gray = gray[..., None] if operation == 2 else np.float32((2 * total + num) // (2 * num))
+        blended = np.subtract(levels, gray, out=levels)
+        blended *= factor
+        blended += gray
+    else:
+        blended = np.multiply(levels, factor, out=levels)
+    blended = np.clip(blended, 0, MAX_LEVEL, out=blended) if factor > 1 else blended
+    return np.floor(blended, out=blended)
+
+
+def whole_luma(levels: np.ndarray) -> np.ndarray:
+    """Pillow's gray of (H, W, 3) whole levels, exact in float32: (H, W)."""
+    gray = cv2.transform(levels, WHOLE_LUMA)
+    return np.floor(gray, out=gray)
 
 
 def _solarize_table(threshold: float) -> np.ndarray:

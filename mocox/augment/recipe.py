@@ -17,6 +17,7 @@ from mocox.augment.options import FIRST, LAST, DomainOptions
 
 MAX_LEVEL = 255.0
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow's convert('L')
+PILLOW_LUMA = tuple(weight / 2**16 for weight in (19595, 38470, 7471))  # what it computes with, exact in float32
 JITTERS = ('brightness', 'contrast', 'saturation', 'hue')
 # On the CPU even if this module is first imported while a model is built on the meta device. (24, 4)
 JITTER_ORDERS = torch.tensor(list(itertools.permutations(range(len(JITTERS)))), device='cpu')
@@ -38,6 +39,9 @@ class View(DomainOptions):
         solarize_threshold: Levels from here on are inverted.
         order: The operations in the order of their application. Those of :class:`DomainOptions` may be named too; else
             stains and channels are jittered first, and the others follow at the end.
+        rounding: None keeps fractions of a level between the operations. ``'pillow'`` makes whole levels after each, as
+            the published pipelines did on images of 8 bits: brightness, contrast and saturation cut fractions off as
+            Pillow's blend does, and use its gray; hue and blur are rounded.
 
     More options, for images that are no photographs: :class:`mocox.augment.options.DomainOptions`.
     """
@@ -51,6 +55,7 @@ class View(DomainOptions):
     solarize_threshold: float = 128.0
     flip_prob: float = 0.0
     order: tuple[str, ...] = OPERATIONS
+    rounding: str | None = None
 
     @classmethod
     def from_config(cls, config: dict) -> 'View':
@@ -77,6 +82,10 @@ class View(DomainOptions):
             raise ValueError(f'blur_sigma must be (low, high) with 0 < low <= high, got {self.blur_sigma!r}')
         if sorted(self._published) != sorted(OPERATIONS) or len(set(self.order)) < len(self.order):
             raise ValueError(f'order must name each of {list(OPERATIONS)} once, got {list(self.order)}')
+        if self.rounding not in (None, 'pillow'):
+            raise ValueError(f"rounding must be None or 'pillow', got {self.rounding!r}")
+        if self.rounding and not self.is_plain:
+            raise ValueError("rounding='pillow' is for the published operations: leave it out, or the others")
         self._check_domain()
 
     @property

@@ -78,7 +78,7 @@ def test_the_shipped_recipes(name):
 
 def test_operations_that_never_happen_are_no_part_of_the_program():
     plan = plan_of(View(dict(hue=0.1, contrast=0.0), 0.5, blur_prob=0.5, blur_sigma=(0.1, 1.0)))
-    assert plan == (('color_jitter', 'blur'), ('hue',), 3)
+    assert plan == (('color_jitter', 'blur'), ('hue',), 3, False)
     assert plan_of(View(JITTER, color_jitter_prob=0.0)).order == ()
 
 
