@@ -40,9 +40,9 @@ VERSIONS = ('torch', 'torchvision', 'timm', 'mmengine', 'mmpretrain', 'numpy', '
 BLUE, ORANGE, GRAY = '#0072B2', '#E69F00', '#555555'  # Okabe and Ito's colours, which colour-blind people tell apart
 
 NEXT_STEPS = """What to do next
-  your own images   python tools/train.py configs/mocov3/vit-small_custom.py --data-root DIR
-  ImageNet, 8 GPUs  tools/dist_train.sh configs/mocov3/vit-small.py 8
-  this recipe again python tools/train.py configs/mocov3/vit-tiny_digits.py --data-root {data_root}"""
+  your own images   mocox pretrain DIR --out WORK_DIR
+  other recipes     mocox configs list
+  this recipe again mocox train mocov3/vit-tiny_digits.py --data-root {data_root}"""
 
 
 def run(
