@@ -22,6 +22,11 @@ MEMORY_ADVICE = (
 )
 
 
+def parse_bands(text: str) -> tuple[int, ...]:
+    """Channels to show, as in ``3,2,1``."""
+    return tuple(int(band) for band in text.split(','))
+
+
 def run_tool(main: Callable[[], None]) -> None:
     """Runs a tool; a user's mistake ends it with one paragraph and exit code 1 instead of a traceback.
 

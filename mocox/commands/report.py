@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from mocox import cli
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
@@ -13,6 +15,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--data-root', help='where the images are now, if not where the config says')
     parser.add_argument('--num-images', type=int, default=256, help='for neighbours and maps (default: 256)')
     parser.add_argument('--maps', nargs='+', choices=('pca', 'tsne', 'umap'), default=['pca', 'tsne'])
+    parser.add_argument(
+        '--bands', type=cli.parse_bands, metavar='R,G,B', help='channels to show (default: of the config)'
+    )
     parser.add_argument('--no-pictures', action='store_true', help='curves and tables only; needs no images')
     return parser
 
@@ -32,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     runs = [read_run(folder, name) for folder, name in zip(arguments.work_dirs, names)]
     drawn = Pictures()
     if not arguments.no_pictures:
-        settings = (arguments.num_images, arguments.data_root, tuple(arguments.maps))
+        settings = (arguments.num_images, arguments.data_root, tuple(arguments.maps), arguments.bands)
         drawn = from_checkpoint(runs[0].config, runs[0].checkpoint, *settings)
     out = arguments.out or (str(Path(arguments.work_dirs[0], 'report.html')) if len(runs) == 1 else 'report.html')
     size = write_report(runs, out, drawn, running=any(run.goes_on for run in runs))

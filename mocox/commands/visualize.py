@@ -4,6 +4,8 @@ import argparse
 
 from mocox import cli
 
+BANDS = "channels to show, counted from 0: 3,2,1 (default: the config's report, or the first three)"
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
@@ -39,6 +41,8 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument('--image-size', type=int, help='side in pixels (default: that of pre-training)')
         command.add_argument('--device', help='default: cuda if there is a GPU')
     for name, command in commands.choices.items():
+        if name != 'embedding':
+            command.add_argument('--bands', type=cli.parse_bands, metavar='R,G,B', help=BANDS)
         command.add_argument('--out', default=f'{name}.png', metavar='PNG', help=f'(default: {name}.png)')
     return parser
 
@@ -56,9 +60,10 @@ def _draw(command: str, args: dict) -> str:
     if command == 'views':
         from mocox.run.options import prepare_config
 
-        settings = {name: args.pop(name) for name in ('out', 'num', 'epoch')}
+        settings = {name: args.pop(name) for name in ('out', 'num', 'epoch', 'bands')}
         config = prepare_config(args.pop('config'), **args)
-        return f'{visualize.views_sheet(config, **settings)} images and their views'
+        num, shown = visualize.views_sheet(config, **settings)
+        return f'{num} images and their views' + (f' ({shown} as red, green and blue, stretched)' if shown else '')
     if command == 'attention':
         return '{} images, {} heads'.format(*visualize.attention_sheet(**args))
     if command == 'neighbours':

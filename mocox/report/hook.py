@@ -26,6 +26,7 @@ class ReportHook(Hook):
         minutes: Between two pages; the first is written after a quarter of it. 0 writes none at all.
         num_images: Images of the training set that neighbours and maps are computed from; 0 leaves them out.
         maps: Of ``pca``, ``tsne``, ``umap`` (which needs umap-learn).
+        bands: One or three channels to show of images that have others than gray or colour, counted from 0.
 
     Raises:
         ValueError: ``minutes`` or ``num_images`` negative.
@@ -33,10 +34,17 @@ class ReportHook(Hook):
 
     priority = 'LOWEST'  # after the loggers
 
-    def __init__(self, minutes: float = 5.0, num_images: int = 256, maps: tuple[str, ...] = ('pca', 'tsne')) -> None:
+    def __init__(
+        self,
+        minutes: float = 5.0,
+        num_images: int = 256,
+        maps: tuple[str, ...] = ('pca', 'tsne'),
+        bands: tuple[int, ...] | None = None,
+    ) -> None:
         if not minutes >= 0 or num_images < 0:
             raise ValueError(f'minutes={minutes}, num_images={num_images}: must not be below 0')
         self.seconds, self.num_images, self.maps = 60 * minutes, num_images, tuple(maps)
+        self.bands = bands
         self.pictures: Any = None
 
     def before_train(self, runner: Runner) -> None:
@@ -89,7 +97,8 @@ class ReportHook(Hook):
         from mocox.report import page, pictures, runs
 
         if self.pictures is None and hasattr(dist.unwrap(runner.model), 'data_preprocessor'):
-            self.pictures = pictures.pairs_of(dist.unwrap(runner.model), runner.train_dataloader.dataset)
+            dataset = runner.train_dataloader.dataset
+            self.pictures = pictures.pairs_of(dist.unwrap(runner.model), dataset, self.bands)
         run = runs.read_run(runner.work_dir)
         page.write_report([run], Path(runner.work_dir, 'report.html'), self.pictures, running)
 
@@ -97,4 +106,5 @@ class ReportHook(Hook):
         from mocox.report import pictures
 
         model, dataset = dist.unwrap(runner.model), runner.train_dataloader.dataset
-        self.pictures = pictures.from_model(model, dataset, runner.cfg.to_dict(), self.num_images, self.maps)
+        settings = self.num_images, self.maps, self.bands
+        self.pictures = pictures.from_model(model, dataset, runner.cfg.to_dict(), *settings)

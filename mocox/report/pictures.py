@@ -3,7 +3,7 @@
 import base64
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ from PIL import Image
 from torch import nn
 
 from mocox.datasets import ViewsDataset
-from mocox.datasets.pixels import to_rgb8
 from mocox.datasets.subset import spread
 from mocox.datasets.transforms import Size
 from mocox.evaluation.features import describe_left_out
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
-from mocox.recipe import Recipe, type_of
+from mocox.recipe import Recipe, section, type_of
 from mocox.registry import DATASETS, require_registered
 from mocox.visualize.attention import overlay
+from mocox.visualize.bands import describe_bands, show_bands
 from mocox.visualize.contact_sheet import augmented_views, views_of
 from mocox.visualize.embedding import embed
 from mocox.visualize.sheets import attention_of, classes_of
@@ -64,6 +64,7 @@ class Pictures:
         maps: One for each method.
         classes: Names of the maps' colours.
         source: Which weights made them.
+        bands: Which channels are shown, if not all.
         notes: Reasons.
     """
 
@@ -74,6 +75,7 @@ class Pictures:
     classes: list[str] = field(default_factory=list)
     num_images: int = 0
     source: str = ''
+    bands: str = ''
     notes: list[str] = field(default_factory=list)
 
 
@@ -92,6 +94,7 @@ def from_checkpoint(
     num_images: int = 256,
     data_root: str | None = None,
     methods: tuple[str, ...] = ('pca', 'tsne'),
+    bands: Sequence[int] | None = None,
 ) -> Pictures:
     """Draws everything from files: the config's data set and a checkpoint.
 
@@ -101,6 +104,7 @@ def from_checkpoint(
         num_images: Images that features are computed of, evenly spread over the data set.
         data_root: Where the images are now, if not where they were.
         methods: Of maps: ``pca, tsne, umap``.
+        bands: Channels that are shown; by default those that the config's report shows.
     """
     pictures = Pictures()
     settings = Recipe(config).dataset
@@ -116,14 +120,17 @@ def from_checkpoint(
         dataset = _attempt(pictures, 'pictures', lambda: DATASETS.build(settings))
         if dataset is None:
             return pictures
-        pictures.pairs = _attempt(pictures, 'pairs', lambda: _pairs(augmented_views(config, NUM_PAIRS))) or []
+        bands = bands or section(config, 'default_hooks', 'report').get('bands')
+        pictures.bands = describe_bands(dataset.pixels.num_channels, bands)
+        draw = lambda: _pairs(augmented_views(config, NUM_PAIRS, bands=bands))  # noqa: E731
+        pictures.pairs = _attempt(pictures, 'pairs', draw) or []
     if checkpoint is None:
         pictures.notes.append('no checkpoint was saved yet: no neighbours, attention and map')
         return pictures
     extractor = _attempt(pictures, 'features', lambda: FeatureExtractor(checkpoint, config=_part_of(config)))
     if extractor is not None:
         pictures.source = checkpoint.name
-        _add_features(pictures, dataset, extractor, num_images, methods)
+        _add_features(pictures, dataset, extractor, num_images, methods, bands)
     return pictures
 
 
@@ -133,9 +140,10 @@ def from_model(
     config: dict[str, Any],
     num_images: int = 256,
     methods: tuple[str, ...] = ('pca', 'tsne'),
+    bands: Sequence[int] | None = None,
 ) -> Pictures:
     """Draws everything from a model and a data set in memory; leaves both as they are."""
-    pictures = pairs_of(model, dataset)
+    pictures = pairs_of(model, dataset, bands)
     if any(hasattr(parameter, 'device_mesh') for parameter in model.parameters()):
         # Only the first process draws, and a sharded model needs all of them for a forward pass.
         pictures.notes.append('the weights are spread over processes: tools/report.py WORK_DIR adds the other images')
@@ -144,20 +152,25 @@ def from_model(
     extractor = _attempt(pictures, 'features', lambda: FeatureExtractor(model, image_size=size))
     if extractor is not None:
         pictures.source = 'the model at the end of training'
-        _add_features(pictures, dataset, extractor, num_images, methods)
+        _add_features(pictures, dataset, extractor, num_images, methods, bands)
     return pictures
 
 
-def pairs_of(model: nn.Module, dataset: ViewsDataset) -> Pictures:
+def pairs_of(model: nn.Module, dataset: ViewsDataset, bands: Sequence[int] | None = None) -> Pictures:
     """Images beside their views only, which need no trained model."""
-    pictures = Pictures()
-    draw = lambda: _pairs(views_of(dataset, model.data_preprocessor, NUM_PAIRS))  # noqa: E731
+    pictures = Pictures(bands=describe_bands(dataset.pixels.num_channels, bands))
+    draw = lambda: _pairs(views_of(dataset, model.data_preprocessor, NUM_PAIRS, bands=bands))  # noqa: E731
     pictures.pairs = _attempt(pictures, 'pairs', draw) or []
     return pictures
 
 
 def _add_features(
-    pictures: Pictures, dataset: ViewsDataset, extractor: FeatureExtractor, num_images: int, methods: tuple[str, ...]
+    pictures: Pictures,
+    dataset: ViewsDataset,
+    extractor: FeatureExtractor,
+    num_images: int,
+    methods: tuple[str, ...],
+    bands: Sequence[int] | None,
 ) -> None:
     rows = spread(len(dataset), num_images)
     images = [dataset.load(row)[0] for row in rows]
@@ -170,11 +183,11 @@ def _add_features(
     if features is None:
         return
     pictures.num_images = len(rows)
-    shown = [to_rgb8(image) for image in images]
+    shown = [show_bands([image], bands)[0] for image in images]
     found = _attempt(pictures, 'neighbours', lambda: _neighbours(shown, names, features))
     pictures.neighbours = found or []
     chosen = [images[i] for i in spread(len(images), NUM_ATTENTION)]
-    pictures.attention = _attempt(pictures, 'attention maps', lambda: _attention(extractor, chosen)) or []
+    pictures.attention = _attempt(pictures, 'attention maps', lambda: _attention(extractor, chosen, bands)) or []
     classes = _classes(dataset, rows)
     pictures.classes = sorted(set(classes)) if classes else []
     for method in methods:
@@ -212,8 +225,8 @@ def _neighbours(images: list[np.ndarray], names: list[str], features: np.ndarray
     return found
 
 
-def _attention(extractor: FeatureExtractor, images: list[np.ndarray]) -> list[list[Tile]]:
-    crops, maps = attention_of(extractor, images)
+def _attention(extractor: FeatureExtractor, images: list[np.ndarray], bands: Sequence[int] | None) -> list[list[Tile]]:
+    crops, maps = attention_of(extractor, images, bands)
     found = []
     for number, (crop, heads) in enumerate(zip(crops, maps, strict=True), start=1):
         large = np.asarray(_fit(crop, TILE_PX))

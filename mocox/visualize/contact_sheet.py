@@ -1,6 +1,7 @@
 """What the model gets to see: images beside their views, through the dataset and the preprocessor of a config."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from mocox.datasets import ViewsDataset, collate_views
-from mocox.datasets.pixels import to_rgb8
 from mocox.models import ViewsPreprocessor
 from mocox.recipe import Recipe
 from mocox.registry import DATASETS, MODELS
+from mocox.visualize.bands import show_bands
 
 MIN_TILE_PX = 96  # smaller views are magnified, pixel by pixel
 MAX_TILE_PX = 224
@@ -19,25 +20,32 @@ GAP_PX = 6
 TITLE_PX = 22
 
 
-def augmented_views(config: dict[str, Any], num_images: int, epoch: int = 0) -> list[list[np.ndarray]]:
+def augmented_views(
+    config: dict[str, Any], num_images: int, epoch: int = 0, bands: Sequence[int] | None = None
+) -> list[list[np.ndarray]]:
     """Augments some images, spread over the dataset, as in training.
 
     Args:
         config: A whole config with ``train_dataloader`` and a data preprocessor, of the model or at the top level.
         num_images: At most as many as the dataset has.
         epoch: The epoch whose random numbers are used.
+        bands: See :func:`mocox.visualize.bands.show_bands`.
 
     Returns:
-        For each image: itself, then its views, each (H, W, 3) uint8; of further channels the first three.
+        For each image: itself, then its views, each (H, W, 3) uint8.
     """
     if num_images < 1:
         raise ValueError(f'the number of images must be at least 1, got {num_images}')
     preprocessor = MODELS.build(_preprocessor_config(config))
-    return views_of(DATASETS.build(config['train_dataloader']['dataset']), preprocessor, num_images, epoch)
+    return views_of(DATASETS.build(config['train_dataloader']['dataset']), preprocessor, num_images, epoch, bands)
 
 
 def views_of(
-    dataset: ViewsDataset, preprocessor: ViewsPreprocessor, num_images: int, epoch: int = 0
+    dataset: ViewsDataset,
+    preprocessor: ViewsPreprocessor,
+    num_images: int,
+    epoch: int = 0,
+    bands: Sequence[int] | None = None,
 ) -> list[list[np.ndarray]]:
     """What :func:`augmented_views` gives, from a dataset and a preprocessor that exist already."""
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(num_images, len(dataset))).astype(int)).tolist()
@@ -47,7 +55,7 @@ def views_of(
     levels = [(view * preprocessor.std + preprocessor.mean).round().clamp(0, 255).byte() for view in views]
     levels = [view.permute(0, 2, 3, 1).cpu().numpy() for view in levels]  # V x (B, S, S, C)
     rows = [[dataset.load(index)[0], *(view[i] for view in levels)] for i, index in enumerate(indices)]
-    return [[to_rgb8(image) for image in row] for row in rows]
+    return [show_bands(row, bands) for row in rows]
 
 
 def draw_sheet(rows: list[list[np.ndarray]], titles: list[str] | None = None) -> Image.Image:

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from mocox.checkpoint.files import write_atomically
 from mocox.datasets import ImageFiles, Pixels, collate_views
-from mocox.datasets.pixels import RGB, to_rgb8
+from mocox.datasets.pixels import RGB
 from mocox.datasets.subset import spread
 from mocox.evaluation.encoder import checkpoint_pixels
 from mocox.evaluation.features import describe_left_out
 from mocox.evaluation.inference import FeatureExtractor, to_pixels
 from mocox.evaluation.search import search_images
+from mocox.recipe import Recipe, section
 from mocox.registry import TRANSFORMS
 from mocox.visualize.attention import attention_maps, overlay
+from mocox.visualize.bands import describe_bands, show_bands
 from mocox.visualize.contact_sheet import augmented_views, draw_sheet
 from mocox.visualize.embedding import embed
 
@@ -30,15 +32,29 @@ MAX_TILE_PX = 128
 MIN_SIDE_PX = 160  # small images are magnified before attention is laid over them
 
 
-def views_sheet(config: dict[str, Any], out: str | Path, num: int = 12, epoch: int = 0) -> int:
-    """Writes images beside their augmented views; returns how many."""
-    rows = augmented_views(config, num, epoch)
-    save_picture(draw_sheet(rows), out)
-    return len(rows)
+def views_sheet(
+    config: dict[str, Any], out: str | Path, num: int = 12, epoch: int = 0, bands: Sequence[int] | None = None
+) -> tuple[int, str]:
+    """Writes images beside their augmented views; returns how many, and which bands are shown if not all.
+
+    Without ``bands`` those of the config's report count, ``default_hooks.report.bands``.
+    """
+    recipe = Recipe(config)
+    bands = bands or section(config, 'default_hooks', 'report').get('bands')
+    rows = augmented_views(config, num, epoch, bands)
+    shown = describe_bands(len(recipe.preprocessor['mean']), bands)
+    titles = [shown or 'image', *(f'view {number}' for number in range(1, len(rows[0])))]
+    save_picture(draw_sheet(rows, titles), out)
+    return len(rows), shown
 
 
 def attention_sheet(
-    checkpoint: str | Path, images: Sequence[str | Path], out: str | Path, num: int = 8, **settings
+    checkpoint: str | Path,
+    images: Sequence[str | Path],
+    out: str | Path,
+    num: int = 8,
+    bands: Sequence[int] | None = None,
+    **settings,
 ) -> tuple[int, int]:
     """Writes a row for each image: itself, the mean over heads, every head.
 
@@ -47,6 +63,7 @@ def attention_sheet(
         images: Files, or folders, of which ``num`` images are taken, evenly spread.
         out: The PNG file.
         num: Images from folders.
+        bands: See :func:`mocox.visualize.bands.show_bands`.
         settings: ``encoder, config, heads, image_size, device`` of :class:`FeatureExtractor`.
 
     Returns:
@@ -58,20 +75,24 @@ def attention_sheet(
     """
     extractor = FeatureExtractor(checkpoint, **settings)
     found = [to_pixels(path, extractor.pixels) for path in pick_images(images, num, extractor.pixels)]
-    crops, maps = attention_of(extractor, found)
+    crops, maps = attention_of(extractor, found, bands)
     rows = [attention_row(crop, heads) for crop, heads in zip(crops, maps, strict=True)]
-    titles = ['image', 'mean', *(f'head {i}' for i in range(1, maps.shape[1] + 1))]
+    shown = describe_bands(extractor.pixels.num_channels, bands)
+    titles = [shown or 'image', 'mean', *(f'head {i}' for i in range(1, maps.shape[1] + 1))]
     save_picture(draw_sheet(rows, titles), out)
     return len(rows), maps.shape[1]
 
 
-def attention_of(extractor: FeatureExtractor, images: Sequence[np.ndarray]) -> tuple[list[np.ndarray], Tensor]:
+def attention_of(
+    extractor: FeatureExtractor, images: Sequence[np.ndarray], bands: Sequence[int] | None = None
+) -> tuple[list[np.ndarray], Tensor]:
     """What a vision transformer sees of images (H, W, C), as RGB uint8, and its attention (B, heads, h, w)."""
     batch = collate_views([dict(inputs=extractor.crops(image, None)) for image in images])
     inputs = extractor.model.data_preprocessor(batch, training=False)['inputs']
     inputs = inputs if isinstance(inputs, Tensor) else inputs[0]
     maps = attention_maps(extractor.model.backbone, inputs.flip(1) if extractor.model.bgr else inputs)
-    return [to_rgb8(view.permute(1, 2, 0).numpy()) for view in batch['inputs'][0]], maps.cpu()
+    crops = [view.permute(1, 2, 0).numpy() for view in batch['inputs'][0]]
+    return [show_bands([crop], bands)[0] for crop in crops], maps.cpu()
 
 
 def attention_row(crop: np.ndarray, heads: Tensor) -> list[np.ndarray]:
@@ -88,6 +109,7 @@ def neighbours_sheet(
     queries: Sequence[str] | None = None,
     num: int = 6,
     num_results: int = 8,
+    bands: Sequence[int] | None = None,
     **settings,
 ) -> list[list[tuple[str, float]]]:
     """Writes a row for each query image: itself and its nearest neighbours; see :func:`search_images`.
@@ -99,28 +121,33 @@ def neighbours_sheet(
         queries: Image files; by default ``num`` images of the folder, evenly spread.
         num: Queries from the folder.
         num_results: Neighbours of each.
+        bands: See :func:`mocox.visualize.bands.show_bands`.
         settings: Those of :func:`search_images`.
     """
     pixels = checkpoint_pixels(checkpoint, settings.get('config'))
     queries = queries or pick_images([folder], num, pixels)
     found = search_images(queries, folder, checkpoint, num_results, **settings)
-    save_picture(draw_grid(queries, found, pixels), out)
+    save_picture(draw_grid(queries, found, pixels, bands), out)
     return found
 
 
 def draw_grid(
-    queries: Sequence[str | Path], found: Sequence[Sequence[tuple[str, float]]], pixels: Pixels = RGB
+    queries: Sequence[str | Path],
+    found: Sequence[Sequence[tuple[str, float]]],
+    pixels: Pixels = RGB,
+    bands: Sequence[int] | None = None,
 ) -> Image.Image:
     """One row per query: the query, then what was found; a single row has the similarities as titles."""
     rows = [
-        [_tile(path, pixels) for path in (query, *(path for path, _ in pairs))] for query, pairs in zip(queries, found)
+        [_tile(path, pixels, bands) for path in (query, *(path for path, _ in pairs))]
+        for query, pairs in zip(queries, found)
     ]
     titles = [f'{value:.3f}' if len(found) == 1 else str(rank) for rank, (_, value) in enumerate(found[0], start=1)]
-    return draw_sheet(rows, ['query', *titles])
+    return draw_sheet(rows, [describe_bands(pixels.num_channels, bands) or 'query', *titles])
 
 
-def _tile(path: str | Path, pixels: Pixels) -> np.ndarray:
-    image = Image.fromarray(to_rgb8(to_pixels(path, pixels)))
+def _tile(path: str | Path, pixels: Pixels, bands: Sequence[int] | None) -> np.ndarray:
+    image = Image.fromarray(show_bands([to_pixels(path, pixels)], bands)[0])
     image.thumbnail((MAX_TILE_PX, MAX_TILE_PX))
     return np.asarray(image)
 

@@ -196,6 +196,9 @@ PRETRAINING_TABLE = {
     'mocov3/vit-small_webdataset': adamw_vit(VIT_S, 8, 128, 6e-4),  # [C], as vit-small
     'mocov3/vit-small_lmdb': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O], as vit-small_custom
     'mocov3/vit-small_custom': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O]
+    'mocov3/vit-small_multispectral': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4, views='bands', crop_min=0.2),  # [O]
+    'mocov3/vit-small_grayscale': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4, views='gray'),  # [O]
+    'mocov3/vit-small_pathology': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4, views='tissue', crop_min=0.2),  # [O]
     'mocov3/vit-tiny_custom': adamw_vit(VIT_TI, 1, 64, 1.5e-4, lr=6e-4),  # [O]
     'mocov3/resnet18_custom': lars_r50(
         gpus=1, images_per_gpu=64, optimizer='AdamW', lr=2e-3, peak_lr=5e-4, weight_decay=0.1, epochs=300,
@@ -203,6 +206,10 @@ PRETRAINING_TABLE = {
     ),  # [O]
     'mocov2/resnet50_custom': queue_r50(
         gpus=1, images_per_gpu=64, lr_images=256, peak_lr=0.0075, queue=(1, 4096, 128), momentum=(0.99, 0.99)
+    ),  # [O]
+    'mocov2/resnet50_multispectral': queue_r50(
+        gpus=1, images_per_gpu=64, lr_images=256, peak_lr=0.0075, queue=(1, 4096, 128), momentum=(0.99, 0.99),
+        views='bands',
     ),  # [O]
     'mocov3/timm-resnet18_custom': lars_r50(
         gpus=1, images_per_gpu=64, lr=0.3, peak_lr=0.075, weight_decay=1e-6, epochs=300, temperature=0.2,
@@ -290,6 +297,14 @@ LINEAR_TABLE = {
 # --- Augmentation: what happens with which probability, in this order ---
 
 
+# What no published recipe has: off, and the numbers that are then not used.
+NOT_PUBLISHED = dict(
+    channel_jitter=None, channel_jitter_prob=1.0, grayscale_weights=None, channel_drop_prob=0.0, channel_drop=(1, 1),
+    poisson_noise_prob=0.0, poisson_noise=(100, 10000), gaussian_noise_prob=0.0, gaussian_noise=(1, 8),
+    vertical_flip_prob=0.0, quarter_turn_prob=0.0, stain_jitter=None, stain_jitter_prob=1.0,
+)  # fmt: skip
+
+
 def view(order, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.8, blur=0.0, solarize=0.0):
     """The common part: grayscale with probability .2, flip with .5; sigma of the blur from .1 to 2."""
     return dict(
@@ -302,6 +317,7 @@ def view(order, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter=0.
         solarize_prob=solarize,
         solarize_threshold=128,
         flip_prob=0.5,
+        **NOT_PUBLISHED,
     )
 
 
@@ -317,6 +333,31 @@ VIEWS = {
         view('color_jitter grayscale flip', saturation=0.2),
         view('color_jitter grayscale solarize flip', saturation=0.2, solarize=0.2),
     ],  # [O]
+}
+
+# [O]
+ALL_ORIENTATIONS = dict(vertical_flip_prob=0.5, quarter_turn_prob=0.5)
+CHANNELS = dict(
+    color_jitter=None,
+    color_jitter_prob=1.0,
+    channel_jitter=dict(brightness=0.4, contrast=0.4),
+    channel_jitter_prob=0.8,
+)
+NOISE = dict(CHANNELS, grayscale_prob=0.0, gaussian_noise_prob=0.2)
+STAINS = dict(ALL_ORIENTATIONS, stain_jitter=dict(scale=0.05, shift=0.05), stain_jitter_prob=0.8)
+WEAK = dict(brightness=0.2, contrast=0.2, saturation=0.1, hue=0.05)
+TISSUE = 'stain_jitter color_jitter grayscale blur flip vertical_flip quarter_turn'
+VIEWS |= {
+    'bands': [
+        view('channel_jitter weighted_grayscale blur flip channel_drop vertical_flip quarter_turn', blur=0.5)
+        | dict(CHANNELS, **ALL_ORIENTATIONS, grayscale_weights='mean', channel_drop_prob=0.2, channel_drop=(1, 3))
+    ]
+    * 2,
+    'gray': [
+        view('channel_jitter blur flip gaussian_noise', blur=1.0) | NOISE,
+        view('channel_jitter blur solarize flip gaussian_noise', blur=0.1, solarize=0.2) | NOISE,
+    ],
+    'tissue': [view(TISSUE, **WEAK, blur=1.0) | STAINS, view(TISSUE, **WEAK, blur=0.1) | STAINS],
 }
 
 # --- Accuracies: linear evaluation on ImageNet-1k, top-1 ---
@@ -342,6 +383,9 @@ ACCURACIES = {
 }
 OURS = (
     'custom',
+    'multispectral',
+    'grayscale',
+    'pathology',
     'cifar10',
     'queue',
     '1gpu',
