@@ -71,6 +71,9 @@ def require_registered(config: Any, source: object, scope: str = 'mocox') -> Non
                 'may name: those of mocox, layers and backbones of mmcv and mmpretrain, and what you have registered '
                 'in mocox before'
             )
+        layer = config.get('norm_layer')  # timm's backbones resolve it like a type
+        if isinstance(layer, str) and '.' in layer and not _is_registered(layer, scope):
+            raise ValueError(f'{source}: norm_layer={layer!r} is not a registered layer')
         if config.get('pretrained') is True:
             raise ValueError(f'{source}: pretrained=True is refused: a config that comes with data may not download')
         config = list(config.values())
@@ -87,6 +90,13 @@ def _is_registered(name: object, scope: object) -> bool:
     prefix, _, bare = name.rpartition('.')
     found = [kind for own in _BUILT if (kind := _resolve(own, prefix or scope, bare)) is not None]
     return bool(found) and all(is_own or f'{kind.__module__}.'.startswith(_LAYERS) for kind, is_own in found)
+
+
+def find_layer(name: str) -> type | None:
+    """The class registered under a name, with or without its scope; unlike ``MODELS.get``, nothing is imported."""
+    prefix, _, bare = name.rpartition('.')
+    found = _resolve(MODELS, prefix or 'mocox', bare)
+    return found[0] if found else None
 
 
 def _resolve(own: Registry, scope: str, name: str) -> tuple[Any, bool] | None:

@@ -196,6 +196,8 @@ def test_registered_components_that_read_pickles_or_download_are_refused(tmp_pat
     [
         dict(type='mmpretrain.TIMMBackbone', model_name='resnet18', pretrained=True),
         dict(type='mmpretrain.TIMMBackbone', model_name='hf-hub:evil/model'),
+        dict(type='TIMMBackbone', model_name='local-dir:evil'),
+        dict(type='TIMMBackbone', model_name='resnet18', norm_layer='os.system'),
         dict(type='mmpretrain.VQAGenerationHead', answer_list_path='evil.pkl'),
         dict(type='mmpretrain.AutoModelForCausalLM', name_or_path='evil', trust_remote_code=True),
         dict(type='MoCoViT', init_cfg=dict(type='Pretrained', checkpoint='https://127.0.0.1/x.pth')),
@@ -208,7 +210,7 @@ def test_a_foreign_config_unpickles_and_downloads_nothing(backbone):
 
 # Where a config is read out of a foreign file, and which modules may build from it.
 FOREIGN = {'parse_config', 'read_run', 'mmengine_config'}
-GUARDED = {'pictures.py', 'bad_step.py'}
+GUARDED = {'pictures.py', 'bad_step.py', 'encoder.py'}
 
 
 def test_every_path_from_a_foreign_config_to_a_build_is_guarded():

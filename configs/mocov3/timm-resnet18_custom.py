@@ -1,7 +1,8 @@
 """MoCo v3 on a backbone by name from timm, here ResNet-18, 300 epochs on your own images.
 
 Source: the ResNet recipe of arXiv 2104.02057 with the temperature 0.2, which suits the few negatives of a batch of
-64. Any timm model whose output is a feature map works the same way: change ``model_name`` and ``neck.in_channels``.
+64. Any model of timm works as
+``backbone=dict(type='TIMMBackbone', model_name=...)``; this one keeps mmpretrain's class, whose files it has written.
 Published: no number, and none is claimed here.
 Hardware: one GPU, or a CPU with patience.
 Launch: python tools/train.py configs/mocov3/timm-resnet18_custom.py --data-root DIR

@@ -18,6 +18,7 @@ _MMPRETRAIN_HEADS = {
     **dict.fromkeys(['b', 'base', 'deit-b', 'deit-base', 'mocov3-s', 'mocov3-small'], 12),
     **dict.fromkeys(['l', 'large', 'h', 'huge'], 16),
 }
+BUILT_BY_NAME = ('TIMMBackbone',)  # backbones whose config says what tensors do not tell
 # transformers' names of one function, as `module_activations` says it.
 _ACTIVATIONS = {
     **dict.fromkeys(['gelu_new', 'gelu_fast', 'gelu_pytorch_tanh'], 'gelu_pytorch_tanh'),
@@ -30,7 +31,8 @@ _KINDS_OF = {
     **dict.fromkeys(['kind', 'encoder', 'recipe', 'channel_order', 'activation', 'mocox_version'], (str, type(None))),
     **dict.fromkeys(['epochs', 'heads'], (int, type(None))),
     **dict.fromkeys(['mean', 'std', 'img_size'], (list, type(None))),
-    'pixels': (dict, type(None)),
+    **dict.fromkeys(['pixels', 'backbone'], (dict, type(None))),
+    'image_size': (int, type(None)),
 }
 
 
@@ -40,7 +42,8 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
     Returns:
         Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, pixels, img_size,
         mocox_version, ...``; absent where the file does not say. ``pixels`` are the settings of
-        :class:`mocox.datasets.Pixels`, ``img_size`` height and width of a ViT that is not for squares.
+        :class:`mocox.datasets.Pixels`, ``img_size`` height and width of a ViT that is not for squares, ``backbone`` is
+        the config of one that is built by its name, ``image_size`` the side of its images.
     """
     own = content.get('mocox') or beside.get('mocox')
     found = dict(own) if isinstance(own, Mapping) else _from_others(content, beside, layout)
@@ -117,7 +120,7 @@ def stamp(kind: str, encoder: str, arch: Mapping, meta: Mapping) -> dict:
         'architecture': arch['name'],
         'heads': arch.get('num_heads'),
         **{key: meta.get(key) for key in keys},
-        **{key: meta[key] for key in ('pixels', 'img_size') if meta.get(key)},
+        **{key: meta[key] for key in ('pixels', 'img_size', 'backbone', 'image_size') if meta.get(key)},
         'mocox_version': __version__,
     }
 
@@ -136,6 +139,7 @@ def _from_mmengine(meta: Mapping) -> dict:
         **({'pixels': dict(pixels)} if (pixels := section(meta, 'dataset_meta', 'pixels')) else {}),
         **({'img_size': size} if (size := oblong(recipe.backbone.get('img_size'))) else {}),
         **_normalisation(recipe.preprocessor),
+        **_by_name(recipe),
     }
 
 
@@ -156,6 +160,16 @@ def _heads(backbone: Mapping) -> int | None:
 
         return ARCHITECTURES.get(arch or 'small', {}).get('num_heads')
     return _MMPRETRAIN_HEADS.get(arch) if type_of(backbone) in ('VisionTransformer', 'MoCoV3ViT') else None
+
+
+def _by_name(recipe: Recipe) -> dict:
+    """The config of a backbone that its tensors do not tell, and the side of the images that it was trained on."""
+    if type_of(recipe.backbone) not in BUILT_BY_NAME:
+        return {}
+    loaded = ('init_cfg', 'pretrained', 'checkpoint_path')  # what it began with is over
+    found = {'backbone': {key: value for key, value in recipe.backbone.items() if key not in loaded}}
+    size = recipe.crops.get('size')
+    return found | ({'image_size': size} if isinstance(size, int) else {})
 
 
 def _normalisation(preprocessor: Mapping) -> dict:

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from mocox.checkpoint import Checkpoint, load_backbone, read
 from mocox.checkpoint.loading import bounded
+from mocox.checkpoint.provenance import BUILT_BY_NAME
 from mocox.checkpoint.reading import strip
 from mocox.configs import open_config
 from mocox.datasets import Pixels
 from mocox.datasets.pixels import RGB
 from mocox.datasets.transforms import Size, height_and_width
 from mocox.models import ViewsPreprocessor
-from mocox.models.layout import require_layout
+from mocox.models.layout import last_output, require_layout
 from mocox.models.necks import average_positions
-from mocox.recipe import Recipe
-from mocox.registry import MODELS
+from mocox.recipe import Recipe, type_of
+from mocox.registry import MODELS, require_registered
 
 LEVELS = ('backbone', 'projector')
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -57,9 +58,9 @@ class Encoder(BaseModel):
     @torch.no_grad()
     def extract_feat(self, images: Tensor) -> Tensor:
         """Features (B, C), or projections (B, D), of normalised images (B, C, S, S)."""
+        name = type(self.backbone).__name__
         output = self.backbone(images.flip(1) if self.bgr else images)
-        features = output if isinstance(output, Tensor) else output[-1]
-        features = average_positions(require_layout(features, images, type(self.backbone).__name__))
+        features = average_positions(require_layout(last_output(output, name), images, name))
         return features if self.projector is None else self.projector(features)
 
     def forward(self, images: Tensor, data_samples: list | None = None, mode: str = 'tensor') -> Tensor:
@@ -124,13 +125,14 @@ def load_encoder(
     recipe = Recipe(config or {})
     cfg = _configured_backbone(recipe) if config else backbone_config(checkpoint, weights, heads)
     size = image_size or (_configured_size(recipe) if config else _pretraining_size(checkpoint, weights))
-    if cfg['type'] in ('MoCoViT', 'mocox.MoCoViT'):
+    if cfg['type'] in ('MoCoViT', 'mocox.MoCoViT') or cfg.get('img_size'):
         cfg['img_size'] = size
     with DefaultScope.overwrite_default_scope('mocox'):
         backbone = MODELS.build(cfg)
     report = load_backbone(backbone, checkpoint, encoder, heads=heads)
     notes = [note for note in report.notes if not note.startswith('trained on')]
-    if not (config or image_size or checkpoint.arch.get('grid') or checkpoint.arch.get('img_size')):
+    told = checkpoint.arch.get('grid') or checkpoint.arch.get('img_size') or checkpoint.meta.get('image_size')
+    if not (config or image_size or told):
         notes.append(f'the file does not tell its image size: {size} pixels are used (--image-size says another)')
     projector = _projector(checkpoint, report.encoder) if level == 'projector' else None
     preprocessor = recipe.preprocessor
@@ -204,6 +206,11 @@ def backbone_config(checkpoint: Checkpoint, weights: Mapping[str, Tensor], heads
     arch = checkpoint.arch
     if gaps := arch.get('gaps'):
         raise ValueError(f'{checkpoint.path} does not hold a whole backbone: it lacks {bounded(gaps)}')
+    if named := checkpoint.meta.get('backbone'):
+        if type_of(named) not in BUILT_BY_NAME:
+            raise ValueError(f'{checkpoint.path} names a backbone of type {named.get("type")!r}: {HINT}')
+        require_registered(named, checkpoint.path)
+        return {key: deepcopy(value) for key, value in named.items() if key != 'checkpoint_path'}
     if arch['family'] == 'vit':
         heads = heads or arch.get('num_heads')
         if heads is None:
@@ -237,6 +244,8 @@ def _pretraining_size(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> 
     arch = checkpoint.arch
     if arch.get('img_size'):
         return tuple(arch['img_size'])
+    if size := checkpoint.meta.get('image_size'):
+        return size
     if arch['family'] == 'vit' and arch['grid']:
         return arch['grid'] * arch['patch_size']
     is_cifar = 'conv1.weight' in weights and weights['conv1.weight'].shape[-1] == 3

@@ -1,7 +1,7 @@
 """Everything that is registered as a model, a layer, a loss or a data preprocessor."""
 
 from mocox.models.algorithms import FastMoCo, LinearProbe, MoBY, MoCo, MoCoV3
-from mocox.models.backbones import MoCoViT
+from mocox.models.backbones import MoCoViT, PooledBackbone, TIMMBackbone
 from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
 from mocox.models.data_preprocessor import LabelledPreprocessor, ViewsPreprocessor
 from mocox.models.fully_shard import FullyShard
@@ -21,8 +21,10 @@ __all__ = [
     'MoCoV3',
     'MoCoViT',
     'NonLinearNeck',
+    'PooledBackbone',
     'SimpleFeaturePyramid',
     'SplitBatchNorm',
     'SyncBatchNorm',
+    'TIMMBackbone',
     'ViewsPreprocessor',
 ]

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
+from mocox.models.layout import last_output
 
 
 def has_batch_norm(module: nn.Module) -> bool:
@@ -24,7 +25,7 @@ def encode_in_chunks(backbone: nn.Module, x: Tensor, chunk_size: int | None, int
     statistics move once for each chunk. The random numbers of stochastic depth are those of the first computation.
 
     Args:
-        backbone: Gives a tuple of features, last one used.
+        backbone: Gives features, or a tuple of them, last one used.
         x: The images.
         chunk_size: Images per pass, at most; None means all at once.
         interleave: Chunk j of n holds the images j, j + n, j + 2 n, ..., and all chunks have ``chunk_size`` images.
@@ -34,7 +35,7 @@ def encode_in_chunks(backbone: nn.Module, x: Tensor, chunk_size: int | None, int
         ValueError: ``interleave`` with a batch that is not a multiple of ``chunk_size``.
     """
     if chunk_size is None or len(x) <= chunk_size:
-        return backbone(x)[-1]
+        return _features(backbone, x)
     num_chunks = ceil(len(x) / chunk_size)
     if not interleave:
         return torch.cat([_recomputed(backbone, chunk) for chunk in x.tensor_split(num_chunks)])
@@ -62,9 +63,14 @@ def describe_statistics(backbone: nn.Module, chunk_size: int) -> str | None:
 
 def _recomputed(backbone: nn.Module, x: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
-        return backbone(x)[-1]
+        return _features(backbone, x)
     contexts = (nullcontext(), _RunningStatisticsKept(backbone))
-    return checkpoint(backbone, x, use_reentrant=False, context_fn=lambda: contexts)[-1]
+    output = checkpoint(backbone, x, use_reentrant=False, context_fn=lambda: contexts)
+    return last_output(output, type(backbone).__name__)
+
+
+def _features(backbone: nn.Module, x: Tensor) -> Tensor:
+    return last_output(backbone(x), type(backbone).__name__)
 
 
 class _RunningStatisticsKept:

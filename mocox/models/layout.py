@@ -1,11 +1,33 @@
-"""Whether a backbone gives what is averaged over positions: a map (B, C, H, W), or one vector (B, C) per image."""
+"""What a backbone gives: the last of its outputs, a map (B, C, H, W) or one vector (B, C) per image."""
+
+from typing import Any
 
 from torch import Tensor
 
 _CURE = (
     'one map (B, C, H, W) or vector (B, C) per image is needed. MoCoViT: out_type="cls_token" or "avg_featmap"; '
-    'mmpretrain has VisionTransformer and SwinTransformer; timm: features_only=True, or num_classes=0'
+    'mmpretrain has VisionTransformer and SwinTransformer; any model of timm: TIMMBackbone; a '
+    'module of your own: PooledBackbone(module=..., pool="first" or "mean")'
 )
+
+
+def last_output(output: Any, name: str) -> Tensor:
+    """The features that count: the output itself, or the last of a tuple or list, as OpenMMLab's backbones give them.
+
+    Args:
+        output: Of the backbone.
+        name: Of the backbone.
+
+    Raises:
+        TypeError: Neither a tensor nor a tuple or list of tensors.
+    """
+    features = output[-1] if isinstance(output, tuple | list) and len(output) else output
+    if not isinstance(features, Tensor):
+        got = (
+            f'{type(output).__name__} of {type(features).__name__}' if features is not output else type(output).__name__
+        )
+        raise TypeError(f'{name} gives a {got}: a tensor, or a tuple of tensors whose last one counts, is needed')
+    return features
 
 
 def require_layout(features: Tensor, images: Tensor, name: str) -> Tensor:
@@ -23,6 +45,8 @@ def require_layout(features: Tensor, images: Tensor, name: str) -> Tensor:
         ValueError: Tokens (B, N, C), a map (B, H, W, C), or another shape.
     """
     shape = tuple(features.shape)
+    if features.ndim and len(features) != len(images):
+        raise ValueError(f'{name} gives features of shape {shape} for {len(images)} images: {_CURE}')
     if features.ndim not in (2, 4):
         kind = ', tokens (B, N, C)' if features.ndim == 3 else ''
         raise ValueError(f'{name} gives features of shape {shape}{kind}: {_CURE}')

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 import torch
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -12,9 +12,10 @@ from mocox import dist
 from mocox.models.chunks import describe_statistics, encode_in_chunks, has_batch_norm
 from mocox.models.compilation import compile_blocks
 from mocox.models.heads import l2_normalize
-from mocox.models.layout import require_layout
+from mocox.models.layout import last_output, require_layout
 from mocox.models.momentum_encoder import MomentumEncoder
 from mocox.models.necks import average_positions, project_views
+from mocox.models.parts import build_on, build_part
 from mocox.registry import MODELS
 
 
@@ -29,13 +30,28 @@ def average_logs(log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(log_vars, dist.all_reduce_sum(means) / dist.world_size(), strict=True))
 
 
-class MomentumContrast(BaseModel):
+class LoggedModel(BaseModel):
+    """A model whose logs are means over all processes, and whose list of initial weights goes into a log file only."""
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to train on and what is logged: the mean over all processes."""
+        loss, log_vars = super().parse_losses(losses)
+        return loss, average_logs(log_vars)
+
+    def _dump_init_info(self) -> None:
+        """MMEngine prints a line for each parameter where no run has opened a log file."""
+        if any(isinstance(handler, logging.FileHandler) for handler in MMLogger.get_current_instance().handlers):
+            super()._dump_init_info()
+
+
+class MomentumContrast(LoggedModel):
     """Base of the algorithms. The forward pass is pure: only ``MomentumUpdateHook`` moves the momentum encoder.
 
     Args:
-        backbone: Config of the query backbone; must return a tuple of features, last one used.
-        neck: Config of the projector.
-        head: Config of the contrastive head.
+        backbone: The query backbone, a module or its config: gives a vector (B, C) or a map (B, C, H, W) per image, or
+            a tuple of these, last one used.
+        neck: The projector, a module or its config, whose ``in_channels`` may be left out.
+        head: The contrastive head, a module or its config.
         base_momentum: Weight of the old key encoder in its update (the papers' convention), in [0, 1].
         chunk_size: Images per pass through the backbone, see :func:`~mocox.models.chunks.encode_in_chunks`. Exact
             without BatchNorm in the backbone; otherwise it takes its statistics from the chunk.
@@ -56,9 +72,9 @@ class MomentumContrast(BaseModel):
 
     def __init__(
         self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module,
+        head: dict | nn.Module,
         base_momentum: float,
         chunk_size: int | None = None,
         merge_views: bool = True,
@@ -72,7 +88,7 @@ class MomentumContrast(BaseModel):
             raise ValueError(
                 f'base_momentum={base_momentum}: must lie in [0, 1]; it is the weight of the OLD key encoder, e.g. 0.99'
             )
-        self.backbone = MODELS.build(backbone)
+        self.backbone = build_part(backbone)
         self.batch_norm = has_batch_norm(self.backbone)
         if chunk_size is not None and chunk_size < 1 + self.batch_norm:
             raise ValueError(
@@ -80,8 +96,8 @@ class MomentumContrast(BaseModel):
             )
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.backbone.to(memory_format=self.memory_format)
-        self.neck = MODELS.build(neck)
-        self.head = MODELS.build(head)
+        self.neck = build_on(self.backbone, neck)
+        self.head = build_part(head)
         self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
         self.base_momentum = self.momentum = base_momentum
         self.iteration = 0  # MomentumUpdateHook counts
@@ -118,11 +134,6 @@ class MomentumContrast(BaseModel):
     def loss(self, inputs: list[Tensor], data_samples: list | None = None) -> dict[str, Tensor]:
         """The training loss of V views; see the algorithm."""
         raise NotImplementedError
-
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to train on and what is logged: the mean over all processes."""
-        loss, log_vars = super().parse_losses(losses)
-        return loss, average_logs(log_vars)
 
     @classmethod
     def levels(cls, num_keys: int, temperature: float, num_random: int = 0) -> tuple[float, float]:
@@ -167,8 +178,8 @@ class MomentumContrast(BaseModel):
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Features (B, C) of images (B, 3, S, S): the query backbone's last output, averaged over positions."""
-        features = self.backbone(inputs)[-1]
-        return average_positions(require_layout(features, inputs, type(self.backbone).__name__))
+        name = type(self.backbone).__name__
+        return average_positions(require_layout(last_output(self.backbone(inputs), name), inputs, name))
 
     def encode_queries(self, views: list[Tensor]) -> list[Tensor]:
         """Projections (N, D) of each view by the query encoder."""
@@ -195,7 +206,7 @@ class MomentumContrast(BaseModel):
         """BatchNorm always sees one whole view, or a chunk of one in the backbone, as published."""
         fits = self.chunk_size is None or self.chunk_size >= len(views) * len(views[0])
         if self.merge_views and fits and not self.batch_norm:
-            features = backbone(torch.cat(views))[-1].chunk(len(views))
+            features = encode_in_chunks(backbone, torch.cat(views), None).chunk(len(views))
         else:
             features = [encode_in_chunks(backbone, x, self.chunk_size, interleave) for x in views]
         require_layout(features[0], views[0], type(backbone).__name__)

@@ -5,7 +5,7 @@ from math import log
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mocox.models.algorithms.base import MomentumContrast
 from mocox.models.chunks import encode_in_chunks
@@ -23,9 +23,9 @@ class FastMoCo(MomentumContrast):
     Source: arXiv 2207.08220, section 3.
 
     Args:
-        backbone: Config of the query backbone; sees patches of side S / ``num_splits``.
-        neck: Config of the projector; gets the mean of a combination's features.
-        head: Config of the contrastive head, with predictor and temperature.
+        backbone: Module or config of the query backbone; sees patches of side S / ``num_splits``.
+        neck: Module or config of the projector; gets the mean of a combination's features.
+        head: Module or config of the contrastive head, with predictor and temperature.
         num_splits: Patches per side of a view.
         num_combined: Patches per combination.
         base_momentum: Weight of the old key encoder.
@@ -37,9 +37,9 @@ class FastMoCo(MomentumContrast):
 
     def __init__(
         self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module,
+        head: dict | nn.Module,
         num_splits: int = 2,
         num_combined: int = 2,
         base_momentum: float = 0.99,

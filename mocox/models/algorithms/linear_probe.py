@@ -4,17 +4,17 @@ import logging
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mocox.models.algorithms.base import average_logs, build_preprocessor
-from mocox.models.layout import require_layout
+from mocox.models.algorithms.base import LoggedModel, build_preprocessor
+from mocox.models.layout import last_output, require_layout
 from mocox.models.necks import average_positions
+from mocox.models.parts import build_on, build_part
 from mocox.registry import MODELS
 
 
 @MODELS.register_module()
-class LinearProbe(BaseModel):
+class LinearProbe(LoggedModel):
     """A linear classifier on a frozen backbone, the protocol of the MoCo papers.
 
     The backbone stays in evaluation mode while the head trains, so that neither its weights nor its BatchNorm
@@ -22,23 +22,24 @@ class LinearProbe(BaseModel):
     arXiv 1911.05722, section 4.1; arXiv 2104.02057, appendix A.
 
     Args:
-        backbone: Config of the backbone; its last output is used, averaged over positions if it has any.
-        head: Config of a classification head, e.g. mmpretrain's ``LinearClsHead`` with ``_scope_='mmpretrain'``.
+        backbone: The backbone, a module or its config; its last output is used, averaged over positions if it has any.
+        head: A classification head, a module or its config, e.g. mmpretrain's ``LinearClsHead`` with
+            ``_scope_='mmpretrain'``, whose ``in_channels`` may be left out.
         data_preprocessor: Config; must give images and labelled data samples.
         init_cfg: Initialiser config.
     """
 
     def __init__(
         self,
-        backbone: dict,
-        head: dict,
+        backbone: dict | nn.Module,
+        head: dict | nn.Module,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(build_preprocessor(data_preprocessor), init_cfg)
-        self.backbone = MODELS.build(backbone)
+        self.backbone = build_part(backbone)
         self.backbone.requires_grad_(False)
-        self.head = MODELS.build(head)
+        self.head = build_on(self.backbone, head)
 
     def init_weights(self) -> None:
         """As every model; says so if nothing was loaded into the backbone."""
@@ -58,16 +59,11 @@ class LinearProbe(BaseModel):
         self.backbone.eval()
         return self
 
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to train on and what is logged: the mean over all processes."""
-        loss, log_vars = super().parse_losses(losses)
-        return loss, average_logs(log_vars)
-
     @torch.no_grad()
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor]:
         """Frozen features of images (B, 3, S, S), as a one-element tuple with (B, C)."""
-        features = self.backbone(inputs)[-1]
-        return (average_positions(require_layout(features, inputs, type(self.backbone).__name__)),)
+        name = type(self.backbone).__name__
+        return (average_positions(require_layout(last_output(self.backbone(inputs), name), inputs, name)),)
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """MMEngine's entry: ``loss`` gives losses, ``predict`` data samples with scores, ``tensor`` class scores."""

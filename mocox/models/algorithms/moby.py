@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mocox.models.algorithms.moco import MoCo
 from mocox.registry import MODELS
@@ -16,9 +16,9 @@ class MoBY(MoCo):
     momentum with ``MomentumUpdateHook``.
 
     Args:
-        backbone: Config of the query backbone, with its drop path rate.
-        neck: Config of the projector.
-        head: Config of the contrastive head, with predictor and temperature.
+        backbone: Module or config of the query backbone, with its drop path rate.
+        neck: Module or config of the projector.
+        head: Module or config of the contrastive head, with predictor and temperature.
         queue_len: Keys in each of the two queues.
         feat_dim: Width of a key.
         base_momentum: Weight of the old key encoder at the start.
@@ -27,9 +27,9 @@ class MoBY(MoCo):
 
     def __init__(
         self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module,
+        head: dict | nn.Module,
         queue_len: int = 4096,
         feat_dim: int = 256,
         base_momentum: float = 0.99,

@@ -25,9 +25,9 @@ class MoCo(MomentumContrast):
     keys. v1 and v2 are the same algorithm with other projectors, temperatures and augmentations.
 
     Args:
-        backbone: Config of the query backbone.
-        neck: Config of the projector.
-        head: Config of the contrastive head, with its temperature.
+        backbone: Module or config of the query backbone.
+        neck: Module or config of the projector.
+        head: Module or config of the contrastive head, with its temperature.
         queue_len: Keys in the queue.
         feat_dim: Width of a key, the projector's output.
         base_momentum: Weight of the old key encoder.
@@ -39,9 +39,9 @@ class MoCo(MomentumContrast):
 
     def __init__(
         self,
-        backbone: dict,
-        neck: dict,
-        head: dict,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module,
+        head: dict | nn.Module,
         queue_len: int = 65536,
         feat_dim: int = 128,
         base_momentum: float = 0.999,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mocox.models.algorithms.base import MomentumContrast
 from mocox.registry import MODELS
@@ -17,14 +17,21 @@ class MoCoV3(MomentumContrast):
     are the negatives. Source: arXiv 2104.02057, algorithm 1.
 
     Args:
-        backbone: Config of the query backbone.
-        neck: Config of the projector.
-        head: Config of the contrastive head, with its predictor and temperature.
+        backbone: Module or config of the query backbone.
+        neck: Module or config of the projector.
+        head: Module or config of the contrastive head, with its predictor and temperature.
         base_momentum: Weight of the old key encoder at the start; ``MomentumUpdateHook`` raises it to 1.
         kwargs: See :class:`MomentumContrast`; ``chunk_size`` trains a large batch in little memory.
     """
 
-    def __init__(self, backbone: dict, neck: dict, head: dict, base_momentum: float = 0.99, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        backbone: dict | nn.Module,
+        neck: dict | nn.Module,
+        head: dict | nn.Module,
+        base_momentum: float = 0.99,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(backbone, neck, head, base_momentum, **kwargs)
 
     def loss(self, inputs: list[Tensor], data_samples: list | None = None) -> dict[str, Tensor]:

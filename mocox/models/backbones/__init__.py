@@ -1,5 +1,7 @@
-"""Backbones of our own; ResNets and timm models come from mmpretrain by name."""
+"""Backbones: the transformer of MoCo v3, and any model of timm, modules of your own."""
 
+from mocox.models.backbones.pooled import PooledBackbone
+from mocox.models.backbones.timm_backbone import TIMMBackbone
 from mocox.models.backbones.vit import MoCoViT
 
-__all__ = ['MoCoViT']
+__all__ = ['MoCoViT', 'PooledBackbone', 'TIMMBackbone']
