@@ -22,5 +22,6 @@ model = dict(
         drop_path_rate=0.2,
         init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
     ),
+    neck=dict(in_channels=384),
 )
 train_dataloader = dict(batch_size=64)

@@ -13,5 +13,5 @@ _base_ = [
     '../_base_/schedules/adamw_300e.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(backbone=dict(arch='base', stem='conv'))
+model = dict(backbone=dict(arch='base', stem='conv'), neck=dict(in_channels=768))
 train_dataloader = dict(batch_size=64)

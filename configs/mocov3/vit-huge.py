@@ -14,5 +14,5 @@ _base_ = [
     '../_base_/schedules/adamw_300e.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(backbone=dict(arch='huge', patch_size=14))
+model = dict(backbone=dict(arch='huge', patch_size=14), neck=dict(in_channels=1280))
 train_dataloader = dict(batch_size=64)

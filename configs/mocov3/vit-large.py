@@ -14,5 +14,5 @@ _base_ = [
     '../_base_/schedules/adamw_300e.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(backbone=dict(arch='large'))
+model = dict(backbone=dict(arch='large'), neck=dict(in_channels=1024))
 train_dataloader = dict(batch_size=64)

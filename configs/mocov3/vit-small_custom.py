@@ -17,6 +17,6 @@ _base_ = [
     '../_base_/schedules/adamw_300e.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(backbone=dict(arch='small'))
+model = dict(backbone=dict(arch='small'), neck=dict(in_channels=384))
 optim_wrapper = dict(optimizer=dict(lr=6e-4))
 train_dataloader = dict(batch_size=64)

@@ -14,5 +14,5 @@ _base_ = [
     '../_base_/schedules/adamw_300e.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(backbone=dict(arch='small'))
+model = dict(backbone=dict(arch='small'), neck=dict(in_channels=384))
 train_dataloader = dict(batch_size=128)

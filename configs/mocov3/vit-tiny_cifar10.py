@@ -15,7 +15,7 @@ _base_ = [
     '../_base_/schedules/adamw_300e.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(backbone=dict(arch='tiny', img_size=32, patch_size=4))
+model = dict(backbone=dict(arch='tiny', img_size=32, patch_size=4), neck=dict(in_channels=192))
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 train_cfg = dict(max_epochs=800)
 train_dataloader = dict(batch_size=512)

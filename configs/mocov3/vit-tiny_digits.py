@@ -20,7 +20,7 @@ model = dict(
     backbone=dict(
         arch=dict(embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=192), img_size=16, patch_size=4,
         stem='conv'),
-    neck=dict(hid_channels=256, out_channels=128),
+    neck=dict(in_channels=96, hid_channels=256, out_channels=128),
     head=dict(predictor=dict(in_channels=128, hid_channels=256, out_channels=128)),
 )
 train_dataloader = dict(dataset=dict(crops=dict(degrees=20, scale=(0.7, 1.3), shear=15)))

@@ -65,6 +65,7 @@ def prepare_config(
     if cfg_options:
         check_options(config, cfg_options)
         config.merge_from_dict(cfg_options)
+        _find_widths(config, cfg_options)
     config.launcher = launcher
     config.work_dir = work_dir or config.get('work_dir') or str(Path('work_dirs', Path(path).stem))
     if data_root:
@@ -84,6 +85,16 @@ def prepare_config(
     if resume:
         _set_resume(config, resume)
     return config
+
+
+def _find_widths(config: 'Config', options: dict[str, Any]) -> None:
+    """Drops the stated width of a backbone that an option has changed: it is found when the model is built."""
+    if not any(option.startswith('model.backbone') for option in options):
+        return
+    for name in ('neck', 'head'):
+        part = (config.get('model') or {}).get(name)
+        if isinstance(part, dict) and f'model.{name}.in_channels' not in options and f'model.{name}' not in options:
+            part.pop('in_channels', None)
 
 
 def _set_pretrained(config: 'Config', path: str) -> None:

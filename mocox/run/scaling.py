@@ -151,7 +151,10 @@ def _choose_arch(backbone: Any, arch: str) -> int:
             raise ValueError(f'--arch {arch}: timm has no such model; timm.list_models() names them')
         backbone['model_name'] = arch
         with torch.device('meta'):
-            return int(str(timm.create_model(arch).num_features))  # as torch types it, any attribute may be a module
+            model = timm.create_model(arch)
+        foreign = str(backbone.type).startswith('mmpretrain')  # which gives the map, not what its head makes of it
+        # As torch types it, any attribute may be a module.
+        return int(str(model.num_features if foreign else model.head_hidden_size))
     raise ValueError(f'--arch: the backbone of this config, {kind}, has no sizes to choose from')
 
 

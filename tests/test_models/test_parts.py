@@ -11,6 +11,7 @@ from torch import nn
 from mocox.models import ContrastiveHead, LinearProbe, MoCo, MoCoV3, NonLinearNeck, PooledBackbone
 from mocox.models.parts import feature_width
 from mocox.registry import MODELS
+from mocox.run.options import prepare_config
 from tests.test_models.test_moco import config as moco_config
 from tests.test_models.test_mocov3 import VIT, config
 
@@ -74,7 +75,7 @@ def test_a_module_of_your_own_is_used_as_it_is(gives):
         ('no tensors', 'Own gives a tuple of int: a tensor'),
         ('tokens', r'Own gives features of shape \(.*\), tokens \(B, N, C\): .*PooledBackbone'),
         ('channels last', r'Own gives a map of shape .*channels last \(B, H, W, C\): .*PooledBackbone'),
-        ('windows', r'Own gives features of shape \(\d+, 16, 4\) for \d images: '),
+        ('windows', r'Own gives features of shape \(\d+, 16, \d+\) for \d images: '),
     ],
 )
 def test_another_kind_is_named(gives, message, chunk_size):
@@ -187,3 +188,15 @@ def test_initial_weights_are_not_listed(capfd):
     build(VIT).init_weights()
     out, err = capfd.readouterr()
     assert 'fc0.weight' not in out + err
+
+
+@pytest.mark.parametrize(('option', 'width'), [('model.backbone.arch', 192), ('model.backbone.patch_size', 384)])
+def test_an_option_that_changes_the_backbone_is_enough(option, width):
+    value = 'tiny' if option.endswith('arch') else 8
+    cfg = prepare_config('mocov3/vit-small_custom', cfg_options={option: value}).model
+    cfg.backbone.update(img_size=32)
+    cfg.neck.update(hid_channels=8)
+    with torch.device('meta'):
+        assert MODELS.build(cfg).neck.fc0.in_features == width
+    kept = prepare_config('mocov3/vit-small_custom', cfg_options={option: value, 'model.neck.in_channels': 7}).model
+    assert kept.neck.in_channels == 7

@@ -1,6 +1,6 @@
 """MoBY (arXiv 2105.04553): two queues, a predictor, and stochastic depth in the query encoder only.
 
-A leaf adds the backbone, with its drop path rate; the projector takes the width that it has.
+A leaf adds the backbone, with its drop path rate, and the width of its features, ``neck.in_channels``.
 """
 
 model = dict(

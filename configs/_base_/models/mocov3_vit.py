@@ -1,6 +1,6 @@
 """MoCo v3 for vision transformers, heads as in arXiv 2104.02057, section 5.
 
-A leaf adds ``backbone.arch``; the projector takes the width that the backbone has.
+A leaf adds ``backbone.arch`` and the width of that backbone, ``neck.in_channels``.
 """
 
 model = dict(
