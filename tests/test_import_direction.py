@@ -13,6 +13,7 @@ LAYERS = [
     'models.losses models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '
     'models.compilation models.fully_shard models.layout',
     'models.chunks models.backbones models.necks models.heads datasets',
+    'models.parts',
     'models.data_preprocessor models.algorithms models',
     'recipe',
     'checkpoint',

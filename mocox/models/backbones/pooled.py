@@ -4,7 +4,6 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mocox.models.layout import last_output
-from mocox.models.parts import build_part
 from mocox.registry import MODELS
 
 
@@ -34,7 +33,8 @@ class PooledBackbone(BaseModule):
         super().__init__(init_cfg)
         if pool not in ('first', 'mean'):
             raise ValueError(f"pool={pool!r}: choose 'first' or 'mean'")
-        self.module, self.pool, self.num_prefix_tokens = build_part(module), pool, num_prefix_tokens
+        self.module = module if isinstance(module, nn.Module) else MODELS.build(module)
+        self.pool, self.num_prefix_tokens = pool, num_prefix_tokens
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """Vectors (B, C) of images (B, C, H, W), in a one-element tuple.
