@@ -35,7 +35,7 @@ class Labelling:
 
 def labelling_of(dataset: Any) -> Labelling | None:
     """What is known of a data set; None without one label per image."""
-    labels = getattr(dataset, 'labels', None)
+    labels: Any = getattr(dataset, 'labels', None)
     if np.ndim(labels) != 1 or not len(labels) or not getattr(dataset, 'with_labels', True):
         return None
     folder_of, folders = getattr(dataset, 'listed_folder', lambda row: None), defaultdict(set)

@@ -103,7 +103,7 @@ class _Layout(NamedTuple):
 
     order: str
     word: str  # an offset, and the number of values of an entry
-    count: str  # entries of a directory
+    entries: str  # their number, in front of a directory
     first: int  # where the offset of the first directory stands
 
 
@@ -123,8 +123,8 @@ def check_tiff(data: bytes) -> None:
         seen.add(at)
         if len(seen) > MAX_PAGES:
             raise ValueError(f'a TIFF of more than {MAX_PAGES} pages: write a file for each, or leave it out')
-        num = _number(data, at, order + layout.count)
-        start = at + struct.calcsize(order + layout.count)
+        num = _number(data, at, order + layout.entries)
+        start = at + struct.calcsize(order + layout.entries)
         end = start + num * entry.itemsize
         if num > 65_535 or end > len(data):
             return  # damaged: its reader will say so

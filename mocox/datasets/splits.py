@@ -38,7 +38,9 @@ def find_splits(folder: str) -> Splits | None:
     if found := _splits_among(folder, names):
         return found
     images = next((name for name in names if name.lower() == 'images'), None)
-    found = _splits_among(os.path.join(folder, images), _folders_in(os.path.join(folder, images))) if images else None
+    if images is None:
+        return None
+    found = _splits_among(os.path.join(folder, images), _folders_in(os.path.join(folder, images)))
     return found and Splits(
         os.path.join(images, found.train), tuple(os.path.join(images, name) for name in found.tests)
     )

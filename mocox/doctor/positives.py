@@ -19,8 +19,8 @@ def check_positives(dataset: ViewsDataset, num_keys: int) -> list[Finding]:
         dataset: Of the training.
         num_keys: That a query is compared with.
     """
-    groups = getattr(dataset, '_groups', None)
-    if not groups or not dataset.positives.prob:
+    groups, positives = getattr(dataset, '_groups', None), getattr(dataset, 'positives', None)
+    if not groups or not positives or not positives.prob:
         return []
     found, expected = [], groups.share() * (num_keys - 1)
     if expected >= 1:
@@ -37,16 +37,17 @@ def _split_groups(dataset: ImageFiles) -> Iterator[Finding]:
     """A group with images to train on and others to test on."""
     above, name = os.path.split(dataset.folder)
     splits = find_splits(above)
-    if splits is None or splits.train != name:
+    positives = dataset.positives
+    if splits is None or splits.train != name or positives is None:
         return
-    ours = set(dataset.positives.keys(dataset._paths, dataset.root, dataset.folder)) - {None}
+    ours = set(positives.keys(dataset._paths, dataset.root, dataset.folder)) - {None}
     for test in splits.tests:
         folder = os.path.join(above, test)
         paths = map(os.fsencode, islice(scan(folder), MAX_SCANNED))
-        shared = ours.intersection(dataset.positives.keys(paths, dataset.root, folder))
+        shared = ours.intersection(positives.keys(paths, dataset.root, folder))
         if shared:
             example = min(shared, key=str)
-            words = example if isinstance(example, str) else ', '.join(map(str, example))
+            words = ', '.join(map(str, example)) if isinstance(example, tuple) else str(example)
             yield Finding(
                 WARNING, 'split_groups',
                 f'{len(shared):,} of {len(ours):,} groups also have images in {test!r}, such as {words!r}',

@@ -237,7 +237,8 @@ class Watchdog:
     def _read_reports(self, keys: list[str]) -> None:
         """What somebody else wrote in place of a report counts as a beat that was missed."""
         new = [json.loads(text) if text else None for text in self.store.multi_get(keys)]
-        self.reports = [report or old for report, old in zip(new, self.reports or new, strict=True) if report or old]
+        known = [report or old for report, old in zip(new, self.reports or new, strict=True)]
+        self.reports = [report for report in known if report]
 
     def _read_verdict(self) -> None:
         if text := self.store.get('verdict'):
