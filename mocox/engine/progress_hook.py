@@ -102,7 +102,7 @@ class ProgressHook(Hook):
             _memory(),
             f'{datetime.timedelta(seconds=round(remaining))} left',
         ]
-        return ' | '.join(parts)
+        return ' | '.join(part for part in parts if part)
 
     def _describe_learning(self, runner: Runner) -> str:
         status = runner.message_hub.get_info('monitor', None)
@@ -127,12 +127,14 @@ def _data_wait(runner: Runner, steps: int) -> str:
 
 
 def _memory() -> str:
-    """The largest amount in use so far: of the GPU, or without one of this process."""
+    """The largest amount in use so far: of the GPU, or without one of this process; nothing where that is not told."""
     if torch.cuda.is_available():
         num_bytes = torch.cuda.max_memory_allocated()
     else:
-        import resource  # not on Windows
-
+        try:
+            import resource
+        except ImportError:  # Windows
+            return ''
         unit = 1 if sys.platform == 'darwin' else 1024
         num_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return f'{num_bytes / 2**30:.1f} GB'

@@ -25,7 +25,8 @@ def launch(arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main, parse_args
 
-    arguments = ['--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1', *arguments]
+    names = [name for name in ('SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1') if hasattr(signal, name)]
+    arguments = [f'--signals-to-handle={",".join(names)}', *arguments]
     options = parse_args(arguments)
     if not torch.cuda.is_available():
         # torchrun gives each process one thread; without GPUs the cores are there to be shared.
@@ -38,7 +39,8 @@ def launch(arguments: list[str]) -> int:
         print(f'error: {error}', file=sys.stderr, flush=True)
         return 1
     except SignalException as received:  # its processes have had it too, and 30 s to save
-        return EXIT_PREEMPTED if received.sigval in (signal.SIGTERM, signal.SIGUSR1) else 128 + received.sigval
+        asked = received.sigval in (signal.SIGTERM, getattr(signal, 'SIGUSR1', None))
+        return EXIT_PREEMPTED if asked else 128 + received.sigval
     except ChildFailedError as error:
         for rank, failure in sorted(error.failures.items()):
             if failure.exitcode < 0:

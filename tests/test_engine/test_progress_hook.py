@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mocox.engine.progress_hook import CLEAR_LINE, ProgressHook
+from mocox.engine.progress_hook import CLEAR_LINE, ProgressHook, _memory
 from tests.test_monitors.tiny import model, train
 
 
@@ -113,3 +113,11 @@ def test_only_the_first_process_speaks(tmp_path, capsys, monkeypatch, rank):
     monkeypatch.setattr(Runner, 'rank', rank)
     run(tmp_path, ProgressHook(seconds=0), Model(), epochs=1)
     assert len(progress_lines(capsys.readouterr().out)) == (3 if rank == 0 else 0)
+
+
+def test_a_system_that_does_not_tell_its_memory_gets_a_line_without(monkeypatch):
+    """Windows has no module ``resource``."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert _memory().endswith(' GB')
+    monkeypatch.setitem(sys.modules, 'resource', None)
+    assert _memory() == ''
