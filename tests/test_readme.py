@@ -72,6 +72,7 @@ def test_the_component_of_your_own_trains(tmp_path):
     assert done.returncode == 0, done.stderr
     (log,) = (tmp_path / 'work_dirs' / 'my_config').glob('*/*.log')
     assert 'SmoothedInfoNCE' in log.read_text()
+    assert not re.search(r'\bnan\b', done.stdout + done.stderr)  # chance and floor of this loss are not known
     assert (tmp_path / 'work_dirs' / 'my_config' / 'epoch_1.pth').is_file()
 
 

@@ -67,7 +67,8 @@ class ImageFiles(EncodedImages):
         with_labels: Labels from the list file; without labels there, the first folder of a path is its class.
         classes: Names of class folders in the order of their labels; the folders that it does not name are left out.
             By default all, sorted; with a list file without labels all that are on disk, so that a class which the
-            list leaves out does not shift the others. With a labelled list file only the names.
+            list leaves out does not shift the others. With a labelled list file only the names, which
+            may stand there in place of numbers.
         splits: False takes the images of all splits.
         seed: Seed of crops and draws; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
@@ -150,7 +151,7 @@ class ImageFiles(EncodedImages):
                     f'{" ".join(EXTENSIONS)}; {describe_left_out(self.left_out)}{FIX}'
                 )
         else:
-            paths, labels = parse_list(list_file, self.folder)
+            paths, labels = parse_list(list_file, self.folder, self.classes)
             paths = self._in_class_folders(paths)
         if not self.with_labels:
             return paths, None

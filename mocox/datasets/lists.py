@@ -3,7 +3,7 @@
 import os
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,14 +14,18 @@ from mocox.datasets.packed_paths import PackedPaths
 LABELLED_LINE = re.compile(r'(?P<path>.*[^\s,;])(?:[ \t]+|[ \t]*[,;][ \t]*)(?P<label>[0-9]+)(?:\.0*)?')
 # A path with an ending, and behind it what should have been a label.
 WITH_TEXT = re.compile(
-    r'.*\.[A-Za-z][A-Za-z0-9]{1,4}["\']?(?:[ \t]+|[ \t]*[,;][ \t]*)(?P<label>[^\s,;][^.]*|-?[0-9.]+)'
+    r'(?P<path>.*\.[A-Za-z][A-Za-z0-9]{1,4}["\']?)(?:[ \t]+|[ \t]*[,;][ \t]*)(?P<label>[^\s,;][^.]*|-?[0-9.]+)'
 )
+# What is left of such a line when its last label is taken off.
+SEVERAL = re.compile(r'.*\.[A-Za-z][A-Za-z0-9]{1,4}["\']?(?:(?:[ \t]+|[ \t]*[,;][ \t]*)[0-9]+(?:\.0*)?)+')
 MAX_LABEL_DIGITS = 18  # fits 64 bits
 MAX_LINE = 2**16  # characters; the longest path of Linux has 4096 bytes
 FORM = 'a line is a path, and behind it a label from 0 on: images/1.png 3'
 
 
-def parse_list(list_file: str, folder: str = '.') -> tuple[PackedPaths, np.ndarray | None]:
+def parse_list(
+    list_file: str, folder: str = '.', classes: Sequence[str] | None = None
+) -> tuple[PackedPaths, np.ndarray | None]:
     """Paths and labels of a list file, read line by line; no labels if no line has one.
 
     Labels stand behind spaces, tabs, a comma or a semicolon. Paths may be quoted, begin with ``./``, be absolute where
@@ -31,59 +35,91 @@ def parse_list(list_file: str, folder: str = '.') -> tuple[PackedPaths, np.ndarr
     Args:
         list_file: The file.
         folder: What its paths are relative to.
+        classes: Names in the order of their labels, where labels are names.
 
     Returns:
         Paths relative to ``folder`` where they lie in it, and labels (N,) int64 or None.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: No path in it, no text file, labels on some of the lines only, or labels that are no numbers.
+        ValueError: No path in it, no text file, labels on some of the lines only, several of an image, or labels
+            that are neither numbers from 0 on nor names of ``classes``.
     """
     if not os.path.isfile(list_file):
         raise FileNotFoundError(f'the list file {list_file!r} does not exist: correct list_file')
     labels = array('q')
-    paths = PackedPaths(_read_entries(list_file, os.path.join(os.path.abspath(folder), ''), labels))
+    paths = PackedPaths(_read_entries(list_file, os.path.join(os.path.abspath(folder), ''), labels, classes or ()))
     if not len(paths):
         raise ValueError(f'the list file {list_file!r} names no images: it needs one path per line')
     return paths, np.frombuffer(labels, np.int64) if labels else None
 
 
-def _read_entries(list_file: str, folder: str, labels: array) -> Iterator[bytes]:
+def _read_entries(list_file: str, folder: str, labels: array, classes: Sequence[str]) -> Iterator[bytes]:
     """Yields the paths and appends to the labels."""
-    first_line, labelled, windows = '', None, False
+    first_line, labelled = '', None
     for line in _read_lines(list_file):
-        match = LABELLED_LINE.fullmatch(line)
-        path = _unquoted(match['path'] if match else line)
+        match = LABELLED_LINE.fullmatch(line) or _named(line, classes)
+        path = _as_written_here(_unquoted(match['path'] if match else line), folder)
         if labelled is None:
             first_line, labelled = line, bool(match)
-            windows = '\\' in path and not os.path.exists(os.path.join(folder, path))
             _refuse_other_forms(list_file, folder, line, path, match is not None)
         if bool(match) != labelled:
+            _refuse_text(list_file, line, match is not None)
             raise ValueError(
                 f'{(first_line if match else line)!r} in {list_file!r} has no label, other lines have one: '
-                'put an integer at the end of each line, or of none'
+                'put an integer at the end of each line, or of none, and remove a header'
             )
         if match:
-            if len(match['label']) > MAX_LABEL_DIGITS:
-                raise ValueError(f'{list_file!r}: the label of {path!r} has {len(match["label"])} digits')
-            labels.append(int(match['label']))
-        path = path.replace('\\', '/') if windows else path
+            if SEVERAL.fullmatch(path) and not os.path.exists(os.path.join(folder, path)):
+                raise ValueError(
+                    f'{line!r} in {list_file!r} has several labels, and an image has one here: leave one on each line, '
+                    'or none for a pre-training, which needs no labels. Images with several labels are evaluated in '
+                    'the layout of VOC 2007'
+                )
+            labels.append(_number(match['label'], classes, list_file, path))
         yield os.fsencode(_below(path, folder))
+
+
+def _named(line: str, classes: Sequence[str]) -> re.Match | None:
+    """A line whose label is the name of a class."""
+    match = WITH_TEXT.fullmatch(line) if classes else None
+    return match if match and match['label'] in classes else None
+
+
+def _number(label: str, classes: Sequence[str], list_file: str, path: str) -> int:
+    if not label.isdigit():
+        return [*classes].index(label)
+    if len(label) > MAX_LABEL_DIGITS:
+        raise ValueError(f'{list_file!r}: the label of {path!r} has {len(label)} digits')
+    return int(label)
+
+
+def _as_written_here(path: str, folder: str) -> str:
+    """With slashes for the backslashes of Windows; one that belongs to a name stays."""
+    is_name = '\\' not in path or os.path.lexists(os.path.join(folder, path))
+    return path if is_name else path.replace('\\', '/')
 
 
 def _refuse_other_forms(list_file: str, folder: str, line: str, path: str, labelled: bool) -> None:
     """Looks at the first line, whose path does not exist, for a label that is text, negative or in front."""
     if os.path.exists(os.path.join(folder, path)):
         return
+    _refuse_text(list_file, line, labelled)
+    label, _, rest = line.replace(',', ' ').replace(';', ' ').replace('\t', ' ').partition(' ')
+    rest = _as_written_here(_unquoted(rest.strip()), folder)
+    if label.isdigit() and os.path.exists(os.path.join(folder, rest)):
+        raise ValueError(f'{line!r} in {list_file!r}: the label stands in front of the path; {FORM}')
+
+
+def _refuse_text(list_file: str, line: str, labelled: bool) -> None:
+    """A label that is text, negative or a fraction."""
     text = None if labelled else WITH_TEXT.fullmatch(line)
     if text:
         raise ValueError(
             f'{line!r} in {list_file!r}: the label {text["label"]!r} is no whole number from 0 on. Number the classes '
-            f'in the order of their names, or leave the labels out where class folders tell them; {FORM}'
+            'in the order of their names, or set classes=[...] of the dataset to the names in that order, or leave the '
+            f'labels out where class folders tell them; {FORM}'
         )
-    label, _, rest = line.replace(',', ' ').replace(';', ' ').replace('\t', ' ').partition(' ')
-    if label.isdigit() and os.path.exists(os.path.join(folder, _unquoted(rest.strip()))):
-        raise ValueError(f'{line!r} in {list_file!r}: the label stands in front of the path; {FORM}')
 
 
 def _unquoted(path: str) -> str:

@@ -1,8 +1,10 @@
 """Images in an LMDB: one file with all images, for file systems that are slow with many small files."""
 
+import logging
 import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +59,31 @@ class LMDBImages(EncodedImages):
             crops, with_labels, list(classes) if classes else None, seed, max_replacements, positives, **pixels
         )
         self.file = os.path.expanduser(data_root)
+        self.left_out: Counter[str] = Counter()
         self.root = os.path.dirname(self.file)
         with open_lmdb(self.file).begin() as transaction:
             keys = transaction.cursor().iternext(values=False)
-            paths, labels = PackedPaths(key for key in keys if not NO_IMAGE.fullmatch(key)), None
+            paths, labels = PackedPaths(key for key in keys if not self._is_left_out(key)), None
         if not len(paths):
             raise ValueError(f'the LMDB {self.file!r} is empty: {FIX}')
         if with_labels:
             self.classes, paths, labels = label_by_folder(paths, repr(self.file), self.classes)
         self.set_images(paths, labels, repr(self.file))
+
+    def _is_left_out(self, key: bytes) -> bool:
+        if not NO_IMAGE.fullmatch(key):
+            return False
+        self.left_out[re.sub('[0-9]+', '*', os.fsdecode(key))] += 1
+        return True
+
+    def describe_files(self) -> list[tuple[int, str]]:
+        """Also which keys are no images."""
+        notes = super().describe_files()
+        if self.left_out:
+            words = ', '.join(f'{name!r} {number:,}' for name, number in self.left_out.most_common(10))
+            text = f'{len(self):,} images in {self.file!r}; left out, because their keys name no images: {words}'
+            notes.insert(0, (logging.INFO, text))
+        return notes
 
     def version(self, index: int) -> str:
         """That of the whole database."""

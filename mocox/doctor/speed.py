@@ -17,11 +17,11 @@ from torch import nn
 
 from mocox.datasets import ViewsDataset, collate_views
 from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
+from mocox.engine.disk_space import STATES
 from mocox.recipe import Recipe, type_of
 from mocox.registry import MODELS
 
 MEBI = 2**20
-STATES = {'SGD': 1, 'LARS': 1, 'AdamW': 2, 'Adam': 2}  # numbers that an optimizer keeps per weight
 
 
 @dataclass

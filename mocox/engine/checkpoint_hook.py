@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mocox import dist
 from mocox.checkpoint.durable import NOTE, CheckpointWriter, Report, newest_good, remove_leftovers
 from mocox.engine.batches import accumulative_counts, describe_batches, describe_images
+from mocox.engine.disk_space import check_space, number_kept
 from mocox.engine.run_end import at_end, lock_work_dir, unlock_work_dir
 from mocox.engine.snapshot import HostCopy, take_snapshot
 from mocox.models import FullyShard
@@ -132,6 +133,9 @@ class CheckpointHook(hooks.CheckpointHook):
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.folder)
             self._take_over_files(runner)
+            total = runner.max_epochs if self.by_epoch else runner.max_iters
+            if runner.iter < runner.max_iters:
+                check_space(runner, self.folder, number_kept(self.max_keep_ckpts, self.interval, total))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None

@@ -440,6 +440,7 @@ def test_list_files_hold_bytes(tmp_path):
         ('"a/1.png" 1\n"b/2.png" 0\n', [1, 0]),
         ("'a/1.png', 1\n'b/2.png', 0\n", [1, 0]),
         ('a\\1.png 1\nb\\2.png 0\n', [1, 0]),
+        ('a/1.png 1\nb\\2.png 0\n', [1, 0]),  # only some of the lines
         ('a/1.png;1\nb/2.png; 0\n', [1, 0]),
         ('a/1.png 1.0\nb/2.png,0.0\n', [1, 0]),
     ],
@@ -463,6 +464,11 @@ def test_forms_of_lists(tmp_path, lines, labels):
         ('a/1.png 0.5', "the label '0.5' is no whole number"),
         ('3 a/1.png', 'the label stands in front of the path'),
         ('3,a/1.png', 'the label stands in front of the path'),
+        ('3 a\\1.png', 'the label stands in front of the path'),
+        ('a/1.png 1 2', 'has several labels, and an image has one here: leave one on each line'),
+        ('a/1.png,1,0,0', 'has several labels'),
+        ('a/1.png 0\na/1.png -1', "the label '-1' is no whole number"),
+        ('path,label\na/1.png,1', "'path,label' in .* has no label, .* and remove a header"),
     ],
 )
 def test_forms_of_lists_that_are_refused_with_the_cure(tmp_path, line, message):
@@ -488,3 +494,20 @@ def test_labels_for_monitoring(tmp_path):
     assert ImageFiles(str(tmp_path / 'one'), CROPS).monitoring_labels() is None
     make_files(tmp_path / 'mixed', 'a/1.png', 'b/2.png', '3.png')
     assert ImageFiles(str(tmp_path / 'mixed'), CROPS).monitoring_labels() is None
+
+
+def test_labels_of_a_list_may_be_names_of_classes(tmp_path):
+    make_files(tmp_path, 'a/1.png', 'b/2.png', 'c/3.png')
+    (tmp_path / 'list.txt').write_text('a/1.png great cat\nb/2.png,dog\nc/3.png 0\n')
+    settings = dict(list_file='list.txt', with_labels=True)
+    images = ImageFiles(str(tmp_path), CROPS, classes=['dog', 'great cat'], **settings)
+    assert images.labels.tolist() == [1, 0, 0]
+    assert images.metainfo['classes'] == ('dog', 'great cat')
+    with pytest.raises(ValueError, match=r"the label 'great cat' is no .* set classes=\[...\] of the dataset"):
+        ImageFiles(str(tmp_path), CROPS, **settings)
+
+
+def test_a_name_with_a_backslash_stays_one(tmp_path):
+    make_files(tmp_path, 'a/1.png', 'b\\2.png')
+    (tmp_path / 'list.txt').write_text('a\\1.png\nb\\2.png\n')
+    assert names(ImageFiles(str(tmp_path), CROPS, list_file='list.txt')) == ['a/1.png', 'b\\2.png']

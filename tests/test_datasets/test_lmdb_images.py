@@ -104,4 +104,6 @@ def test_what_other_writers_keep_beside_the_images_is_no_image(tmp_path):
             transaction.put(key, b'2')
     dataset = LMDBImages(str(tmp_path / 'x.lmdb'), CROPS)
     assert len(dataset) == 2
+    ((_, note), *_) = dataset.describe_files()
+    assert '2 images in' in note and "'label-*' 2" in note and "'__len__' 1" in note
     assert dataset[1]['inputs'][0].float().mean() == 7

@@ -2,9 +2,9 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from lab.fault_injection import CASES, build_config, write_images
 from mocox.checkpoint import durable
 from mocox.engine import CheckpointHook
+from mocox.engine.disk_space import number_kept
 from mocox.engine.snapshot import HostCopy
 from mocox.run.build import build_runner
 from tests.support.processes import forget_runner
@@ -29,12 +30,10 @@ def images(tmp_path_factory):
 
 def train(images: Path, work_dir: Path, *hooks: Hook, **checkpoint) -> None:
     """As ``tools/train.py --resume auto`` does."""
-    options = {'default_hooks.checkpoint': dict(type='CheckpointHook', **checkpoint), 'train_cfg.max_epochs': 2}
-    config = build_config(RESNET, images, work_dir, **options)
-    config.default_hooks.checkpoint = options['default_hooks.checkpoint']
-    with mock.patch('mocox.run.checks._check_training'):  # some scores come from a hook of the test, without validation
-        runner = build_runner(config)
-    for hook in hooks:
+    runner = build_runner(build_config(RESNET, images, work_dir, **{'train_cfg.max_epochs': 2}))
+    # Put in afterwards: save_best is refused without a validation, whose scores come from a hook of the test.
+    runner._hooks = [hook for hook in runner.hooks if not isinstance(hook, CheckpointHook)]
+    for hook in (CheckpointHook(**checkpoint), *hooks):
         runner.register_hook(hook)
     try:
         runner.train()
@@ -256,3 +255,29 @@ def test_a_used_work_dir_is_not_written_over(images, tmp_path):
             runner.train()
         forget_runner()
     assert {path.name: path.read_bytes() for path in tmp_path.glob('*.pth')} == before
+
+
+@pytest.mark.parametrize(
+    ('max_keep', 'interval', 'total', 'kept'),
+    [(-1, 1, 300, 300), (3, 10, 300, 3), (3, 200, 300, 2), (-1, -1, 9, 1), (5, 7, 20, 3)],
+)
+def test_how_many_stay(max_keep, interval, total, kept):
+    assert number_kept(max_keep, interval, total) == kept
+
+
+@pytest.mark.parametrize(('factor', 'refused', 'warned'), [(0.9, True, False), (2.5, False, True), (3.5, False, False)])
+def test_space_is_looked_for_before_the_first_step(images, tmp_path, monkeypatch, capfd, factor, refused, warned):
+    """Two are kept, so three lie there for a moment; the estimate is the size of a real file, to a tenth."""
+    train(images, tmp_path / 'first', interval=1)
+    size = (tmp_path / 'first' / 'epoch_1.pth').stat().st_size
+    capfd.readouterr()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr('shutil.disk_usage', lambda path: usage._replace(free=int(factor * size)))
+    work_dir = tmp_path / 'second'
+    if refused:
+        with pytest.raises(ValueError, match=r'takes about .* GB are free in .*second: not one of this run would be'):
+            train(images, work_dir, interval=1, max_keep_ckpts=2)
+    else:
+        train(images, work_dir, interval=1, max_keep_ckpts=2)
+    assert ('the 2 that are kept, and the next one, do not fit' in ''.join(capfd.readouterr())) == warned
+    assert bool(names(work_dir)) != refused
