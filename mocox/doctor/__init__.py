@@ -12,7 +12,8 @@ from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
 from mocox.checkpoint.files import write_atomically
-from mocox.datasets import ViewsDataset
+from mocox.datasets import ImageFiles, ViewsDataset
+from mocox.datasets.copies import describe_copies
 from mocox.doctor.findings import LEVELS, NOTE, PROBLEM, WARNING, Finding, count
 from mocox.doctor.fitting import check_time
 from mocox.doctor.images import Sample, check_images, check_pixels, look_at
@@ -109,6 +110,7 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     sample = look_at(dataset, num_images)
     jitters = any((view.get('color_jitter') or {}).get('hue') for view in recipe.views)
     findings = [*check_recipe(recipe), *check_images(sample, _shorter_side(recipe.crops.get('size')), jitters)]
+    findings += _check_held_out(dataset)
     mean = recipe.preprocessor.get('mean') or []
     findings += check_pixels(sample, dataset.pixels, mean, has_range)
     findings += check_positives(dataset, recipe.num_keys)
@@ -131,6 +133,24 @@ def _open_images(settings: Mapping[str, Any]) -> tuple[Dataset, bool]:
             if 'has no fixed range' not in str(error):
                 raise
             return DATASETS.build(dict(settings, value_range='percentile')), False
+
+
+def _check_held_out(dataset: ViewsDataset) -> list[Finding]:
+    """Images of the splits beside the training images that are among these."""
+    found = []
+    splits = getattr(dataset, 'found_splits', None)
+    for name in splits.tests if splits else ():
+        root = dataset.folder.removesuffix(splits.train)
+        try:
+            held_out = ImageFiles(root, dataset.crops, data_prefix=name, **dataset.pixels.settings())
+        except (OSError, ValueError):  # an empty folder, say
+            continue
+        if copies := describe_copies(dataset, held_out):
+            found.append(Finding(
+                WARNING, 'shared_images', f'{name}: {copies}',
+                'What was trained on does not show how new images fare.', 'remove them from one of the two',
+            ))  # fmt: skip
+    return found
 
 
 def _shorter_side(size: Any) -> int | None:

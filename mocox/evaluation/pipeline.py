@@ -14,6 +14,7 @@ from mocox.checkpoint.architecture import module_heads
 from mocox.checkpoint.files import newest_in
 from mocox.configs import open_config
 from mocox.datasets import ViewsDataset
+from mocox.datasets.copies import describe_copies
 from mocox.datasets.transforms import Size
 from mocox.evaluation.data import Data, labels_of, open_data
 from mocox.evaluation.encoder import LoadedEncoder, load_encoder
@@ -82,6 +83,8 @@ def evaluate(
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
     task = _make_task(store, data, device, work_dir, num_workers, seed)
     task.notes += notes
+    if dist.rank() == 0 and data.test is not None and (copies := describe_copies(data.train, data.test)):
+        task.notes.append(copies)
     results = _run_protocols(names, task, settings)
     report = _describe(loaded, data, task, results, checkpoint, store, seed)
     if dist.rank() == 0:
