@@ -112,6 +112,8 @@ class ProgressHook(Hook):
             return f' (chance {model.chance_level(images_per_process(runner)):.3f})' if known else ''
         progress = f' {status["progress"]:.0f}%' if math.isfinite(status['progress']) else ''
         knn = '' if status['knn'] is None else f' | k-NN {100 * status["knn"]:.0f}%'
+        if status.get('knn_start') is not None:  # before the first step; both on plain images
+            knn += f' ({100 * status["knn_start"]:.0f}%)'
         known = math.isfinite(status['chance'])
         levels = f' (chance {status["chance"]:.2f}, floor {status["floor"]:.2f})' if known else ''
         return f'{levels}{progress} {status["state"]}{knn}'

@@ -1,6 +1,7 @@
 """Says while a run goes on whether it learns."""
 
 import logging
+from collections.abc import Sized
 from math import isfinite
 from typing import Any
 
@@ -11,14 +12,16 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mocox import dist
+from mocox.datasets import ViewsDataset
 from mocox.datasets.pixels import RGB
 from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.models.losses import InfoNCELoss
 from mocox.monitors.events import write_event
 from mocox.monitors.offline_knn import check_data, offline_knn
+from mocox.monitors.plain_images import PlainImages
 from mocox.monitors.signals import FeatureBank, measure
 from mocox.monitors.stability_hook import StabilityHook
-from mocox.monitors.states import AT_CHANCE, Reading, TrainingState, final_verdict
+from mocox.monitors.states import AT_CHANCE, Plain, Reading, TrainingState, final_verdict
 from mocox.registry import HOOKS
 from mocox.schedules import info_nce_floor, progress_percent
 
@@ -44,6 +47,8 @@ class MonitorHook(Hook):
         knn_data_root: Folder with labelled held-out images (the layouts of tools/evaluate.py); None: no offline k-NN.
         knn_epochs: Epochs between two offline evaluations.
         knn_batch_size: Images per forward pass of it.
+        plain: Whether to measure k-NN, effective rank and alignment on up to 512 training images without augmentation,
+            before the first step and 20 times or more after it, so that the run is compared with what it started from.
 
     Raises:
         ValueError: A count below 1.
@@ -61,6 +66,7 @@ class MonitorHook(Hook):
         knn_data_root: str | None = None,
         knn_epochs: int = 10,
         knn_batch_size: int = 128,
+        plain: bool = True,
     ) -> None:
         counts = dict(interval=interval, bank_size=bank_size, num_neighbours=num_neighbours, knn_epochs=knn_epochs)
         for name, value in counts.items():
@@ -74,6 +80,7 @@ class MonitorHook(Hook):
         self.knn_data_root = knn_data_root
         self.knn_epochs = knn_epochs
         self.knn_batch_size = knn_batch_size
+        self.plain = plain
         self.machine = TrainingState()
         self.warned_of_chance = False
 
@@ -97,6 +104,10 @@ class MonitorHook(Hook):
         self.last_iter = runner.iter
         self.fill_before = self.model.queue_fill() if self.contrastive else 1.0
         self._prepare_knn(runner)
+        self.plain_images: PlainImages | None = None
+        self.plain_interval = max(min(runner.max_iters // 20, 1000), 1)
+        if self.machine.start is None:
+            self.machine.warm = starts_warm(runner, self.model)
         if self.knn_data_root and self.contrastive:
             check_data(self.knn_data_root, getattr(runner.train_dataloader.dataset, 'pixels', RGB))
 
@@ -116,6 +127,8 @@ class MonitorHook(Hook):
         """Asks the model to leave what it compares."""
         if self.contrastive:
             self.model.observe = self._is_due(runner) or self.bank is not None
+            if self.plain and self.plain_images is None:
+                self._open_plain_images(runner, data_batch)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -134,6 +147,8 @@ class MonitorHook(Hook):
     def _observe(self, runner: Runner, data_batch: Any, outputs: dict | None) -> None:
         if self.contrastive:
             self._collect(data_batch, outputs)
+        if self.plain_images and ((runner.iter + 1) % self.plain_interval == 0 or runner.iter + 1 == runner.max_iters):
+            self._measure_plain(runner, runner.iter + 1)
         if self._is_due(runner):
             self._write_speed(runner)
             if self.contrastive:
@@ -153,6 +168,35 @@ class MonitorHook(Hook):
             index = self.shown(data_batch['index'].cpu())
             labels, index = (x.to(features.device, non_blocking=True) for x in (self.labels[index], index))
             self.bank.append(features, labels, index)
+
+    def _open_plain_images(self, runner: Runner, data_batch: Any) -> None:
+        """Reads them, and measures before the first step of a run."""
+        dataset = runner.train_dataloader.dataset
+        inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else None
+        if not isinstance(dataset, ViewsDataset) or not isinstance(dataset, Sized) or not inputs:
+            self.plain = False
+            return
+        try:
+            labels = None if self.labels is None else self.labels.numpy()
+            self.plain_images = PlainImages(dataset, labels, inputs[0].shape[-1], self.knn_batch_size)
+            if self.machine.start is None:
+                self._measure_plain(runner, 0)
+                message = f'before the first step: {self.machine.start} ({self.plain_images.num_images} plain images)'
+                runner.logger.info(message)
+        except Exception as error:  # as below
+            self.plain, self.plain_images = False, None
+            runner.logger.warning(
+                f'default_hooks.monitor.plain: no comparison with the start: {error}. Training goes on'
+            )
+
+    def _measure_plain(self, runner: Runner, iteration: int) -> None:
+        found = Plain(self.plain_images.num_images, **self.plain_images.measure(self.model))
+        self.machine.measured(iteration, found)
+        scalars = dict(plain_effective_rank=found.effective_rank, plain_alignment=found.alignment)
+        if found.knn is not None:
+            scalars.update(knn_plain=100 * found.knn, knn_start=100 * self.machine.start.knn)
+        for name, value in scalars.items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
 
     def _is_due(self, runner: Runner) -> bool:
         done = runner.iter + 1
@@ -222,6 +266,9 @@ class MonitorHook(Hook):
         needs_help = self.machine.needs_help(reading.iteration)
         status = dict(state=verdict.state, message=verdict.message, chance=self.chance, floor=self.floor)
         status.update(progress=reading.progress, knn=reading.knn)
+        start, plain = self.machine.start, self.machine.plain
+        if start and plain and plain.knn is not None:
+            status.update(knn=plain.knn, knn_start=start.knn)
         runner.message_hub.update_info('monitor', status, resumed=False)
         long_at_chance = verdict.state == AT_CHANCE and needs_help and not self.warned_of_chance
         if verdict.state == before and not long_at_chance:
@@ -286,3 +333,12 @@ class MonitorHook(Hook):
         """Continues the verdict of a resumed run; a warm start begins a new one."""
         if runner._resume and CHECKPOINT_KEY in checkpoint:
             self.machine.load_state_dict(checkpoint[CHECKPOINT_KEY])
+
+
+def starts_warm(runner: Runner, model: torch.nn.Module) -> bool:
+    """Whether the backbone has trained weights before the first step."""
+    if runner._load_from and not runner._resume:
+        return True
+    configs = getattr(model.backbone, 'init_cfg', None) or []
+    kinds = [str(config.get('type')) for config in ([configs] if isinstance(configs, dict) else configs)]
+    return any(kind.endswith('Pretrained') for kind in kinds) or bool(getattr(model.backbone, 'pretrained', False))

@@ -11,7 +11,8 @@ SATURATED = 'saturated'
 SHORTCUT = 'shortcut suspected'
 COLLAPSED = 'collapsed'
 DIVERGING = 'diverging'
-BAD = (SHORTCUT, COLLAPSED, DIVERGING)
+BELOW = 'below its start'
+BAD = (SHORTCUT, COLLAPSED, DIVERGING, BELOW)
 
 CAUSES: dict[str, list[str]] = {
     WARMING: [
@@ -38,6 +39,12 @@ CAUSES: dict[str, list[str]] = {
         'the projector or predictor lost its BatchNorm or its weights',
         'no negatives: a loss of your own that only pulls together',
         'the images are all alike, such as black ones: tools/doctor.py CONFIG looks at them',
+    ],
+    BELOW: [
+        'the learning rate is too high for weights that are good already: divide optim_wrapper.optimizer.lr by 10',
+        'the new heads pull the backbone before they have learned: train them first with the backbone frozen',
+        'the momentum encoder follows too fast: base_momentum=0.999',
+        'the views or the normalisation are not those that the weights were trained with: tools/browse_views.py',
     ],
     DIVERGING: [
         'the learning rate is too high for this batch: lower optim_wrapper.optimizer.lr, or lengthen the warm-up',
@@ -66,6 +73,7 @@ LOST_PROGRESS = 30.0  # percent lost since the best
 SHRUNK_STD = 0.1  # of the features' initial spread, where the run is at chance besides
 SHRUNK_RANK = 2.0
 LOST_KNN = 0.5  # share of the k-NN classifier's lead over the largest class that is lost since its best
+START_NOISE = 2.0  # standard errors by which k-NN on plain images must be below that before the first step
 LEAST_LOST_KNN = 0.1  # of 1: less than this is noise
 EXPLODED_GRADIENT = 1000.0  # times the median of the window
 WINDOW = 50  # readings that are remembered
@@ -100,6 +108,27 @@ class Reading:
     knn: float | None = None
     grad_norm: float | None = None
     skipped: int = 0
+
+
+@dataclass
+class Plain:
+    """The backbone on a fixed set of images without augmentation.
+
+    Args:
+        num_images: Of the set.
+        effective_rank: RankMe of the features.
+        alignment: Mean squared distance of the unit-length features of an image and its mirror image.
+        knn: Accuracy of the k-NN classifier that leaves the image itself out, 0 to 1; None without labels.
+    """
+
+    num_images: int
+    effective_rank: float
+    alignment: float
+    knn: float | None = None
+
+    def __str__(self) -> str:
+        knn = '' if self.knn is None else f'k-NN {100 * self.knn:.1f} %, '
+        return f'{knn}effective rank {self.effective_rank:.1f}, alignment {self.alignment:.3f}'
 
 
 @dataclass
@@ -146,6 +175,10 @@ class TrainingState:
         self.knn_chance = 0.0  # accuracy of always answering the largest class
         self.solved_readings = 0
         self.skipped = 0
+        self.warm = False  # it starts from trained weights
+        self.start: Plain | None = None  # before the first step
+        self.plain: Plain | None = None  # the last of these
+        self.below_since: int | None = None
         self.worst: list[str] = []  # bad states that the run has been in
 
     def update(self, reading: Reading) -> Verdict:
@@ -172,6 +205,18 @@ class TrainingState:
                 verdict.message += ', as every run is at first'
                 verdict.causes = []  # of nothing that is wrong
         return verdict
+
+    def measured(self, iteration: int, plain: Plain) -> None:
+        """Takes a measurement on plain images into account, the first of them as the start."""
+        self.start = self.start or plain
+        self.plain = plain
+        if self.start.knn is None or plain.knn is None:
+            return
+        error = (self.start.knn * (1 - self.start.knn) / self.start.num_images) ** 0.5
+        if self.start.knn - plain.knn <= max(START_NOISE * error, 1 / self.start.num_images):
+            self.below_since = None
+        elif self.below_since is None:
+            self.below_since = iteration
 
     def needs_help(self, iteration: int) -> bool:
         """Whether a person should look at the run."""
@@ -216,12 +261,15 @@ class TrainingState:
 
     def _judge(self, r: Reading) -> Verdict:
         for find in (
-            self._diverging, self._collapsed, self._warming, self._forgetting, self._shortcut, self._saturated
+            self._diverging, self._collapsed, self._warming, self._below,
+            self._forgetting, self._shortcut, self._saturated,
         ):  # fmt: skip
             evidence = find(r)
             if evidence:
                 state = find.__name__.strip('_')
-                state = {'warming': WARMING, 'shortcut': SHORTCUT, 'forgetting': DIVERGING}.get(state, state)
+                state = {'warming': WARMING, 'shortcut': SHORTCUT, 'forgetting': DIVERGING, 'below': BELOW}.get(
+                    state, state
+                )
                 return Verdict(state, self._describe(state, r), evidence, self.causes(state))
         progress = self._smooth_progress()
         little = self.state == LEARNING and (self.best_progress or 0.0) < 2 * CHANCE_PROGRESS
@@ -260,6 +308,11 @@ class TrainingState:
 
     def _warming(self, r: Reading) -> dict[str, float]:
         return dict(fill=r.fill, loss=r.loss) if r.fill < 1 else {}
+
+    def _below(self, r: Reading) -> dict[str, float]:
+        if not self.warm or self.below_since is None or r.iteration - self.below_since < self.patience:
+            return {}
+        return dict(knn=self.plain.knn, start_knn=self.start.knn, iterations=float(r.iteration - self.below_since))
 
     def _forgetting(self, r: Reading) -> dict[str, float]:
         knn, best = self._recent_knn(), self.best_recent_knn
@@ -304,6 +357,8 @@ class TrainingState:
         loss = f'{r.loss:.3g}' if isfinite(r.loss) else 'not finite'
         or_folders = ', or folders that are no classes' if self.never_left_chance() else ''
         recent_knn = self._recent_knn()
+        if state == BELOW:
+            return self._describe_below(r)
         return {
             WARMING: f'the queue is {100 * r.fill:.0f} % full: until then the loss rises, which is normal',
             AT_CHANCE: 'at chance',
@@ -316,9 +371,15 @@ class TrainingState:
             + (f', {self.skipped} steps skipped' if self.skipped else ''),
         }[state]
 
+    def _describe_below(self, r: Reading) -> str:
+        now, start = 100 * self.plain.knn, 100 * self.start.knn
+        since = r.iteration - (self.below_since or r.iteration)
+        return f'below its start for {since:,} iterations: k-NN on plain images {now:.0f} % after {start:.0f} %'
+
     def state_dict(self) -> dict:
         """Plain types, for a checkpoint."""
         plain = {name: value for name, value in vars(self).items() if name not in ('window', 'patience')}
+        plain.update({name: plain[name] and asdict(plain[name]) for name in ('start', 'plain')})
         return dict(plain, worst=list(self.worst), window=[asdict(r) for r in self.window])
 
     def load_state_dict(self, state: dict) -> None:
@@ -327,6 +388,7 @@ class TrainingState:
         window = [Reading(**{k: v for k, v in r.items() if k in known}) for r in state['window']]
         vars(self).update({name: value for name, value in state.items() if name != 'window'})
         self.window = deque(window, maxlen=WINDOW)
+        self.start, self.plain = (Plain(**found) if (found := state.get(n)) else None for n in ('start', 'plain'))
 
 
 def final_verdict(state: TrainingState, chance: float, knn_chance: float | None = None) -> str:
@@ -344,6 +406,8 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
     head = {True: 'The run learned', False: 'The run did not learn'}[learned]
     if state.state == WARMING:
         head = 'The run ended before its queue was full'
+    elif state.state == BELOW:
+        head = 'The run has lost what it started from'
     elif state.state == SHORTCUT:
         or_folders = ', or the folders are no classes' if state.never_left_chance() else ''
         head = f'The loss fell, perhaps by a shortcut{or_folders}, for k-NN did not rise'
@@ -358,9 +422,15 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
         parts[0] += f', {state._smooth_progress():.0f} % of the way to its floor'
     if last.top1 is not None:
         parts.append(f'contrastive top-1 {100 * last.top1:.0f} %')
-    if last.knn is not None and state.first_knn is not None:
-        by_chance = '' if knn_chance is None else f', the largest class alone is {100 * knn_chance:.0f} %'
+    by_chance = '' if knn_chance is None else f', the largest class alone is {100 * knn_chance:.0f} %'
+    start, plain = state.start, state.plain
+    if start and plain and start.knn is not None and plain.knn is not None:
+        parts.append(f'k-NN on plain images from {100 * start.knn:.0f} to {100 * plain.knn:.0f} %{by_chance}')
+    elif last.knn is not None and state.first_knn is not None:  # without a start, an early reading
         parts.append(f'k-NN from {100 * state.first_knn:.0f} to {100 * last.knn:.0f} %{by_chance}')
+    if start and plain:
+        ranks = f'effective rank there from {start.effective_rank:.1f} to {plain.effective_rank:.1f}'
+        parts.append(f'{ranks}, alignment from {start.alignment:.2f} to {plain.alignment:.2f}')
     if last.effective_rank is not None:
         parts.append(f'effective rank of the features {last.effective_rank:.1f}')
     text = f'{head}: {"; ".join(parts)}. State at the end: {state.state}.'

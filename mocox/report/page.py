@@ -182,6 +182,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ('progress', 'progress', '{:.0f} %'),
         ('knn_offline', 'k-NN, held-out images', '{:.1f} %'),
         ('knn_online', 'k-NN, training images', '{:.1f} %'),
+        ('knn_plain', 'k-NN, plain images', '{:.1f} %'),
+        ('knn_start', 'k-NN, plain images, before the first step', '{:.1f} %'),
         ('effective_rank', 'effective rank', '{:.0f}'),
         ('images_per_second', 'images per second', '{:,.0f}'),
         ('data_wait', 'waiting for data', '{:.0f} %'),
@@ -234,6 +236,11 @@ def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None
             offline = _points(run, run.scalars['knn_offline'])
             lines.append(Line(f'{run.name}, held out', *offline, **style, dots=True))
             caption = 'Percent whose class their neighbours tell; line: augmented training images, dots: held-out ones.'
+        if name == 'knn_online':
+            for scalar, words in (('knn_plain', 'plain images'), ('knn_start', 'plain images, at the start')):
+                if scalar in run.scalars:
+                    points = _points(run, run.scalars[scalar])
+                    lines.append(Line(f'{run.name}, {words}', *points, number % NUM_COLORS, 2, thin=True))
     levels = _loss_levels(runs) if name == 'loss' else []
     if name == 'loss' and not any('chance' in run.scalars for run in runs):  # an evaluation, or a method of one's own
         title, caption = 'Loss', 'Should fall.'

@@ -10,7 +10,7 @@ from mocox.report.runs import Run
 # How a state looks: the mark says it without colour. States are those of the monitors, by the words in them.
 TONES = (
     (('diverg', 'collaps', 'non-finite', 'non_finite'), 'bad', '✕'),
-    (('chance', 'shortcut', 'spike', 'rises'), 'warn', '!'),
+    (('chance', 'below its start', 'shortcut', 'spike', 'rises'), 'warn', '!'),
     (('saturated',), 'calm', '='),
     (('warming', 'started', 'start'), 'calm', '…'),
     (('learning', 'learned', 'finished'), 'good', '✓'),

@@ -71,8 +71,8 @@ def test_a_line_with_monitors_is_short_and_says_all(tmp_path, capsys):
     lines = progress_lines(capsys.readouterr().out)
     assert max(map(len, lines)) <= 150
     assert re.fullmatch(
-        r'#{12} 100% \| epoch 30/30 \| loss \d\.\d{3} \(chance 2\.22, floor 0\.06\) \d\d% learning \| k-NN \d+% '
-        r'\| \d+ img/s, \d+% waiting \| \d\.\d GB \| 0:00:00 left',
+        r'#{12} 100% \| epoch 30/30 \| loss \d\.\d{3} \(chance 2\.22, floor 0\.06\) \d\d% learning '
+        r'\| k-NN \d+% \(\d+%\) \| \d+ img/s, \d+% waiting \| \d\.\d GB \| 0:00:00 left',
         lines[-1],
     )
 
