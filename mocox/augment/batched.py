@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mocox.augment.domain import LAWS, draw_numbers
+from mocox.augment.kernels import blur_weights
 from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, PILLOW_LUMA, Parameters, View, blur_radius
 
 
@@ -27,7 +28,7 @@ def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
     """
     p = parameters
     whole = view.rounding == 'pillow'
-    blur = partial(_whole_blur if whole else gaussian_blur, radius=blur_radius(view))
+    blur = partial(_whole_blur if whole else gaussian_blur, radius=blur_radius(view), kernel=view.blur_kernel)
     invert = partial(solarize, threshold=view.solarize_threshold)
     operations = dict(
         color_jitter=lambda x: color_jitter(x, p.jitter, p.factors, p.jitter_order, whole),
@@ -143,18 +144,17 @@ def to_grayscale(images: Tensor, whole: bool = False) -> Tensor:
     return (whole_luma if whole else luma)(images).expand_as(images).clone()
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """A true Gaussian with a width of its own for every sample, cut at ``radius`` pixels.
+def gaussian_blur(images: Tensor, sigma: Tensor, radius: int, kernel: str = 'gaussian') -> Tensor:
+    """A Gaussian with a width of its own for every sample, cut at ``radius`` pixels.
 
     The border is replicated, as in Pillow. Written as one matrix product per axis, which both a CPU and a GPU do at
     full speed; convolutions with a kernel per sample run at a fraction of it.
 
     Args:
         sigma: (B,) in pixels.
+        kernel: See :func:`mocox.augment.kernels.blur_weights`.
     """
-    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
-    weights = torch.softmax(-0.5 * (offsets / sigma.to(images.dtype)[:, None]) ** 2, dim=1)  # (B, 2 radius + 1)
-    weights = to_device(weights, images)
+    weights = to_device(blur_weights(sigma.to(images.dtype), radius, kernel), images)  # (B, 2 radius + 1)
     batch, _, height, width = images.shape
     matrices = {
         side: (weights @ _shifts(side, radius, images.dtype, images.device)).view(batch, side, side)
@@ -164,8 +164,8 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     return matrices[height][:, None] @ blurred.view_as(images)
 
 
-def _whole_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    return gaussian_blur(images, sigma, radius).round_()
+def _whole_blur(images: Tensor, sigma: Tensor, radius: int, kernel: str) -> Tensor:
+    return gaussian_blur(images, sigma, radius, kernel).round_()
 
 
 @lru_cache(maxsize=8)

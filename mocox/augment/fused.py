@@ -17,6 +17,7 @@ from torch.nn.functional import one_hot, pad
 
 from mocox.augment.batched import to_device, whole_mean
 from mocox.augment.domain import LAWS, draw_numbers
+from mocox.augment.kernels import blur_weights
 from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, PILLOW_LUMA, Parameters, View, blur_radius
 
 COLORS = ('color_jitter', 'grayscale')
@@ -67,8 +68,7 @@ def pack_parameters(parameters: Parameters, view: View) -> Tensor:
     factors = torch.where(order == NOTHING, 1, p.factors.gather(1, p.jitter_order))
     never = torch.tensor(2 * MAX_LEVEL)
     switches = torch.stack([p.grayscale, torch.where(p.solarize, view.solarize_threshold, never), p.flip], 1)
-    offsets = torch.arange(-radius, radius + 1)
-    weights = torch.softmax(-0.5 * (offsets / p.sigma[:, None]) ** 2, dim=1)
+    weights = blur_weights(p.sigma, radius, view.blur_kernel)
     weights = torch.where(p.blur[:, None], weights, one_hot(torch.tensor(radius), 2 * radius + 1))
     return torch.cat([order, until_contrast, factors, switches, weights], 1).float()
 

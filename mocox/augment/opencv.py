@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mocox.augment.domain import LAWS, draw_numbers
+from mocox.augment.kernels import blur_weights, kernel_radius
 from mocox.augment.recipe import LUMA, MAX_LEVEL, PILLOW_LUMA, Parameters, View, blur_radius, sample_parameters
 
 # The part of a channel that saturation and grayscale replace: each becomes the luma. (3, 3)
@@ -72,7 +73,7 @@ def augment_image(image: np.ndarray, parameters: SampleParameters, view: View) -
         elif name == 'grayscale' and p.grayscale:
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         elif name == 'blur' and p.blur:
-            image = blur(image, p.sigma, blur_radius(view))
+            image = blur(image, p.sigma, blur_radius(view), view.blur_kernel)
         elif name == 'solarize' and p.solarize:
             image = cv2.LUT(image, _solarize_table(view.solarize_threshold))
         elif name == 'flip' and p.flip:
@@ -97,7 +98,7 @@ def augment_levels(levels: np.ndarray, parameters: SampleParameters, view: View)
         elif name == 'grayscale' and p.grayscale:
             levels = cv2.cvtColor(cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         elif name == 'blur' and p.blur:
-            levels = blur(levels, p.sigma, blur_radius(view)).reshape(levels.shape)
+            levels = blur(levels, p.sigma, blur_radius(view), view.blur_kernel).reshape(levels.shape)
         elif name == 'solarize' and p.solarize:
             levels = np.where(levels < view.solarize_threshold, levels, np.float32(MAX_LEVEL) - levels)
         elif name == 'flip' and p.flip:
@@ -164,20 +165,25 @@ def turn_hue(levels: np.ndarray, shift: float) -> np.ndarray:
     return cv2.cvtColor(cv2.add(hsv, (360 * (shift % 1), 0, 0, 0), dst=hsv), cv2.COLOR_HSV2RGB, dst=hsv)
 
 
-def blur(image: np.ndarray, sigma: float, max_radius: int) -> np.ndarray:
-    """A true Gaussian, the border replicated.
+def blur(image: np.ndarray, sigma: float, max_radius: int, kernel: str = 'gaussian') -> np.ndarray:
+    """A Gaussian, or what stands for one, the border replicated.
 
     Args:
         image: (H, W, C) uint8 or float32.
         sigma: Standard deviation in pixels.
         max_radius: Pixels at which the Gaussian is cut off at the latest.
+        kernel: See :func:`mocox.augment.kernels.blur_weights`.
     """
-    radius = min(max_radius, int(CUT * sigma) + 1)
-    offsets = np.arange(-radius, radius + 1)
-    kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel /= kernel.sum()
+    if kernel == 'gaussian':
+        radius = min(max_radius, int(CUT * sigma) + 1)
+        offsets = np.arange(-radius, radius + 1)
+        weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+        weights /= weights.sum()
+    else:
+        column = torch.tensor([sigma], dtype=torch.float64)
+        weights = blur_weights(column, kernel_radius(sigma, kernel), kernel)[0].numpy()
     # GaussianBlur takes twice as long: its result is the same bits on every machine.
-    return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
+    return cv2.sepFilter2D(image, -1, weights, weights, borderType=cv2.BORDER_REPLICATE)
 
 
 def _blend_with_gray(levels: np.ndarray, operation: int, factor: float) -> np.ndarray:

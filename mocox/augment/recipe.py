@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mocox.augment.counters import seeds_of
+from mocox.augment.kernels import KERNELS, kernel_radius
 from mocox.augment.options import FIRST, LAST, DomainOptions
 
 MAX_LEVEL = 255.0
@@ -42,6 +43,8 @@ class View(DomainOptions):
         rounding: None keeps fractions of a level between the operations. ``'pillow'`` makes whole levels after each, as
             the published pipelines did on images of 8 bits: brightness, contrast and saturation cut fractions off as
             Pillow's blend does, and use its gray; hue and blur are rounded.
+        blur_kernel: ``gaussian``, as the papers write, or ``boxes``, the three box filters by which Pillow approximates
+            it.
 
     More options, for images that are no photographs: :class:`mocox.augment.options.DomainOptions`.
     """
@@ -56,6 +59,7 @@ class View(DomainOptions):
     flip_prob: float = 0.0
     order: tuple[str, ...] = OPERATIONS
     rounding: str | None = None
+    blur_kernel: str = 'gaussian'
 
     @classmethod
     def from_config(cls, config: dict) -> 'View':
@@ -82,6 +86,8 @@ class View(DomainOptions):
             raise ValueError(f'blur_sigma must be (low, high) with 0 < low <= high, got {self.blur_sigma!r}')
         if sorted(self._published) != sorted(OPERATIONS) or len(set(self.order)) < len(self.order):
             raise ValueError(f'order must name each of {list(OPERATIONS)} once, got {list(self.order)}')
+        if self.blur_kernel not in KERNELS:
+            raise ValueError(f'blur_kernel must be one of {list(KERNELS)}, got {self.blur_kernel!r}')
         if self.rounding not in (None, 'pillow'):
             raise ValueError(f"rounding must be None or 'pillow', got {self.rounding!r}")
         if self.rounding and not self.is_plain:
@@ -150,8 +156,8 @@ def sample_parameters(draws: Tensor, view: View) -> Parameters:
 
 
 def blur_radius(view: View) -> int:
-    """Pixels at which the Gaussian is cut off: three times the largest standard deviation."""
-    return math.ceil(3 * view.blur_sigma[1])
+    """Pixels that the widest blur of a view reaches."""
+    return kernel_radius(view.blur_sigma[1], view.blur_kernel)
 
 
 def check_num_views(num_crops: int, num_views: int) -> None:
