@@ -106,7 +106,7 @@ class MonitorHook(Hook):
         self._prepare_knn(runner)
         self.plain_images: PlainImages | None = None
         self.plain_interval = max(min(runner.max_iters // 20, 1000), 1)
-        if self.machine.start is None:
+        if self.contrastive and self.machine.start is None:
             self.machine.warm = starts_warm(runner, self.model)
         if self.knn_data_root and self.contrastive:
             check_data(self.knn_data_root, getattr(runner.train_dataloader.dataset, 'pixels', RGB))
@@ -190,7 +190,11 @@ class MonitorHook(Hook):
             )
 
     def _measure_plain(self, runner: Runner, iteration: int) -> None:
-        found = Plain(self.plain_images.num_images, **self.plain_images.measure(self.model))
+        try:
+            found = Plain(self.plain_images.num_images, **self.plain_images.measure(self.model))
+        except Exception as error:  # features of a run that diverges are no numbers: the other monitors say so
+            runner.logger.debug(f'No measurement on plain images at iteration {iteration}: {error}')
+            return
         self.machine.measured(iteration, found)
         scalars = dict(plain_effective_rank=found.effective_rank, plain_alignment=found.alignment)
         if found.knn is not None:
