@@ -181,8 +181,8 @@ class MonitorHook(Hook):
             self.plain_images = PlainImages(dataset, labels, inputs[0].shape[-1], self.knn_batch_size)
             if self.machine.start is None:
                 self._measure_plain(runner, 0)
-                message = f'before the first step: {self.machine.start} ({self.plain_images.num_images} plain images)'
-                runner.logger.info(message)
+                if start := self.machine.start:
+                    runner.logger.info(f'before the first step: {start} ({start.num_images} plain images)')
         except Exception as error:  # as below
             self.plain, self.plain_images = False, None
             runner.logger.warning(
