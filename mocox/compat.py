@@ -100,8 +100,33 @@ def resume_safely(module: ModuleType) -> None:
     runner.load_checkpoint, runner.resume = load_without_config, resume_from_host_memory
 
 
+MAX_ALIASES = 20  # of a YAML file: they may stand in one another, and each level multiplies
+
+
+def read_plain_yaml(module: ModuleType) -> None:
+    """Lets ``mmengine.load`` and configs in YAML hold plain values only.
+
+    MMEngine reads YAML with the loader that builds any Python object: ``!!python/object/apply:os.system`` runs.
+    For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12).
+    Delete when: MMEngine reads YAML with a safe loader. A few lines of aliases can still stand for billions of values.
+    """
+    import yaml
+
+    class PlainLoader(yaml.SafeLoader):
+        aliases = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.aliases += self.check_event(yaml.AliasEvent)
+            if self.aliases > MAX_ALIASES:
+                raise yaml.YAMLError(f'more than {MAX_ALIASES} aliases: write the values out')
+            return super().compose_node(parent, index)
+
+    module.Loader = PlainLoader
+
+
 REPAIRS: dict[str, Repair] = {
     'mmengine.config.utils': find_configs_of_mocox,
+    'mmengine.fileio.handlers.yaml_handler': read_plain_yaml,
     'mmengine.logging.history_buffer': allow_log_history,
     'mmengine.runner.checkpoint': never_load_unsafely,
     'mmengine.runner.runner': resume_safely,

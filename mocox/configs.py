@@ -21,7 +21,7 @@ def open_config(path: 'str | Path | Config') -> 'Config':
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A file of another kind.
+        ValueError: A file of another kind; JSON or YAML of more than plain values.
     """
     from mmengine.config import Config
 
@@ -34,7 +34,15 @@ def open_config(path: 'str | Path | Config') -> 'Config':
     path = find_config(path)
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise ValueError(f'{path} is no config (.py, .json, .yaml, .yml), such as configs/mocov3/vit-small.py')
-    return Config.fromfile(path)
+    if Path(path).suffix == '.py':
+        return Config.fromfile(path)
+    from yaml import YAMLError
+
+    try:
+        return Config.fromfile(path)
+    except (YAMLError, ValueError, AttributeError, RecursionError) as error:  # AttributeError: a list, or a number
+        reason = str(error).encode('unicode_escape').decode()[:300]
+        raise ValueError(f'{path} is no mapping of plain values, as a config in YAML or JSON is ({reason})') from error
 
 
 def find_config(path: str | Path) -> Path:

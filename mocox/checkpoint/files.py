@@ -169,6 +169,9 @@ def write_atomically(
             check(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say where
+        raise
     finally:
         Path(temporary).unlink(missing_ok=True)
     if os.name == 'posix':  # elsewhere a folder cannot be opened

@@ -15,8 +15,9 @@ MAX_SEGMENTS = 10_000  # of a JPEG before its first scan
 MAX_CHUNKS = 10_000  # of a PNG, or one in every KiB of it: encoders write 8 KiB and more
 MAX_BLOCKS = 250_000  # GIF blocks before the first picture; strips or tiles of a TIFF
 MAX_PAGES = 10_000  # of a TIFF
+MAX_TAGS = 4096  # of a page of a TIFF
 MAX_READS = 200_000  # of a DICOM, or one in every KiB of it: two for an element
-MAX_INFLATED = 2**30  # of a deflated DICOM, as of any file
+MAX_INFLATED = 2**28  # of a deflated DICOM
 
 SMALLER = 'write it again with an ordinary encoder, or leave it out'
 
@@ -126,8 +127,10 @@ def check_tiff(data: bytes) -> None:
         num = _number(data, at, order + layout.entries)
         start = at + struct.calcsize(order + layout.entries)
         end = start + num * entry.itemsize
-        if num > 65_535 or end > len(data):
+        if end > len(data):
             return  # damaged: its reader will say so
+        if num > MAX_TAGS:
+            raise ValueError(f'a TIFF of {num} tags, more than the {MAX_TAGS} that are read: {SMALLER}')
         entries = np.frombuffer(data, entry, num, start)
         _check_blocks({int(tag): row for tag, row in zip(entries['tag'], entries)}, order)
         at = _number(data, end, order + layout.word)

@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -239,8 +239,10 @@ def read_numpy(data: bytes) -> Raw:
                 raise ValueError(f'an .npz of {len(names)} arrays: keep one per file')
             if names[0].file_size > MAX_BYTES:
                 raise ValueError(f'an .npz of {names[0].file_size} bytes, more than the {MAX_BYTES} that it may have')
+            with archive.open(names[0]) as file:
+                _check_promise(file, names[0].file_size)
             data = archive.read(names[0])
-    _check_promise(data)
+    _check_promise(io.BytesIO(data), len(data))
     values = np.load(io.BytesIO(data), allow_pickle=False)
     if values.ndim not in (2, 3) or values.dtype.kind not in 'biuf' or not values.size:
         raise ValueError(f'an array of {values.dtype} {values.shape} is no image: (H, W), (H, W, C) or (C, H, W)')
@@ -253,18 +255,25 @@ def read_numpy(data: bytes) -> Raw:
     return Raw(values, *fixed_range(values.dtype), is_colour=count == 3)
 
 
-def _check_promise(data: bytes) -> None:
+def _check_promise(file: IO[bytes], size: int) -> None:
     """Memory is taken by what the header says, before the numbers are read.
+
+    Args:
+        file: At its header.
+        size: Its bytes.
 
     Raises:
         ValueError: It says more than the file holds.
+        PIL.Image.DecompressionBombError: More than an image may have.
     """
-    file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
     shape, _, dtype = read(file)
-    if math.prod(shape) * dtype.itemsize > len(data) and not dtype.hasobject:
-        raise ValueError(f'a truncated array: {dtype} {shape} does not fit into {len(data)} bytes')
+    if math.prod(shape) * dtype.itemsize > size and not dtype.hasobject:
+        raise ValueError(f'a truncated array: {dtype} {shape} does not fit into {size} bytes')
+    if len(shape) in (2, 3) and min(shape):
+        height, width = sorted(shape)[-2:]  # the shortest axis are the channels
+        check_size(height, width, math.prod(shape) // (height * width) * dtype.itemsize)
 
 
 def is_heif(data: bytes) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -241,20 +241,28 @@ def _read_label(shard: BinaryIO, member: Member, texts: dict[str, int]) -> int:
     return -2 - texts.setdefault(text, len(texts)) if text else UNLABELLED
 
 
-def read_index_file(file: Path) -> ShardIndex | None:
-    """None if it is damaged: it will be written again."""
+def read_index_file(file: Path, size: int) -> ShardIndex | None:
+    """None if it is damaged, or says what cannot be of a shard of so many bytes: it will be written again."""
     try:
+        with ZipFile(file) as archive:
+            if sum(part.file_size for part in archive.infolist()) > file.stat().st_size:  # it is written uncompressed
+                return None
         with np.load(file, allow_pickle=False) as content:
             names = PackedPaths.from_arrays(content['names'], content['name_ends'])
             columns = [content[key] for key in ('offsets', 'sizes', 'labels')]
-            texts, problem = content['texts'].tolist(), str(content['problem'])
+            texts, problem = content['texts'], str(content['problem'])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     if any(column.dtype != np.int64 or column.shape != (len(names),) for column in columns):
         return None
-    if len(columns[2]) and columns[2].min() < -1 - len(texts):
+    offsets, sizes, labels = columns
+    if texts.ndim != 1 or texts.dtype.kind != 'U' or not problem.isprintable():
         return None
-    return ShardIndex(names, *columns, texts, problem)
+    if (labels < -1 - len(texts)).any() or (
+        (sizes < 0) | (sizes > size) | (offsets < 0) | (offsets > size - sizes)
+    ).any():
+        return None
+    return ShardIndex(names, *columns, texts.tolist(), problem)
 
 
 def write_index_file(file: Path, index: ShardIndex) -> None:

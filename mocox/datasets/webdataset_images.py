@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from mocox.datasets.tar_index import INDEX_VERSION, ShardIndex, index_shard, rea
 from mocox.registry import DATASETS
 
 FIX = 'set data_root and shards of the dataset in the config'
+MAX_SHARDS = 1_000_000
+RANGE = re.compile(r'(-?\d+)\.\.(-?\d+)')
+MAX_PATTERN = 4096  # characters
 NUM_THREADS = 16  # shards indexed at the same time
 
 
@@ -158,7 +163,16 @@ def expand_shards(data_root: str, shards: str | list[str]) -> list[str]:
     """
     patterns = [shards] if isinstance(shards, str) else list(shards)
     braceexpand = require_extra('braceexpand', 'WebDatasetImages needs', 'webdataset').braceexpand
-    names = [name for pattern in patterns for name in braceexpand(pattern)]
+    if long := [pattern for pattern in patterns if len(pattern) > MAX_PATTERN]:
+        raise ValueError(f'shards={long[0][:100]!r}... is longer than {MAX_PATTERN} characters: {FIX}')
+    ends = [(int(a), int(b)) for pattern in patterns for a, b in RANGE.findall(pattern)]  # braceexpand lists them
+    try:
+        names = (name for pattern in patterns for name in braceexpand(pattern))
+        names = [] if any(abs(b - a) >= MAX_SHARDS for a, b in ends) else list(islice(names, MAX_SHARDS + 1))
+    except RecursionError:
+        raise ValueError(f'shards={shards[:100]!r}...: braces in braces in braces; write the names out') from None
+    if len(names) > MAX_SHARDS or (ends and not names):
+        raise ValueError(f'shards={shards!r} names more than {MAX_SHARDS} files: {FIX}')
     if not names:
         raise ValueError(f'shards={shards!r} names no file: {FIX}')
     for name in names:
@@ -202,7 +216,7 @@ def load_index(url: str, storage_options: dict, folder: Path) -> ShardIndex:
     state = shard_state(url, storage_options)
     file = folder / f'{hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:32]}.npz'
     if file.is_file():
-        index = read_index_file(file)
+        index = read_index_file(file, int(state.rpartition(' ')[2]))
         if index is not None:
             return index
     system, path = open_url(url, storage_options)

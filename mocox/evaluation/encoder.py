@@ -25,6 +25,7 @@ from mocox.models.necks import average_positions
 from mocox.recipe import Recipe, type_of
 from mocox.registry import MODELS, require_registered
 
+MAX_SIDE = 8192  # of an image that a model is shown; beyond it, memory ends in an error of the allocator
 LEVELS = ('backbone', 'projector')
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 SMALL_PX = 64  # images up to this size are seen whole; larger ones lose a border of 1/16 at each side, as published
@@ -125,6 +126,8 @@ def load_encoder(
     recipe = Recipe(config or {})
     cfg = _configured_backbone(recipe) if config else backbone_config(checkpoint, weights, heads)
     size = image_size or (_configured_size(recipe) if config else _pretraining_size(checkpoint, weights))
+    if max(size if isinstance(size, tuple | list) else (size,)) > MAX_SIDE:
+        raise ValueError(f'image_size={size!r}: at most {MAX_SIDE} pixels')
     if cfg['type'] in ('MoCoViT', 'mocox.MoCoViT') or cfg.get('img_size'):
         cfg['img_size'] = size
     with DefaultScope.overwrite_default_scope('mocox'):

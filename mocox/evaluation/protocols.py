@@ -273,6 +273,8 @@ def choose_protocols(
 
 def _feasible(task: Task, name: str, wanted: Sequence[int], most: int, what: str) -> list[int]:
     """The wanted numbers that the data has enough images for; the others are noted."""
+    if wrong := [k for k in wanted if not isinstance(k, int) or isinstance(k, bool) or k < 1]:
+        raise ValueError(f'{name}: {what} must be whole numbers of at least 1, got {wrong[0]!r}')
     feasible = [k for k in wanted if 1 <= k <= most]
     if not feasible:
         raise ValueError(f'{name}: at most {most} {what} are possible, wanted {", ".join(map(str, wanted))}')

@@ -140,7 +140,7 @@ def check_run(config: 'Config') -> None:
             raise ValueError(f'{name}.num_workers must be a whole number, 0 or more, got {num_workers!r}')
     for key in ('max_epochs', 'max_iters', 'val_interval'):
         value = (config.get('train_cfg') or {}).get(key, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value % 1 != 0:  # inf, nan
             raise ValueError(f'train_cfg.{key} must be a whole number of at least 1, got {value!r}')
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from mmengine.config import Config
+from yaml import YAMLError
 
 from mocox.configs import config_folder, open_config, published_models
 
@@ -24,6 +25,32 @@ def test_what_is_no_config_is_named(tmp_path, name, kind, message):
     (tmp_path / 'weights.pth').write_bytes(b'PK')
     with pytest.raises(kind, match=message):
         open_config(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [
+        ('runs.yml', 'model: !!python/object/apply:os.system ["touch {witness}"]\n'),
+        ('base.py', "_base_ = ['runs.yml']\n"),
+        ('bomb.yml', 'a: &a [1, 1]\n' + ''.join(f'a{n}: &a{n} [*a, *a]\n' for n in range(11))),
+        ('deep.yml', '[' * 1500),
+        ('deep.json', '[' * 100_000),
+        ('list.json', '[1]'),
+        ('number.yaml', '5'),
+    ],
+)
+def test_yaml_and_json_hold_plain_values(tmp_path, name, content):
+    witness = tmp_path / 'witness'
+    (tmp_path / 'runs.yml').write_text(f'model: !!python/object/apply:os.system ["touch {witness}"]\n')
+    (tmp_path / name).write_text(content.replace('{witness}', str(witness)))
+    with pytest.raises((ValueError, YAMLError), match='no mapping of plain values|could not determine a constructor'):
+        open_config(tmp_path / name)
+    assert not witness.exists()
+
+
+def test_a_yaml_config_with_a_few_aliases(tmp_path):
+    (tmp_path / 'a.yml').write_text('a: &a {x: 1}\nb: *a\nc:\n  <<: *a\n  y: 2\n')
+    assert open_config(tmp_path / 'a.yml').to_dict() == dict(a=dict(x=1), b=dict(x=1), c=dict(x=1, y=2))
 
 
 def test_published_models_come_with_their_paper():

@@ -33,7 +33,7 @@ def png_with(data: bytes, kind: bytes, body: bytes, times: int) -> bytes:
     return data[:33] + chunk * times + data[33:]
 
 
-def _tiff(entries: list[tuple[int, int, int]], big: bool = False) -> bytes:
+def tiff_of(entries: list[tuple[int, int, int]], big: bool = False) -> bytes:
     """Header and first directory; entries of tag, count and value, all of 32 or 64 bits."""
     word, kind = ('Q', 16) if big else ('I', 4)
     rows = b''.join(struct.pack(f'<HH{word}{word}', tag, kind, count, value) for tag, count, value in entries)
@@ -45,8 +45,8 @@ def tiff_strips(width: int, height: int, num: int, bits: int = 8, big: bool = Fa
     """So many strips of one row each, all in the same place, where a 7 stands."""
 
     def build(offsets: int, counts: int) -> bytes:
-        return _tiff([(256, 1, width), (257, 1, height), (258, 1, bits), (259, 1, 1), (262, 1, 1), (273, num, offsets),
-                      (277, 1, 1), (278, 1, 1), (279, num, counts)], big)  # fmt: skip
+        entries = [(256, 1, width), (257, 1, height), (258, 1, bits), (259, 1, 1), (262, 1, 1), (273, num, offsets)]
+        return tiff_of([*entries, (277, 1, 1), (278, 1, 1), (279, num, counts)], big)
 
     start, item = len(build(0, 0)), np.dtype('<u8' if big else '<u4')
     place = start + 2 * num * item.itemsize
@@ -59,7 +59,7 @@ def tiff_pages(num: int) -> bytes:
     pixels = 8 + num * (2 + 12 * 9 + 4)
     pages = []
     for number in range(num):
-        page = _tiff([(256, 1, 2), (257, 1, 2), (258, 1, 8), (259, 1, 1), (262, 1, 1), (273, 1, pixels), (277, 1, 1),
+        page = tiff_of([(256, 1, 2), (257, 1, 2), (258, 1, 8), (259, 1, 1), (262, 1, 1), (273, 1, pixels), (277, 1, 1),
                       (278, 1, 2), (279, 1, 4)])[8:-4]  # fmt: skip
         following = 8 + (number + 1) * (len(page) + 4)
         pages.append(page + struct.pack('<I', following if number < num - 1 else 0))
@@ -68,5 +68,5 @@ def tiff_pages(num: int) -> bytes:
 
 def tiff_samples() -> bytes:
     """10,000 x 10,000 pixels of 65,535 numbers of 64 bits."""
-    return _tiff([(256, 1, 10_000), (257, 1, 10_000), (258, 1, 64), (259, 1, 1), (262, 1, 1), (273, 1, 8),
+    return tiff_of([(256, 1, 10_000), (257, 1, 10_000), (258, 1, 64), (259, 1, 1), (262, 1, 1), (273, 1, 8),
                   (277, 1, 65_535), (278, 1, 10_000), (279, 1, 4)])  # fmt: skip

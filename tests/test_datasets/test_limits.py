@@ -181,6 +181,22 @@ def test_an_array_that_is_not_there():
                 decode(b'\x93NUMPY' + version + size + head + bytes(64))
 
 
+def test_an_array_is_measured_before_it_is_unpacked(monkeypatch):
+    packed = io.BytesIO()
+    np.savez_compressed(packed, np.zeros((400, 300, 2), np.uint8))
+    assert read_raw(packed.getvalue()).bands.shape == (400, 300, 2)
+    monkeypatch.setattr('zipfile.ZipFile.read', None)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 59_999)
+    with pytest.raises(Image.DecompressionBombError, match='more than 119998'):
+        decode(packed.getvalue(), pixels=Pixels(channels=2))
+
+
+def test_tags_of_a_tiff():
+    entries = [(1000 + number, 1, 0) for number in range(4097)]
+    with pytest.raises(ValueError, match='a TIFF of 4097 tags, more than the 4096'):
+        decode(bombs.tiff_of(entries))
+
+
 @pytest.mark.parametrize('size', [(8, 8), (256, 256), (7, 5), (300, 400), (5, 1000), (96, 54), (1, 9000)])
 def test_the_size_of_a_jpeg_xl_is_told_before_it_is_decoded(size, monkeypatch):
     data = imagecodecs.jpegxl_encode(np.zeros((*size, 3), np.uint8))

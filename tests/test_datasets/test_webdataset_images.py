@@ -112,6 +112,44 @@ def test_from_an_object_store(folder):
         WebDatasetImages('memory://bucket', CROPS, 'none.tar')
 
 
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(offsets=[2**62]), dict(offsets=[-1]), dict(sizes=[-1]), dict(sizes=[2**62]), dict(labels=[-(2**62)]),
+        dict(name_ends=[2**40]), dict(texts=5), dict(problem='x\n\x1b[2J'), dict(packed=[0] * 9999), dict(fifo=True),
+    ],
+)  # fmt: skip
+def test_an_index_that_cannot_be_of_the_shard_is_written_again(tmp_path, change):
+    write_shard(tmp_path / 'a.tar', {'9.png': png(9)})
+    arguments = dict(data_root=str(tmp_path), crops=CROPS, shards='a.tar', index_folder=str(tmp_path / 'own'))
+    assert levels(WebDatasetImages(**arguments)) == [9]
+    (file,) = (tmp_path / 'own').iterdir()
+    with np.load(file) as content:
+        columns = {**content, **{key: np.array(value) for key, value in change.items()}}
+    whole = file.read_bytes()
+    if 'fifo' in change:
+        file.unlink()
+        os.mkfifo(file)
+    else:
+        (np.savez_compressed if 'packed' in change else np.savez)(file, **columns)
+    assert levels(WebDatasetImages(**arguments)) == [9]
+    assert file.read_bytes() == whole
+
+
+def test_braces_name_so_many_shards_at_most(monkeypatch):
+    monkeypatch.setattr('mocox.datasets.webdataset_images.MAX_SHARDS', 1000)
+    assert len(expand_shards('', '{000..999}.tar')) == 1000
+    for pattern in ('{0..1000000000}.tar', '{a,b}' * 12 + '.tar'):
+        with pytest.raises(ValueError, match='names more than 1000 files'):
+            expand_shards('', pattern)
+    for pattern, message in (
+        ('{' * 9000 + '}' * 9000 + '.tar', 'longer than 4096'),
+        ('{' * 2000 + '}' * 2000, 'braces'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            expand_shards('', pattern)
+
+
 def test_the_index_is_kept_and_belongs_to_one_state_of_a_shard(folder, tmp_path, monkeypatch):
     arguments = (str(folder), CROPS, 'train-000.tar')
     WebDatasetImages(*arguments)

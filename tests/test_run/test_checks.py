@@ -38,7 +38,7 @@ def test_an_option_that_may_be_read(option):
     check_options(Config(CONFIG), {option: 1})
 
 
-@pytest.mark.parametrize('value', [0, -1, 1.5, 'ten', None, True])
+@pytest.mark.parametrize('value', [0, -1, 1.5, 'ten', None, True, float('inf'), float('nan')])
 @pytest.mark.parametrize('key', ['max_epochs', 'max_iters', 'val_interval'])
 def test_a_duration_that_is_none(key, value):
     with pytest.raises(ValueError, match=rf'train_cfg\.{key} must be a whole number of at least 1, got {value!r}'):
