@@ -102,7 +102,13 @@ setup(
         'lmdb': ['lmdb>=1.4'],
         # TIFF of any kind, GeoTIFF, OME, JPEG 2000 and XL
         'scientific': ['tifffile>=2024.8.10', 'imagecodecs>=2024.9.22'],
-        'dicom': ['pydicom>=3.0', 'pylibjpeg>=2.0', 'pylibjpeg-openjpeg>=2.3', 'python-gdcm>=3.0.24.1'],
+        'dicom': [
+            'pydicom>=3.0',
+            'pylibjpeg>=2.0',
+            'pylibjpeg-openjpeg>=2.3',
+            'python-gdcm>=3.0.24.1',
+            'imagecodecs>=2024.9.22',  # JPEG of 12 bits
+        ],
         'heif': ['pillow-heif>=0.18'],
         'umap': ['umap-learn>=0.5'],  # a third map of features
         'test': [

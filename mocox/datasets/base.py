@@ -89,9 +89,9 @@ class ViewsDataset(Dataset):
         image, label = self.load(index)
         return image, None, label
 
-    def decode(self, data: bytes) -> np.ndarray:
+    def decode(self, data: bytes, frame: int = 0) -> np.ndarray:
         """The pixels of an image file, see :func:`mocox.datasets.decode`; smaller only where the crops allow it."""
-        return decode(data, getattr(self.crops, 'reduction', None), self.pixels)
+        return decode(data, getattr(self.crops, 'reduction', None), self.pixels, frame)
 
     def monitoring_labels(self) -> np.ndarray | None:
         """Labels (N,) for a k-NN curve while training, whether or not items have them; None where there are none."""

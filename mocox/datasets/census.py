@@ -2,18 +2,23 @@
 
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mocox.datasets.pixels import Pixels, Raw
+from mocox.datasets.dicom import is_dicom
+from mocox.datasets.number_ranges import percentiles
+from mocox.datasets.pixels import MAX_LEVEL, Pixels, Raw
 from mocox.datasets.readers import PNG, read_raw
 
 if TYPE_CHECKING:
     from mocox.datasets.encoded_images import EncodedImages
 
 ORDINARY = (b'.jpg', b'.jpeg', b'.jpe', b'.jfif', b'.webp', b'.bmp')  # 8 bits of gray or colour, one page
+FRAMES = 'further pages or frames than the first'
+NUM_VALUES = 10_000  # of a file that a range is measured on
+MEASURED = (0.1, 99.9)  # percentiles that become black and white: a few hot or dead pixels do not count
 SMALL_SHARE = 0.25  # of its range, below which an image is dark or flat
 
 
@@ -23,42 +28,66 @@ class Census:
 
     Args:
         pixels: How they are to be read.
-        num: Files of more than 8 bits.
+        looked_at: Files, ordinary ones among them.
+        num: Of them, those of more than 8 bits.
+        deep: Of those, the ones with more than 256 steps between black and white.
         low: Smallest number in them.
         high: Largest number.
-        black: Smallest number of the ranges that were used.
+        black: Smallest number of the ranges that the files say.
         white: Largest number of those.
+        unknown: Numbers of each file that says no range.
         unused: Files by what of them is not used.
-        types: Files by type of number and bands.
+        frames: In all files of several.
     """
 
     pixels: Pixels
+    looked_at: int = 0
     num: int = 0
+    deep: int = 0
     low: float = np.inf
     high: float = -np.inf
     black: float = np.inf
     white: float = -np.inf
+    unknown: list[np.ndarray] = field(default_factory=list)
     unused: Counter = field(default_factory=Counter)
-    types: Counter = field(default_factory=Counter)
+    frames: int = 0
 
     def add(self, raw: Raw) -> None:
-        """Counts one file."""
+        """Looks at one file that is not ordinary."""
         bands = raw.bands.shape[2]
-        self.types[f'{raw.bands.dtype}, {bands} band{"s" * (bands != 1)}'] += 1
         if raw.pages > 1:
-            self.unused['further pages or frames than the first'] += 1
+            self.unused[FRAMES] += 1
+            self.frames += raw.pages
         chosen = self.pixels.choose(raw)
         if chosen.shape[2] < bands and self.pixels.num_channels != 1:
             only_alpha = raw.has_alpha and chosen.shape[2] == bands - 1
             self.unused['alpha' if only_alpha else f'{bands - chosen.shape[2]} of {bands} bands'] += 1
         if raw.bands.dtype == np.uint8:
             return
-        finite = chosen[np.isfinite(chosen)] if chosen.dtype.kind == 'f' else chosen
-        if finite.size:
-            self.num += 1
-            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+        values = raw.finite(chosen)
+        if not values.size:
+            return
+        self.num += 1
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        if self.pixels.measures_range and raw.low is None:
+            self.deep += 1
+            self.unknown.append(values[:: max(1, len(values) // NUM_VALUES)].astype(np.float64))
+            return
         black, white = self.pixels.range_of(raw, chosen)
+        self.deep += raw.bands.dtype.kind == 'f' or white - black > MAX_LEVEL
         self.black, self.white = min(self.black, black), max(self.white, white)
+
+    def fit(self) -> Pixels:
+        """How the files are to be read, with what the setting leaves to them: black and white, bits of a crop."""
+        pixels = self.pixels
+        if self.unknown:
+            low, high = percentiles(np.concatenate(self.unknown), MEASURED)
+            pixels = replace(pixels, auto_range=(low, high))
+            self.black, self.white = min(self.black, low), max(self.white, high)
+        if pixels.measures_depth and 2 * self.deep > self.looked_at:
+            pixels = replace(pixels, depth=16)
+        self.pixels = pixels
+        return pixels
 
     @property
     def share(self) -> float:
@@ -67,21 +96,36 @@ class Census:
 
     def notes(self) -> list[tuple[int, str]]:
         """In words, each with a level of :mod:`logging`."""
-        found = [
-            (logging.INFO, f'not used of {number} files looked at: {what}') for what, number in self.unused.items()
-        ]
+        found = [(logging.INFO, self._describe_unused(what)) for what in self.unused]
+        if self.unknown:
+            low, high = self.pixels.auto_range or (0, 0)
+            found.append((logging.INFO, (
+                f'{len(self.unknown)} images looked at say no range (floating point, 32 bits): black is {low:g} and '
+                f'white {high:g}, {MEASURED[0]} and {MEASURED[1]} % of their numbers lie below; set '
+                f'train_dataloader.dataset.value_range="{suggest_range(self.low, self.high)}"'
+            )))  # fmt: skip
         if self.num and self.pixels.value_range == 'percentile':
             found.append((logging.INFO, "value_range='percentile': every image is stretched by itself"))
         elif self.num:
-            low, high, black, white = (f'{value:g}' for value in (self.low, self.high, self.black, self.white))
-            text = (
-                f'{self.num} images looked at have more than 8 bits: numbers from {low} to {high}, {self.share:.0%} of '
-                f'the range {black} to {white} that black and white are taken for'
-            )
-            dark = self.share < SMALL_SHARE
-            cure = f'; set train_dataloader.dataset.value_range="{suggest_range(self.low, self.high)}"' if dark else ''
-            found.append((logging.WARNING if dark else logging.INFO, text + cure))
+            found.append(self._describe_range())
         return found
+
+    def _describe_unused(self, what: str) -> str:
+        files = self.unused[what]
+        how_many = f' ({self.frames - files:,} of {self.frames:,})' if what == FRAMES else ''
+        return f'not used of {files} files looked at: {what}{how_many}'
+
+    def _describe_range(self) -> tuple[int, str]:
+        low, high, black, white = (f'{value:g}' for value in (self.low, self.high, self.black, self.white))
+        text = (
+            f'{self.num} images looked at have more than 8 bits: numbers from {low} to {high}, {self.share:.0%} of '
+            f'the range {black} to {white} that black and white are taken for, in crops of {self.pixels.bits} bits'
+        )
+        if dark := self.share < SMALL_SHARE:
+            text += f'; set train_dataloader.dataset.value_range="{suggest_range(self.low, self.high)}"'
+        elif self.deep and self.pixels.bits == 8:
+            text += ', which keep not all of their steps; set train_dataloader.dataset.depth=16'
+        return logging.WARNING if dark else logging.INFO, text
 
 
 def suggest_range(low: float, high: float) -> str:
@@ -91,19 +135,22 @@ def suggest_range(low: float, high: float) -> str:
     return f'({low:g},{high:g})'
 
 
-def describe_sample(images: 'EncodedImages', num: int) -> list[tuple[int, str]]:
-    """Notes on up to ``num`` files, evenly spread; those that cannot be read are left to others."""
+def take_census(images: 'EncodedImages', num: int) -> Census:
+    """Looks at up to ``num`` files, evenly spread; those that cannot be read are left to others."""
     census = Census(images.pixels)
     for index in np.unique(np.linspace(0, len(images) - 1, num).astype(int)).tolist():
+        census.looked_at += 1
         if images._paths[index].lower().endswith(ORDINARY):
             continue
         try:
             data = images.read_bytes(index)
             if not is_ordinary(data):
-                census.add(read_raw(data))
+                raw = read_raw(data, images.frame(index))
+                all_used = images.frames == 'all' and is_dicom(data)
+                census.add(raw._replace(pages=1) if all_used else raw)
         except Exception:  # whatever a library raises: the data set says so when it comes to the file
             continue
-    return census.notes()
+    return census
 
 
 def is_ordinary(data: bytes) -> bool:

@@ -26,7 +26,7 @@ Reduction = Callable[[int, int], int]
 REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
-def decode(data: bytes, reduction: Reduction | None = None, pixels: Pixels = RGB) -> np.ndarray:
+def decode(data: bytes, reduction: Reduction | None = None, pixels: Pixels = RGB, frame: int = 0) -> np.ndarray:
     """Decodes an image file.
 
     The orientation noted in EXIF is applied; of an animation or of several pages the first counts. Formats are told by
@@ -39,6 +39,7 @@ def decode(data: bytes, reduction: Reduction | None = None, pixels: Pixels = RGB
         pixels: Which bands count and what their numbers mean. By default red, green and blue of 8 bits: alpha is
             dropped, as ``convert('RGB')`` does it; gray and palette images become RGB; more bits are scaled by the
             range that the file states, not clipped.
+        frame: Which one of a DICOM of several.
 
     Returns:
         (H, W, C) uint8, for other ``pixels`` uint16 or float32.
@@ -57,7 +58,7 @@ def decode(data: bytes, reduction: Reduction | None = None, pixels: Pixels = RGB
 def _decode(data: bytes, reduction: Reduction | None, pixels: Pixels) -> np.ndarray:
     is_jpeg = data.startswith(b'\xff\xd8')
     if not is_jpeg and (needs_own_reader(data) or not pixels.is_rgb8):
-        return pixels(read_raw(data))
+        return pixels(read_raw(data, frame))
     image = open_with_pillow(data)  # reads the header only
     if image.format == 'JPEG' and image.mode in ('RGB', 'L') and _is_whole_jpeg(data):
         found = _decode_jpeg(data, 1 if reduction is None else reduction(image.height, image.width), image)

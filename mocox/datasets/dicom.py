@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mocox.datasets.extras import require_extra
+from mocox.datasets.extras import MissingExtraError, require_extra
 from mocox.datasets.limits import MAX_INFLATED, SMALLER, CountedReads, check_jpeg
 from mocox.datasets.pixels import Raw, check_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+NEED = 'DICOM files need'
+MAX_FRAMES = 100_000  # of a file; a header that claims more is not believed
 # First elements of a file without the preamble: of the file meta group, or of the identifying group.
 BARE = (
     b'\x02\0\0\0',
@@ -32,16 +34,16 @@ def is_dicom(data: bytes) -> bool:
     return data[128:132] == b'DICM' or data[:4] in BARE
 
 
-def read(data: bytes) -> Raw:
-    """The first frame; gray in the unit that the file rescales to (Hounsfield units, say).
+def read(data: bytes, frame: int = 0) -> Raw:
+    """One frame, by default the first; gray in the unit that the file rescales to (Hounsfield units, say).
 
     Its range is the file's window; without one, all that its stored bits can hold, up to 16.
 
     Raises:
-        MissingExtraError: pydicom is not installed.
-        ValueError: It holds no image.
+        MissingExtraError: pydicom is not installed, or a decoder that the file needs.
+        ValueError: It holds no image, or is of a kind that nothing decodes.
     """
-    library = require_extra('pydicom', 'DICOM files need', 'dicom')
+    library = require_extra('pydicom', NEED, 'dicom')
     from pydicom import pixels
 
     file = library.dcmread(CountedReads(_inflated(data)), force=True)
@@ -51,14 +53,14 @@ def read(data: bytes) -> Raw:
     _complete_meta(file)
     _check_compressed(file)
     pages = int(file.get('NumberOfFrames') or 1)
-    values = pixels.pixel_array(file, index=0)  # YBR becomes RGB
+    values = _decode(file, frame)  # YBR becomes RGB
     kind = file.PhotometricInterpretation
     if kind == 'PALETTE COLOR':
         values = pixels.apply_color_lut(values, file)
     if values.ndim == 3:
         bits = 8 * values.dtype.itemsize if kind == 'PALETTE COLOR' else file.BitsStored
         return Raw(values, 0, 2**bits - 1, is_colour=True, pages=pages)
-    _take_over_groups(file)
+    _take_over_groups(file, frame)
     values, low, high = _shown(pixels.apply_modality_lut(values, file), file)
     return Raw(values[:, :, None], low, high, is_inverted=kind == 'MONOCHROME1', pages=pages)
 
@@ -100,6 +102,41 @@ def _check_compressed(file: 'Dataset') -> None:
             check_jpeg(content[start:])
 
 
+def count_frames(data: bytes) -> int:
+    """Frames of a file, from its header; 1 for what is no DICOM, or a damaged one."""
+    if not is_dicom(data):
+        return 1
+    library = require_extra('pydicom', NEED, 'dicom')
+    try:
+        content = CountedReads(_inflated(data))
+        file = library.dcmread(content, force=True, stop_before_pixels=True, specific_tags=['NumberOfFrames'])
+        frames = int(file.get('NumberOfFrames') or 1)
+        return frames if 1 <= frames <= MAX_FRAMES else 1
+    except Exception:  # whatever it raises for damaged bytes: the data set says so when it comes to the file
+        return 1
+
+
+def _decode(file: 'Dataset', frame: int) -> np.ndarray:
+    from pydicom import pixels, uid
+
+    syntax = file.file_meta.TransferSyntaxUID
+    deep_jpeg = syntax == uid.JPEGExtended12Bit and file.get('BitsStored', 8) > 8
+    if deep_jpeg:
+        require_extra('imagecodecs', 'a DICOM with JPEG of 12 bits needs', 'dicom')
+        decoder = pixels.get_decoder(syntax)
+        if 'mocox' not in decoder.available_plugins:
+            decoder.add_plugin('mocox', ('mocox.datasets.dicom_jpeg', 'decode_frame'))
+    try:
+        return pixels.pixel_array(file, index=frame, decoding_plugin='mocox' if deep_jpeg else '')
+    except NotImplementedError as error:  # a RuntimeError too
+        raise ValueError(f'a DICOM with {syntax.name}, which nothing here decodes: convert it') from error
+    except RuntimeError as error:
+        if 'missing dependencies' in str(error):
+            cure = 'a decoder that is not installed: pip install "mocox[dicom]"'
+            raise MissingExtraError(f'a DICOM with {syntax.name} needs {cure}') from error
+        raise
+
+
 def _complete_meta(file: 'Dataset') -> None:
     """A file without a preamble does not name its encoding; it has been read by then, so it is known."""
     from pydicom import uid
@@ -139,10 +176,10 @@ def _stored_range(file: 'Dataset') -> tuple[float | None, float | None]:
     return ends[0], ends[1]
 
 
-def _take_over_groups(file: 'Dataset') -> None:
-    """Puts what an enhanced file says of its first frame, or of all, where a simple file says it."""
+def _take_over_groups(file: 'Dataset', frame: int) -> None:
+    """Puts what an enhanced file says of a frame, or of all, where a simple file says it."""
     shared, own = (file.get(f'{kind}FunctionalGroupsSequence') for kind in ('Shared', 'PerFrame'))
-    for group in [part[0] for part in (shared, own) if part]:
+    for group in [*(shared or [])[:1], *(own or [])[frame : frame + 1]]:
         for name in GROUPS:
             item = group.get(name)
             for key in GROUP_KEYS:

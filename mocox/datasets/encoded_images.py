@@ -3,6 +3,8 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +14,16 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mocox.datasets.base import Crops, ViewsDataset
-from mocox.datasets.census import describe_sample
+from mocox.datasets.census import ORDINARY, take_census
+from mocox.datasets.dicom import count_frames
 from mocox.datasets.extras import MissingExtraError
 from mocox.datasets.packed_paths import PackedPaths
+from mocox.datasets.pixels import Pixels
 from mocox.datasets.positives import Positives
 
 NUM_PROBES = 32  # images tried at the start, spread over the data set
 MAX_PROBES = 1000  # tried in all before a data set counts as unreadable
+NUM_THREADS = 16  # files whose frames are counted at the same time
 MAX_NAMED = 100  # unreadable images that one run names in the log; all are counted
 MAX_FILE_BYTES = 2**30  # of one encoded image
 POSITIVES = 1  # sets the random numbers that choose a positive apart from those of the crops
@@ -40,6 +45,8 @@ class EncodedImages(ViewsDataset):
         seed: Seed of crops, draws and replacements; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
         positives: Which images are positives of each other: the arguments of :class:`~mocox.datasets.Positives`.
+        frames: ``'first'`` of a DICOM of several, or ``'all'``: each is an image. To count them, every file is read
+            once at the start.
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
@@ -55,10 +62,14 @@ class EncodedImages(ViewsDataset):
         seed: int | None = None,
         max_replacements: int = 100,
         positives: Mapping[str, Any] | None = None,
+        frames: str = 'first',
         **pixels: Any,
     ) -> None:
         super().__init__(crops, with_labels, classes, seed, **pixels)
         self.max_replacements = max_replacements
+        if frames not in ('first', 'all'):
+            raise ValueError(f"frames must be 'first' or 'all', got {frames!r}")
+        self.frames, self._frames = frames, None
         self.positives = None if positives is None else Positives(**positives)
         if self.positives and self.crops.num_views < 2:
             raise ValueError(f'positives={dict(positives)!r} need crops of at least two views: leave them out here')
@@ -75,6 +86,10 @@ class EncodedImages(ViewsDataset):
         """Where one image is, for people."""
         return os.fsdecode(self._paths[index])
 
+    def frame(self, index: int) -> int:
+        """Which frame of its file an image is."""
+        return 0 if self._frames is None else int(self._frames[index])
+
     def set_images(self, paths: PackedPaths, labels: np.ndarray | None, source: str) -> None:
         """Takes over what a subclass has found, and reads one image.
 
@@ -87,15 +102,38 @@ class EncodedImages(ViewsDataset):
             ValueError: None of the images tried can be read.
         """
         self._paths, self.labels, self.source = paths, labels, source
-        self._groups = self.positives and self.positives.group(paths, self.root, self.folder)
+        self._groups = None
         self._status = torch.zeros(len(paths), dtype=torch.uint8).share_memory_()  # written by workers too
+        frame_notes = self._list_frames() if self.frames == 'all' else []
+        self._groups = self.positives and self.positives.group(self._paths, self.root, self.folder)
+        census = take_census(self, NUM_PROBES)
+        self.asked, self.pixels = self.pixels, census.fit()
+        self.file_notes = frame_notes + census.notes()
         self._check_readable()
         for level, note in self.describe_files():
             print_log(note, logger='current', level=level)
 
+    def _list_frames(self) -> list[tuple[int, str]]:
+        """Makes an image of each frame; in words, with a level of :mod:`logging`."""
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            counts = np.array(list(pool.map(self._count_frames, range(len(self)))), np.int64)
+        rows = np.repeat(np.arange(len(counts)), counts)
+        self.keep(rows)
+        self._frames = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        several = counts[counts > 1]
+        text = f"frames='all': {int(several.sum()):,} frames of {len(several):,} files, {len(rows):,} images in all"
+        return [(logging.INFO, text)]
+
+    def _count_frames(self, index: int) -> int:
+        if self._paths[index].lower().endswith(ORDINARY):
+            return 1
+        try:
+            return count_frames(self.read_bytes(index))
+        except Exception:  # what cannot be read is said when it is its turn
+            return 1
+
     def describe_files(self) -> list[tuple[int, str]]:
         """What of the files is not used, and what their numbers are, each with a level of :mod:`logging`."""
-        self.file_notes = describe_sample(self, NUM_PROBES)
         if self._groups:
             how = f'the second view is of another image of the group with probability {self.positives.prob:g}'
             self.file_notes.append((logging.INFO, f'positives by {self.positives}: {self._groups}; {how}'))
@@ -108,6 +146,18 @@ class EncodedImages(ViewsDataset):
     def checksum(self) -> int:
         """Of the names of all images in their order, without the folder that they are in."""
         return self._paths.checksum()
+
+    def use_measured(self, settings: Mapping[str, Any] | None) -> None:
+        """Takes over what another data set, or this one in an earlier run, has measured where the config says nothing.
+
+        Args:
+            settings: Of :meth:`Pixels.settings`.
+        """
+        known = Pixels.from_settings(settings)
+        if self.asked.measures_range and known.auto_range is not None:
+            self.pixels = replace(self.pixels, auto_range=known.auto_range)
+        if self.asked.measures_depth:
+            self.pixels = replace(self.pixels, depth=None if known.bits == 8 else known.bits)
 
     @property
     def pairing(self) -> str:
@@ -151,6 +201,7 @@ class EncodedImages(ViewsDataset):
         self.labels = None if self.labels is None else self.labels[rows]
         self._status = self._status[torch.from_numpy(rows)].share_memory_()
         self._groups = self._groups and self._groups.keep(rows)
+        self._frames = None if self._frames is None else self._frames[rows]
         self.__dict__.pop('checksum', None)
 
     def version(self, index: int) -> str:
@@ -159,7 +210,9 @@ class EncodedImages(ViewsDataset):
             status = os.stat(self.path(index))
         except OSError:  # gone, or a broken link
             return 'none'
-        return f'{status.st_size} {status.st_mtime_ns}'
+        return f'{status.st_size} {status.st_mtime_ns}' + (
+            f' {self._frames[index]}' if self._frames is not None else ''
+        )
 
     def load(self, index: int) -> tuple[np.ndarray, Any]:
         """Reads one image, or the first readable one of its replacements, and the label that belongs to it."""
@@ -204,7 +257,7 @@ class EncodedImages(ViewsDataset):
     def _read(self, index: int, reasons: list[str]) -> np.ndarray | None:
         """Decodes one image; on failure notes the reason and logs the image if no process has done so."""
         try:
-            image = self.decode(self.read_bytes(index))
+            image = self.decode(self.read_bytes(index), self.frame(index))
         except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
             # repr: a name may hold line breaks, or bytes that no log file can encode
             reasons.append(f'{self.path(index)!r}: {_one_line(error)}')

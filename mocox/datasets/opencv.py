@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from mocox.datasets.pixels import Raw, fixed_range
+from mocox.datasets.number_ranges import fixed_range
+from mocox.datasets.pixels import Raw
 
 
 def read_with_opencv(data: bytes) -> Raw:

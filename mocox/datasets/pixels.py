@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from mocox.datasets.number_ranges import percentiles, type_range
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as in Pillow's convert('L')
 PERCENTILES = (1, 99)  # of 'percentile'
 MAX_LEVEL = 255
 MAX_CHANNELS = 512  # OpenCV's limit
 MAX_BYTES = 2**32  # of the numbers of one image
-NUM_RANKED = 100_000  # values that percentiles are taken of
 DTYPES = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.float32)}
 
 
@@ -28,6 +29,7 @@ class Raw(NamedTuple):
         is_inverted: The smallest number is white.
         pages: In the file, of which this is the first.
         name: Of the format, for people.
+        nodata: The number that stands for a missing value; becomes black.
     """
 
     bands: np.ndarray
@@ -38,6 +40,13 @@ class Raw(NamedTuple):
     is_inverted: bool = False
     pages: int = 1
     name: str = 'image'
+    nodata: float | None = None
+
+    def finite(self, bands: np.ndarray) -> np.ndarray:
+        """The numbers of some bands that are values, end to end."""
+        if bands.dtype.kind == 'f':
+            bands = bands[np.isfinite(bands)]
+        return bands.reshape(-1) if self.nodata is None else bands[bands != self.nodata]
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,17 @@ class Pixels:
         channels: None: red, green and blue, and gray images become such. A number: images with so many bands (1 also
             takes the luma of colour images, 3 also gray ones). A list: these bands of the file, counted from 0.
         value_range: The numbers that become black and white. ``'auto'``: what the file says (bits per sample, DICOM's
-            window), else all that its type can hold. A pair: these, for every image of more than 8 bits; the unit is
+            window), else all that its type can hold, up to 16 bits; for other types ``auto_range``. A pair: these, for
+            every image of more than 8 bits; the unit is
             the file's (Hounsfield units, reflectance). ``'dtype'``: all that the type can hold, 0 to 1 for floating
             point. ``'percentile'``: the 1st and 99th percentile of each image, which thereby loses its absolute
             brightness.
-        depth: Bits of a crop: 8, 16 (twice the memory of the loaders) or 32 (floating point, four times). By default 8,
-            and 16 where ``value_range`` is a pair of more than 256 steps. Levels are 0 to 255 in the preprocessor all
-            the same; more bits are digits after the point.
+        depth: Bits of a crop: 8, 16 (twice the memory of the loaders) or 32 (floating point, four times). By default 16
+            where ``value_range`` is a pair of more than 256 steps, else 8; a data set of files takes 16 where most of
+            its files have more than 256 steps. Levels are 0 to 255 in the preprocessor all the same; more bits are
+            digits after the point.
+        auto_range: Black and white under ``'auto'`` of images of 32 bits and of floating point that say none; the same
+            for all. A data set of files measures it on some of them.
 
     Raises:
         ValueError: A value that cannot be.
@@ -63,6 +76,7 @@ class Pixels:
     channels: int | tuple[int, ...] | None = None
     value_range: str | tuple[float, float] = 'auto'
     depth: int | None = None
+    auto_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.channels, list | tuple):
@@ -70,9 +84,23 @@ class Pixels:
         if isinstance(self.value_range, list | tuple):
             object.__setattr__(self, 'value_range', tuple(self.value_range))
         _check_channels(self.channels)
+        if isinstance(self.auto_range, list):
+            object.__setattr__(self, 'auto_range', tuple(self.auto_range))
         _check_range(self.value_range)
+        if self.auto_range is not None and not _is_pair(self.auto_range):
+            raise ValueError(f'auto_range must be a pair (low, high) or None, got {self.auto_range!r}')
         if self.depth not in (None, *DTYPES):
             raise ValueError(f'depth must be 8, 16 or 32 bits, or None, got {self.depth!r}')
+
+    @property
+    def measures_range(self) -> bool:
+        """Whether black and white are left to the images, where they say none."""
+        return self.value_range == 'auto' and self.auto_range is None
+
+    @property
+    def measures_depth(self) -> bool:
+        """Whether the bits of a crop are left to the images."""
+        return self.depth is None and isinstance(self.value_range, str)
 
     @property
     def num_channels(self) -> int:
@@ -98,7 +126,7 @@ class Pixels:
 
     def settings(self) -> dict[str, Any]:
         """What differs from the defaults, in types that every file can hold; empty for RGB of 8 bits."""
-        found = {name: getattr(self, name) for name in ('channels', 'value_range', 'depth')}
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in found.items()
@@ -124,6 +152,8 @@ class Pixels:
         levels = self._scale(bands, low, high)
         if raw.is_inverted:
             levels = _white(levels.dtype) - levels
+        if raw.nodata is not None:
+            levels = np.where(bands == raw.nodata, levels.dtype.type(0), levels)
         return np.ascontiguousarray(levels)
 
     def choose(self, raw: Raw) -> np.ndarray:
@@ -159,13 +189,15 @@ class Pixels:
         """
         own = raw.low, raw.high
         if self.value_range == 'percentile':
-            return _percentiles(bands)
+            return percentiles(raw.finite(bands), PERCENTILES)
         if isinstance(self.value_range, tuple):
             return own if raw.bands.dtype == np.uint8 and own == (0, MAX_LEVEL) else self.value_range
         if self.value_range == 'dtype':
             return type_range(raw.bands.dtype) or (0.0, 1.0)
         if own[0] is not None:
             return own
+        if self.auto_range is not None:
+            return self.auto_range
         low, high = float(np.nanmin(raw.bands)), float(np.nanmax(raw.bands))
         if raw.bands.dtype.kind in 'iu' and low >= 0 and high <= 65535:
             return 0, 65535
@@ -187,18 +219,6 @@ class Pixels:
             np.nan_to_num(values, copy=False, nan=0, posinf=top, neginf=0)
         np.clip(values, 0, top, out=values)
         return values.astype(dtype) if dtype.kind == 'f' else np.rint(values, out=values).astype(dtype)
-
-
-def type_range(dtype: np.dtype) -> tuple[int, int] | None:
-    """All that a type of whole numbers can hold; None for floating point."""
-    if dtype.kind == 'b':
-        return 0, 1
-    return (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in 'iu' else None
-
-
-def fixed_range(dtype: np.dtype) -> tuple[int, int] | tuple[None, None]:
-    """That of a type of up to 16 bits; nobody means all of 32."""
-    return type_range(dtype) if dtype.kind in 'biu' and dtype.itemsize <= 2 else (None, None)
 
 
 def to_rgb8(levels: np.ndarray) -> np.ndarray:
@@ -248,16 +268,6 @@ def _luma(bands: np.ndarray) -> np.ndarray:
     return (gray if bands.dtype.kind == 'f' else np.rint(gray)).astype(bands.dtype)[:, :, None]
 
 
-def _percentiles(bands: np.ndarray) -> tuple[float, float]:
-    values = bands.reshape(-1)
-    values = values[:: max(1, len(values) // NUM_RANKED)].astype(np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(values, PERCENTILES))
-    return (low, high) if high > low else (low, low + 1)
-
-
 def _bands(raw: Raw) -> str:
     total = raw.bands.shape[2]
     return f'{raw.name} of {total} band{"s" * (total != 1)}'
@@ -278,13 +288,15 @@ def _check_channels(channels: Any) -> None:
 def _check_range(value_range: Any) -> None:
     if value_range in ('auto', 'dtype', 'percentile'):
         return
-    pair = isinstance(value_range, tuple) and len(value_range) == 2
-    if not (pair and all(isinstance(value, int | float) for value in value_range)) or not (
-        -np.inf < value_range[0] < value_range[1] < np.inf
-    ):
+    if not _is_pair(value_range):
         raise ValueError(
             f"value_range must be 'auto', 'dtype', 'percentile' or a pair (low, high), got {value_range!r}"
         )
+
+
+def _is_pair(value: Any) -> bool:
+    pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(number, int | float) for number in value)
+    return pair and -np.inf < value[0] < value[1] < np.inf
 
 
 RGB = Pixels()

@@ -15,9 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from mocox.datasets import dicom, tiff
 from mocox.datasets.extras import MissingExtraError, require_extra
 from mocox.datasets.limits import check_structure
+from mocox.datasets.number_ranges import fixed_range
 from mocox.datasets.opencv import read_with_opencv
 from mocox.datasets.orientation import orientation_of, turn
-from mocox.datasets.pixels import MAX_BYTES, Raw, check_size, fixed_range
+from mocox.datasets.pixels import MAX_BYTES, Raw, check_size
 
 # What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
 _READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}
@@ -45,8 +46,12 @@ class Reader(NamedTuple):
     read: Callable[[bytes], Raw]
 
 
-def read_raw(data: bytes) -> Raw:
+def read_raw(data: bytes, frame: int = 0) -> Raw:
     """All numbers of an image file, turned as its EXIF says, with what it says about them.
+
+    Args:
+        data: The file.
+        frame: Which one of a DICOM of several.
 
     Raises:
         MissingExtraError: The file needs a library that is not installed.
@@ -57,7 +62,7 @@ def read_raw(data: bytes) -> Raw:
         check_structure(data)
         reader = next(reader for reader in READERS if reader.recognises(data))  # the last takes every file
         with stated_errors(reader.name):
-            raw = reader.read(data)
+            raw = reader.read(data) if not frame else dicom.read(data, frame)
     return raw._replace(name=reader.name) if raw.name == 'image' else raw
 
 
@@ -132,14 +137,14 @@ def read_with_pillow(data: bytes) -> Raw:
     """What Pillow reads well: 8 bits of any kind, 16 bits of gray."""
     image = load(data)
     pages, name = getattr(image, 'n_frames', 1), image.format or 'image'
-    bits = max(tiff.bits_of(image))
+    bits, nodata = max(tiff.bits_of(image)), tiff.nodata_of(getattr(image, 'tag_v2', {}).get(tiff.NODATA))
     image = turn(image)
     if image.mode.startswith('I'):  # I;16, I;16B, I;16L, I
         bands = np.asarray(image)
         low, high = (0, 2**bits - 1) if image.mode.startswith('I;16') else (None, None)
-        return Raw(bands[:, :, None], low, high, pages=pages, name=name)
+        return Raw(bands[:, :, None], low, high, pages=pages, name=name, nodata=nodata)
     if image.mode == 'F':
-        return Raw(np.asarray(image)[:, :, None], None, None, pages=pages, name=name)
+        return Raw(np.asarray(image)[:, :, None], None, None, pages=pages, name=name, nodata=nodata)
     has_alpha = image.mode in ('LA', 'RGBA', 'PA', 'La', 'RGBa') or 'transparency' in image.info
     gray = image.mode in ('1', 'L', 'LA', 'La')
     bands = np.array(image.convert({(True, True): 'LA', (True, False): 'L', (False, True): 'RGBA'}.get(

@@ -10,16 +10,18 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from mocox.datasets.extras import MissingExtraError, require_extra
+from mocox.datasets.number_ranges import fixed_range
 from mocox.datasets.opencv import read_with_opencv
 from mocox.datasets.orientation import TAG, turn
-from mocox.datasets.pixels import Raw, check_size, fixed_range
+from mocox.datasets.pixels import Raw, check_size
 
 if TYPE_CHECKING:
     import tifffile
 
 SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 BITS, PHOTOMETRIC, DESCRIPTION, SAMPLES, PLANAR, FORMAT = 258, 262, 270, 277, 284, 339
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, SEPARATED = 0, 1, 2, 5
+NODATA = 42113  # GDAL's: a number as text
 UNSIGNED = 1
 MAX_PILLOW = 4  # bands
 MAX_PLANES = 1_000_000  # of an OME file
@@ -115,15 +117,19 @@ def _read_series(file: 'tifffile.TiffFile') -> Raw:
         low, high = 0, 2**bits - 1
     extra = page.extrasamples
     orientation = page.tags[TAG].value if TAG in page.tags else 1
+    is_cmyk = page.photometric == SEPARATED and bands.shape[2] >= 4 and low == 0
+    if is_cmyk:
+        bands = np.concatenate([_from_cmyk(bands[:, :, :4], float(high)), bands[:, :, 4:]], axis=2)
     whole = sum(not getattr(other, 'subfiletype', 0) & REDUCED for other in file.pages)
     return Raw(
         turn(bands, orientation if orientation in range(1, 9) else 1),
         low,
         high,
         has_alpha=bool(extra) and extra[-1] in ALPHA,
-        is_colour=page.photometric == RGB,
+        is_colour=page.photometric == RGB or is_cmyk,
         is_inverted=page.photometric == WHITE_IS_ZERO and low is not None,
         pages=max(whole // num_planes, 1),
+        nodata=nodata_of(page.tags[NODATA].value if NODATA in page.tags else None),
     )
 
 
@@ -145,6 +151,21 @@ def _check_bytes(series: 'tifffile.TiffPageSeries') -> None:
     num_planes = shape[axes.index('C')] if 'C' in axes[: len(axes) - len(page.axes)] else 1
     depth = page.imagedepth * page.samplesperpixel * num_planes * max(page.dtype.itemsize if page.dtype else 1, 1)
     check_size(page.imagelength, page.imagewidth, depth)
+
+
+def nodata_of(text: object) -> float | None:
+    """The number that stands for a missing value, of the tag that GDAL writes; None without one, or where it is NaN."""
+    try:
+        value = float(str(text).strip(' \0'))
+    except ValueError:
+        return None
+    return None if math.isnan(value) else value
+
+
+def _from_cmyk(inks: np.ndarray, full: float) -> np.ndarray:
+    """RGB of what is printed, without a profile, as Pillow does it: what no ink of a kind and no black leaves."""
+    left = 1 - inks / full
+    return np.rint(full * left[:, :, :3] * left[:, :, 3:]).astype(inks.dtype)
 
 
 def _bands(series: 'tifffile.TiffPageSeries') -> tuple[np.ndarray, int]:

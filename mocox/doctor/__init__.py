@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from mmengine.registry import DefaultScope
-from torch.utils.data import Dataset
 
 from mocox.checkpoint.files import write_atomically
 from mocox.datasets import ImageFiles, ViewsDataset
@@ -103,7 +102,8 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     if processes < 1 or num_images < 1 or seconds < 0:
         raise ValueError(f'processes={processes}, num_images={num_images}: at least 1; seconds={seconds}: at least 0')
     settings = config['train_dataloader']['dataset']
-    dataset, has_range = _open_images(settings)
+    with DefaultScope.overwrite_default_scope('mocox'):
+        dataset = DATASETS.build(settings)
     if not isinstance(dataset, ViewsDataset):
         raise ValueError(f'{type(dataset).__name__} is no dataset of mocox: tools/doctor.py examines those')
     recipe = Recipe(config, processes, len(dataset))
@@ -112,7 +112,7 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     findings = [*check_recipe(recipe), *check_images(sample, _shorter_side(recipe.crops.get('size')), jitters)]
     findings += _check_held_out(dataset)
     mean = recipe.preprocessor.get('mean') or []
-    findings += check_pixels(sample, dataset.pixels, mean, has_range)
+    findings += check_pixels(sample, dataset.pixels, mean)
     findings += check_positives(dataset, recipe.num_keys)
     fits = len(mean) == dataset.pixels.num_channels
     speed = measure(recipe, dataset, seconds) if seconds and fits else None
@@ -122,17 +122,6 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
         findings += [slow] if (slow := check_time(recipe, speed)) else []
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Diagnosis(recipe, findings, sample, speed, _facts(recipe, sample, speed))
-
-
-def _open_images(settings: Mapping[str, Any]) -> tuple[Dataset, bool]:
-    """The data set, and whether its images have a range; without one each is stretched, so that it can be looked at."""
-    with DefaultScope.overwrite_default_scope('mocox'):
-        try:
-            return DATASETS.build(settings), True
-        except ValueError as error:
-            if 'has no fixed range' not in str(error):
-                raise
-            return DATASETS.build(dict(settings, value_range='percentile')), False
 
 
 def _check_held_out(dataset: ViewsDataset) -> list[Finding]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mocox.datasets import Pixels, ViewsDataset
-from mocox.datasets.census import is_ordinary, suggest_range
+from mocox.datasets.census import is_ordinary
 from mocox.datasets.image_files import read_regular_file
 from mocox.datasets.readers import read_raw
 from mocox.datasets.subset import spread
@@ -81,14 +81,15 @@ def look_at(dataset: ViewsDataset, num: int) -> Sample:
             path = dataset.path(row)
             try:
                 data = read_regular_file(path)
-                pixels = dataset.decode(data)
+                frame = dataset.frame(row)
+                pixels = dataset.decode(data, frame)
                 modes[_mode(path)] += 1
                 if not is_ordinary(data):
-                    _measure_numbers(sample, read_raw(data).bands)
+                    _measure_numbers(sample, read_raw(data, frame).bands)
             except Exception as error:  # Pillow's plugins raise anything; each is a finding
                 sample.unreadable.append((path, str(error).splitlines()[0] if str(error) else type(error).__name__))
                 continue
-            same[hashlib.sha256(data).digest()].append(path)
+            same[hashlib.sha256(data).digest(), frame].append(path)
             lengths.append(len(data))
         sample.sizes.append((pixels.shape[1], pixels.shape[0]))
         levels.append(_moments(pixels))
@@ -103,24 +104,16 @@ def look_at(dataset: ViewsDataset, num: int) -> Sample:
     return sample
 
 
-def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float], has_range: bool = True) -> list[Finding]:
+def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[Finding]:
     """What the numbers in the files are, and the lines of a config that fit them.
 
     Args:
         sample: Of :func:`look_at`.
         pixels: How the files were read.
         mean: Of the config.
-        has_range: False where the config says none and the files have none, so that each was stretched by itself.
     """
     found = []
-    if not has_range and sample.numbers:
-        low, high = sample.numbers
-        found.append(Finding(
-            PROBLEM, 'value_range', f'the files hold numbers from {low:g} to {high:g}, and nothing says what is white',
-            'Without a range no image can be read.',
-            f'train_dataloader.dataset.value_range="{suggest_range(low, high)}"',
-        ))  # fmt: skip
-    for level, note in sample.notes if has_range else []:
+    for level, note in sample.notes:
         title, _, cure = note.partition('; set ')
         found.append(Finding(
             WARNING if level >= logging.WARNING else NOTE, 'file_contents', title,

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 
-from mocox.datasets import ImageFiles, ViewsDataset
+from mocox.datasets import EncodedImages, ImageFiles, Positives, ViewsDataset
 from mocox.datasets.image_files import scan
 from mocox.datasets.splits import find_splits
 from mocox.doctor.findings import WARNING, Finding
@@ -19,10 +19,9 @@ def check_positives(dataset: ViewsDataset, num_keys: int) -> list[Finding]:
         dataset: Of the training.
         num_keys: That a query is compared with.
     """
-    groups, positives = getattr(dataset, '_groups', None), getattr(dataset, 'positives', None)
-    if not groups or not positives or not positives.prob:
+    if not isinstance(dataset, EncodedImages) or dataset.positives is None or not dataset.positives.prob:
         return []
-    found, expected = [], groups.share() * (num_keys - 1)
+    found, expected = [], dataset.groups.share() * (num_keys - 1)
     if expected >= 1:
         found.append(Finding(
             WARNING, 'positives_as_negatives',
@@ -30,20 +29,19 @@ def check_positives(dataset: ViewsDataset, num_keys: int) -> list[Finding]:
             'What shall be alike by the second view is pushed apart by the rest of the batch or the queue.',
             'finer groups, a smaller queue (model.queue_len) or a smaller batch',
         ))  # fmt: skip
-    return found + (list(_split_groups(dataset)) if isinstance(dataset, ImageFiles) else [])
+    return found + (list(_split_groups(dataset, dataset.positives)) if isinstance(dataset, ImageFiles) else [])
 
 
-def _split_groups(dataset: ImageFiles) -> Iterator[Finding]:
+def _split_groups(dataset: ImageFiles, positives: Positives) -> Iterator[Finding]:
     """A group with images to train on and others to test on."""
     above, name = os.path.split(dataset.folder)
     splits = find_splits(above)
-    positives = dataset.positives
-    if splits is None or splits.train != name or positives is None:
+    if splits is None or splits.train != name:
         return
     ours = set(positives.keys(dataset._paths, dataset.root, dataset.folder)) - {None}
     for test in splits.tests:
         folder = os.path.join(above, test)
-        paths = map(os.fsencode, islice(scan(folder), MAX_SCANNED))
+        paths = (os.fsencode(path) for path in islice(scan(folder), MAX_SCANNED))
         shared = ours.intersection(positives.keys(paths, dataset.root, folder))
         if shared:
             example = min(shared, key=str)

@@ -1,5 +1,6 @@
 """What makes any runner's training ours, before its first step."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mocox import dist
-from mocox.datasets import ViewsDataset, collate_views
+from mocox.datasets import EncodedImages, ViewsDataset, collate_views
 from mocox.engine.momentum_hook import MomentumUpdateHook
 from mocox.models import ViewsPreprocessor
 from mocox.models.algorithms import MomentumContrast
@@ -24,6 +25,12 @@ class SetupHook(Hook):
     """
 
     priority = 'HIGHEST'
+    measured: Mapping[str, Any] | None = None  # how images were read in the run of the checkpoint
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Notes black, white and bits that were measured then."""
+        meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+        self.measured = meta.get('pixels', {} if getattr(runner, '_resume', False) else None)
 
     def before_train(self, runner: Runner) -> None:
         """Before the loader starts its workers.
@@ -40,6 +47,7 @@ class SetupHook(Hook):
                 "config replaces the inherited one: add dict(type='MomentumUpdateHook') to yours"
             )
         _use_seed(loader.dataset, runner.seed)
+        _use_measured(loader.dataset, self.measured)
         fixed = section(runner.cfg, 'train_dataloader', 'sampler').get('seed') is not None
         if hasattr(loader.sampler, 'seed') and not fixed:  # built before a checkpoint brought the seed of its run
             loader.sampler.seed = runner.seed
@@ -47,17 +55,26 @@ class SetupHook(Hook):
             runner.logger.info('Views are augmented by the processes that load the data.')
 
     def before_val(self, runner: Runner) -> None:
-        """The images for validation."""
+        """The images for validation are read as those for training."""
         _use_seed(runner.val_dataloader.dataset, runner.seed)
+        training = getattr(getattr(runner._train_loop, 'dataloader', None), 'dataset', None)
+        pixels = training.pixels.settings() if isinstance(training, EncodedImages) else self.measured
+        _use_measured(runner.val_dataloader.dataset, pixels)
 
     def before_test(self, runner: Runner) -> None:
-        """The images for a test."""
+        """The images for a test are read as those that the checkpoint was trained on."""
         _use_seed(runner.test_dataloader.dataset, runner.seed)
+        _use_measured(runner.test_dataloader.dataset, self.measured)
 
 
 def _use_seed(dataset: Any, seed: int) -> None:
     if isinstance(dataset, ViewsDataset):
         dataset.use_seed(seed)
+
+
+def _use_measured(dataset: Any, settings: Mapping[str, Any] | None) -> None:
+    if isinstance(dataset, EncodedImages) and settings is not None:
+        dataset.use_measured(settings)
 
 
 def place_augmentation(loader: DataLoader, preprocessor: Any) -> bool:

@@ -92,7 +92,8 @@ def open_data(
         raise FileNotFoundError(f'--data-root: there is no folder {root}')
     labelled = config is not None and _has_labels(config, 'train') and _has_labels(config, 'test')
     if labelled:
-        train, test = (_from_config(config, name, root, crops, pixels) for name in ('train', 'test'))
+        train = _from_config(config, 'train', root, crops, pixels)
+        test = _from_config(config, 'test', root, crops, train.pixels)  # what is measured, on the training images
         return Data(train, test, f'{type(train).__name__} in {root}', multi_label=np.ndim(train.labels) == 2)
     for find in _LAYOUTS:
         if data := find(root, crops, test_split, pixels):
@@ -134,8 +135,8 @@ def _train_and_test(root: str, crops: dict, test_split: str | None, pixels: Pixe
             f'--test-split, or pass --data-root {os.path.join(root, splits.train)} to test each image with the help of '
             'the others'
         )
-    settings = dict(with_labels=True, **pixels.settings())
-    train, test = (ImageFiles(root, crops, data_prefix=prefix, **settings) for prefix in (splits.train, name))
+    train = ImageFiles(root, crops, data_prefix=splits.train, with_labels=True, **pixels.settings())
+    test = ImageFiles(root, crops, data_prefix=name, with_labels=True, **train.pixels.settings())
     return Data(train, test, f'{splits.train} and {name} in {root}')
 
 

@@ -176,9 +176,10 @@ def pixels_of(checkpoint: Checkpoint, recipe: Recipe | None = None) -> Pixels:
     Raises:
         ValueError: The setting has other channels than the weights.
     """
-    found = Pixels.from_settings(recipe.dataset if recipe else {})
-    if found == RGB:
-        found = Pixels.from_settings(checkpoint.meta.get('pixels'))
+    stored = Pixels.from_settings(checkpoint.meta.get('pixels')).settings()
+    own = Pixels.from_settings(recipe.dataset if recipe else {}).settings()
+    measured = {name: value for name, value in stored.items() if name in ('auto_range', 'depth')}
+    found = Pixels.from_settings(measured | own if own else stored)
     count = checkpoint.arch.get('in_channels', found.num_channels)
     if found == RGB and count != 3:
         return Pixels(channels=count)

@@ -109,21 +109,23 @@ def _set_pretrained(config: 'Config', path: str) -> None:
 def _take_over_pixels(config: 'Config', path: str) -> None:
     """Images are read and normalised as they were for the pretrained backbone, if they were not read as RGB of 8 bits.
 
-    A config that says itself how images are read is left alone.
+    Of a config that says itself how images are read, only what it leaves to be measured on them is taken over.
     """
     from mocox.checkpoint import read
     from mocox.datasets import Pixels
 
     loaders = [config.get(f'{name}_dataloader') or {} for name in ('train', 'val', 'test')]
     datasets = [loader['dataset'] for loader in loaders if is_views_dataset(loader.get('dataset'))]
-    if not datasets or any(Pixels.from_settings(dataset).settings() for dataset in datasets):
+    if not datasets:
         return
     meta = read(path).meta
     pixels = Pixels.from_settings(meta.get('pixels'))
-    if not pixels.settings():
+    is_told = any(Pixels.from_settings(dataset).settings() for dataset in datasets)
+    taken = {key: value for key, value in pixels.settings().items() if not is_told or key in ('auto_range', 'depth')}
+    for dataset in datasets if pixels.settings() else ():
+        dataset.update({key: value for key, value in taken.items() if key not in dataset})
+    if is_told or not pixels.settings():
         return
-    for dataset in datasets:
-        dataset.update(pixels.settings())
     config.model.backbone.setdefault('in_channels', pixels.num_channels)
     holder = config.model if config.model.get('data_preprocessor') else config
     if meta.get('mean') and holder.get('data_preprocessor'):

@@ -2,14 +2,18 @@
 
 import io
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.pixels.decoders import JPEGLSLosslessDecoder
+from pydicom.uid import MPEG4HP41, ExplicitVRLittleEndian, JPEGExtended12Bit
 
-from mocox.datasets import Pixels, decode
+from mocox.datasets import ImageFiles, Pixels, decode
+from mocox.datasets.extras import MissingExtraError
 from mocox.datasets.readers import read_raw
 
 GRAY = (
@@ -123,6 +127,109 @@ def test_frames_and_what_is_no_image():
         decode(bundled('MR_truncated.dcm'))
     with pytest.raises(ValueError, match='uint32 numbers, here from 795000 to 1.254e'):  # 32 bits of dose
         decode(bundled('rtdose.dcm'))
+
+
+def made_frames(values: np.ndarray, **tags: object) -> bytes:
+    """A file of (F, H, W) frames."""
+    file = pydicom.dcmread(io.BytesIO(made(values[0])))
+    file.NumberOfFrames, file.PixelData = len(values), values.tobytes()
+    for name, value in tags.items():
+        setattr(file, name, value)
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, file)
+    return buffer.getvalue()
+
+
+def write_frames(folder) -> list[float]:
+    """Files of 3, 1, no and 2 frames, each of one level (after scaling); returns the levels in their order."""
+    levels = np.arange(6, dtype=np.uint16) * 100 + 50
+    stacks = np.broadcast_to(levels[:, None, None], (6, 16, 16)).copy()
+    (folder / 'a').mkdir()
+    (folder / 'a/0.dcm').write_bytes(made_frames(stacks[:3]))
+    (folder / 'a/1.dcm').write_bytes(made(stacks[3]))
+    (folder / 'a/2.dcm').write_bytes(b'damaged')
+    (folder / 'b').mkdir()
+    (folder / 'b/3.dcm').write_bytes(made_frames(stacks[4:]))
+    return levels.tolist()
+
+
+def test_each_frame_is_an_image_if_asked_for(tmp_path):
+    levels = write_frames(tmp_path)
+    setting = dict(channels=1, value_range=(0, 1000), depth=32, with_labels=True)
+    crops = dict(type='RandomResizedCrops', size=4)
+    positives = dict(pattern=r'(\d)\.dcm', prob=1)
+    every = ImageFiles(str(tmp_path), crops, frames='all', positives=positives, **setting)
+    expected = [*levels[:4], None, *levels[4:]]
+    assert len(every) == 7 and every.labels.tolist() == [0] * 5 + [1] * 2
+    assert [every.frame(index) for index in range(7)] == [0, 1, 2, 0, 0, 0, 1]
+    group = [{0, 1, 2}, {0, 1, 2}, {0, 1, 2}, {3}, None, {5, 6}, {5, 6}]  # of the file
+    for index, level in enumerate(expected):
+        if level is not None:
+            one, other = (float(view.mean()) for view in every[index]['inputs'])
+            assert one == pytest.approx(level / 1000 * 255)
+            others = group[index] - {index} or {index}
+            assert round(other * 1000 / 255) in [round(expected[number]) for number in others]
+    notes = [note for _, note in every.file_notes]
+    assert "frames='all': 5 frames of 2 files, 7 images in all" in notes
+    assert not any('further pages or frames' in note for note in notes)
+    assert every.version(0) != every.version(1)
+    first = ImageFiles(str(tmp_path), crops, **setting)
+    assert len(first) == 4
+    assert 'not used of 2 files looked at: further pages or frames than the first (3 of 5)' in [
+        note for _, note in first.file_notes
+    ]
+    with pytest.raises(ValueError, match="frames must be 'first' or 'all', got 2"):
+        ImageFiles(str(tmp_path), crops, frames=2)
+
+
+def test_a_frame_of_an_enhanced_file_has_its_own_window():
+    frames = np.stack([RAMP, RAMP])
+    groups = []
+    for centre in (0, 500):
+        window = pydicom.Dataset()
+        window.WindowCenter, window.WindowWidth, window.VOILUTFunction = centre, 1000, 'LINEAR_EXACT'
+        group = pydicom.Dataset()
+        group.FrameVOILUTSequence = [window]
+        groups.append(group)
+    data = made_frames(frames, PerFrameFunctionalGroupsSequence=groups)
+    ranges = [(raw.low, raw.high) for raw in (read_raw(data), read_raw(data, 1))]
+    assert ranges == [(-500, 500), (0, 1000)]
+
+
+@pytest.mark.parametrize('name', ['JPEG-lossy.dcm', 'JPGExtended.dcm'])
+def test_jpeg_of_12_bits(name):
+    """Values that pydicom's tests state, of another decoder (libjpeg by T. Richter)."""
+    raw = read_raw(bundled(name))
+    assert raw.bands.shape == (1024, 256, 1)
+    assert (raw.bands[420, 140, 0], raw.bands[230, 120, 0]) == (244, 95)
+    assert (raw.low, raw.high) == (0, 4095)
+
+
+def test_jpeg_of_12_bits_written_here():
+    rows, columns = np.mgrid[:64, :64]
+    values = (2048 + 1500 * np.sin(rows / 9) * np.cos(columns / 7)).astype(np.uint16)
+    file = pydicom.dcmread(io.BytesIO(made(values, BitsStored=12, HighBit=11)))
+    file.PixelData = encapsulate([imagecodecs.jpeg_encode(values, level=98, bitspersample=12)])
+    file.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+    file['PixelData'].is_undefined_length = True
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, file)
+    assert np.abs(read_raw(buffer.getvalue()).bands[:, :, 0] - values.astype(int)).max() <= 8
+
+
+def test_a_missing_decoder_is_named(monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'imagecodecs', None)
+    with pytest.raises(MissingExtraError, match=r'JPEG of 12 bits needs imagecodecs.*pip install "mocox\[dicom\]"'):
+        read_raw(bundled('JPEG-lossy.dcm'))
+    monkeypatch.setattr(JPEGLSLosslessDecoder, '_available', {})
+    with pytest.raises(MissingExtraError, match=r'DICOM with JPEG-LS Lossless.*pip install "mocox\[dicom\]"'):
+        read_raw(bundled('MR_small_jpeg_ls_lossless.dcm'))
+    file = pydicom.dcmread(io.BytesIO(bundled('JPEG-lossy.dcm')))
+    file.file_meta.TransferSyntaxUID = MPEG4HP41
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, file)
+    with pytest.raises(ValueError, match='a DICOM with MPEG-4 .*which nothing here decodes: convert it'):
+        read_raw(buffer.getvalue())
 
 
 def test_a_missing_extra_is_named(monkeypatch):

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mocox.datasets import ImageFiles, collate_views, encoded_images
-from mocox.datasets.image_files import scan
+from mocox.datasets.image_files import EXTENSIONS, EXTRAS, scan
 from mocox.datasets.lists import parse_list
 from mocox.registry import DATASETS
 
@@ -46,6 +46,20 @@ def test_flat_and_nested_folders_in_sorted_order(tmp_path):
     dataset = ImageFiles(str(tmp_path), CROPS)
     assert names(dataset) == ['a/deep/er/x.JPG', 'a/y z.jpeg', 'b.png', 'c.TiFF', 'ä.webp']
     assert [level_shown(dataset[index]) for index in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_every_ending_that_is_read_is_listed(tmp_path):
+    """In any case; written out, so that none is lost."""
+    names_of_plain = (
+        'apng avif bmp btf dib gif j2c j2k jfif jp2 jpe jpeg jpf jpg jpx mpo npy npz '
+        'pbm pgm png pnm ppm tf8 tga tif tiff webp'
+    )
+    plain = set(names_of_plain.split(' '))
+    extra = {'dcm', 'dicom', 'heic', 'heif', 'hif', 'jxl'}
+    for number, ending in enumerate(sorted(plain | extra)):
+        write_image(tmp_path / f'{number:02}.{ending if number % 2 else ending.upper()}', number)
+    assert names(ImageFiles(str(tmp_path), CROPS)) == [path.name for path in sorted(tmp_path.iterdir())]
+    assert {f'.{ending}' for ending in extra} == set(EXTRAS) < set(EXTENSIONS)
 
 
 def test_linked_folders_are_followed_but_not_in_circles(tmp_path):

@@ -91,6 +91,7 @@ def test_floating_point_needs_a_range():
         *(dict(channels=value) for value in (0, -1, 513, [], [-1], 2.5, True, 'all')),
         *(dict(value_range=value) for value in ('full', (1, 1), (2, 1), (0, np.nan), (0,), None)),
         dict(depth=12),
+        *(dict(auto_range=value) for value in ((1, 0), (0,), 'auto')),
     ],
 )
 def test_values_that_cannot_be(wrong):
@@ -187,6 +188,85 @@ def test_an_extreme_shape_takes_the_memory_of_its_crop(monkeypatch):
     assert max(largest) <= 256 * 256 * 17
 
 
+@pytest.mark.parametrize('dtype', ['f4', 'f8', 'i4', 'u4'])
+def test_a_range_is_measured_on_the_files_that_say_none(tmp_path, dtype):
+    """The 0.1st and 99.9th percentile of all numbers, the same for every image, in crops of 16 bits."""
+    rng = np.random.default_rng(0)
+    low = 0 if dtype == 'u4' else -40000
+    values = rng.integers(low, 90000, (5, 16, 16)).astype(dtype)
+    values[2] //= 10  # an image of less contrast stays one
+    for i, image in enumerate(values):
+        tifffile.imwrite(tmp_path / f'{i}.tif', image)
+    dataset = ImageFiles(str(tmp_path), dict(type='CenterCrop', size=16, resize=16), channels=1)
+    black, white = np.percentile(values.astype(np.float64), [0.1, 99.9])
+    assert dataset.pixels == Pixels(1, 'auto', 16, (black, white))
+    assert Pixels.from_settings(dataset.pixels.settings()) == dataset.pixels
+    for i, image in enumerate(values.astype(np.float64)):
+        expected = ((image - black) / (white - black)).clip(0, 1) * 65535
+        assert np.abs(dataset[i]['inputs'][0][0].numpy() - expected).max() <= 1
+    notes = ' '.join(note for _, note in dataset.file_notes)
+    assert f'5 images looked at say no range (floating point, 32 bits): black is {black:g} and white {white:g}' in notes
+    assert dataset.metainfo['pixels']['auto_range'] == [black, white]
+    told = ImageFiles(str(tmp_path), CROPS, channels=1, auto_range=(0, 10))
+    assert told.pixels.auto_range == (0, 10)
+
+
+def test_what_was_measured_once_is_kept(tmp_path):
+    """By a resumed run, and for the images of validation; what a config says stays."""
+    for i in range(3):
+        tifffile.imwrite(tmp_path / f'{i}.tif', np.linspace(i, 1 + i, 256, dtype=np.float32).reshape(16, 16))
+    then = Pixels(1, auto_range=(0.0, 5.0), depth=32)
+    dataset = ImageFiles(str(tmp_path), CROPS, channels=1)
+    measured = dataset.pixels.auto_range
+    dataset.use_measured({})  # of a run that measured nothing
+    assert (dataset.pixels.auto_range, dataset.pixels.bits) == (measured, 8)
+    dataset.use_measured(then.settings())
+    assert dataset.pixels == then
+    for setting in (dict(value_range=(0, 1), depth=16), dict(auto_range=(0, 1), depth=16)):
+        dataset = ImageFiles(str(tmp_path), CROPS, channels=1, **setting)
+        dataset.use_measured(then.settings())
+        assert dataset.pixels == Pixels(1, **setting)
+
+
+@pytest.mark.parametrize(('num_deep', 'bits'), [(0, 8), (2, 8), (3, 16)])
+def test_crops_have_the_depth_of_most_files(tmp_path, num_deep, bits):
+    for i in range(5):
+        values = np.arange(256).reshape(16, 16)
+        Image.fromarray((values * 100).astype(np.uint16) if i < num_deep else values.astype(np.uint8)).save(
+            tmp_path / f'{i}.png'
+        )
+    dataset = ImageFiles(str(tmp_path), CROPS)
+    assert dataset.pixels.bits == bits
+    assert dataset[0]['inputs'][0].dtype == (torch.uint16 if bits == 16 else torch.uint8)
+    assert dataset.metainfo == (dict(pixels=dict(depth=16)) if bits == 16 else {})
+    cures = [note.partition('keep not all of their steps; set ')[2] for _, note in dataset.file_notes]
+    assert cures == ([''] if num_deep == 3 else ['train_dataloader.dataset.depth=16'] if num_deep else [])
+    assert ImageFiles(str(tmp_path), CROPS, depth=8).pixels.bits == 8
+
+
+@pytest.mark.parametrize(('dtype', 'nodata'), [('f4', -9999), ('u2', 65535), ('i2', -32768), ('u2', 0), ('f4', 'nan')])
+@pytest.mark.parametrize('bands', [1, 3])
+def test_missing_values_of_a_geotiff_are_black_and_not_measured(tmp_path, dtype, nodata, bands):
+    values = np.random.default_rng(0).integers(200, 1000, (16, 16, bands)).astype(dtype)
+    missing = np.zeros((16, 16, bands), bool)
+    missing[:5], missing[8, 8, 0] = True, True
+    stored = np.where(missing, np.dtype(dtype).type(nodata), values)
+    options = dict(planarconfig='contig') if bands > 1 else {}
+    tag = (42113, 's', 0, f'{nodata} ', True)  # as GDAL writes it
+    for i in range(2):
+        tifffile.imwrite(tmp_path / f'{i}.tif', stored.squeeze(), photometric='minisblack', extratags=[tag], **options)
+    data = (tmp_path / '0.tif').read_bytes()
+    found = decode(data, pixels=Pixels(bands, (100, 1000)))
+    np.testing.assert_allclose(found, np.where(missing, 0, (values - 100.0) / 900 * 65535), atol=1)
+    dataset = ImageFiles(str(tmp_path), CROPS, channels=bands)
+    notes = ' '.join(note for _, note in dataset.file_notes)
+    assert f'numbers from {values[~missing].min():g} to {values[~missing].max():g}, ' in notes
+    if dtype == 'f4':
+        assert dataset.pixels.auto_range == pytest.approx(np.percentile(np.tile(values[~missing], 2), [0.1, 99.9]))
+    stretched = decode(data, pixels=Pixels(bands, 'percentile'))
+    assert (stretched[missing] == 0).all() and stretched[~missing].max() == 255
+
+
 def test_what_is_left_out_is_counted(tmp_path, monkeypatch):
     for name in ('a.png', 'b/c.png', '@eaDir/a.png', 'b/$RECYCLE.BIN/x.png', '#recycle/z.png'):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
@@ -230,7 +310,7 @@ def test_bands_and_pages_that_are_not_used_are_named(tmp_path):
     setting = dict(channels=[3, 2, 1], value_range=(0, 10000))
     notes = [note for _, note in ImageFiles(str(tmp_path), CROPS, **setting).file_notes]
     assert 'not used of 3 files looked at: 10 of 13 bands' in notes
-    assert 'not used of 1 files looked at: further pages or frames than the first' in notes
+    assert 'not used of 1 files looked at: further pages or frames than the first (1 of 2)' in notes
     (tmp_path / 'alpha').mkdir()
     Image.fromarray(np.zeros((9, 9, 4), np.uint8)).save(tmp_path / 'alpha/1.png')
     assert ImageFiles(str(tmp_path / 'alpha'), CROPS).file_notes == [(20, 'not used of 1 files looked at: alpha')]

@@ -249,6 +249,39 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
 
 
+def printed(inks: np.ndarray) -> np.ndarray:
+    """Light that (..., 4) inks from 0 to 1 leave, without a profile: each ink takes away its part, black of all."""
+    return (1 - inks[..., :3]) * (1 - inks[..., 3:])
+
+
+def test_cmyk_and_ycck():
+    """JPEGs by imagecodecs and Pillow, inverted as Adobe's are, which OpenCV reads as well; TIFFs by tifffile."""
+    inks = np.random.default_rng(0).integers(0, 256, (3, 4, 4), np.uint8).repeat(32, 0).repeat(32, 1)
+    expected = 255 * printed(inks / 255)
+    inner = np.zeros((96, 128), bool)  # away from the edges of the patches, around which YCCK has half the resolution
+    inner.reshape(3, 32, 4, 32)[:, 8:24, :, 8:24] = True
+    buffer = io.BytesIO()
+    Image.fromarray(inks, 'CMYK').save(buffer, 'JPEG', quality=100, subsampling=0)
+    options = dict(level=100, colorspace='CMYK')
+    jpegs = [buffer.getvalue()]
+    jpegs += [imagecodecs.jpeg_encode(255 - inks, outcolorspace=kind, **options) for kind in ('CMYK', 'YCCK')]
+    for data in jpegs:
+        opencv = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        for found in (decode(data), decode(data, pixels=Pixels(depth=16)) / 257):
+            assert np.abs(found - expected)[inner].max() <= 4
+            assert np.abs(found - opencv.astype(float)).max() <= 3
+    for dtype, planar in itertools.product(('u1', 'u2'), ('contig', 'separate')):
+        values = inks.astype(dtype) * (257 if dtype == 'u2' else 1)
+        values = values if planar == 'contig' else values.transpose(2, 0, 1)
+        data = tiff(values, photometric='separated', planarconfig=planar, compression='deflate')
+        assert np.abs(decode(data) - expected).max() <= 1, (dtype, planar)
+        if dtype == 'u2':
+            assert np.abs(decode(data, pixels=Pixels(depth=16)) - 257 * expected).max() <= 1
+    with_alpha = np.dstack([inks, inks[:, :, :1]])
+    data = tiff(with_alpha, photometric='separated', planarconfig='contig', extrasamples=['unassalpha'])
+    assert np.abs(decode(data) - expected).max() <= 1
+
+
 def test_damage_outside_of_the_pixels_of_a_png():
     """Texts, profiles and EXIF of every kind of damage, before and behind the pixels."""
     data = cv2.imencode('.png', COLOUR[:, :, ::-1])[1].tobytes()

@@ -172,6 +172,28 @@ def test_floating_point_and_a_linear_classifier(tmp_path):
     assert torch.load(tmp_path / 'linear/epoch_2.pth', weights_only=False)['meta']['dataset_meta']['pixels'] == setting
 
 
+def test_a_measured_range_stays_that_of_the_run(tmp_path):
+    """A resumed run reads files that have changed as those before; so do features and an export."""
+    rng, data = np.random.default_rng(0), tmp_path / 'data'
+    data.mkdir()
+    images = [(0.6 * smooth(rng, (16, 16))).astype(np.float32) for _ in range(16)]
+    for i, image in enumerate(images):
+        tifffile.imwrite(data / f'{i:02}.tif', image)
+    checkpoint = train(tmp_path, data, 1, 'channels=1', epochs=1)
+    measured = np.percentile(np.concatenate(images), [0.1, 99.9]).tolist()
+    setting = dict(channels=1, depth=16, auto_range=pytest.approx(measured))
+    assert read(checkpoint).meta['pixels'] == setting
+    assert load_encoder(checkpoint).pixels.settings() == setting
+    assert load_encoder(checkpoint, tmp_path / 'run.py').pixels.settings() == setting
+    convert(checkpoint, tmp_path / 'timm.safetensors', 'timm')
+    assert read(tmp_path / 'timm.safetensors').meta['pixels'] == setting
+    for i, image in enumerate(images):
+        tifffile.imwrite(data / f'{i:02}.tif', 100 * image)
+    work, options = ['--work-dir', tmp_path / 'work'], ['--cfg-options', 'train_cfg.max_epochs=2']
+    run_tool('train.py', tmp_path / 'run.py', *work, '--resume', *options)
+    assert read(tmp_path / 'work' / 'epoch_2.pth').meta['pixels'] == setting
+
+
 def test_a_mixed_folder_with_broken_files(tmp_path):
     """Photographs, 12-bit scans, planar TIFFs, palettes, transparency, and what is no image at all."""
     rng, data = np.random.default_rng(0), tmp_path / 'data'

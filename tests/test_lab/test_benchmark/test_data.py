@@ -62,6 +62,14 @@ def test_our_crops_are_those_of_pil(folder, monkeypatch):
         data.benchmark_data(read_config(VIT, 32), 32, 1, 1, with_peer=False)
 
 
+def test_the_decoder_before_gives_the_same_pixels(folder, monkeypatch):
+    found = data.compare_decoders(folder, rounds=1)
+    assert found.keys() == {'JPEG', 'PNG'}
+    monkeypatch.setitem(data.DECODERS, 'before', lambda content: data.decode_plainly(content) ^ 1)
+    with pytest.raises(ValueError, match='no time was taken: a JPEG has other pixels'):
+        data.compare_decoders(folder, rounds=1)
+
+
 @pytest.mark.parametrize('shift', [-0.1, 0.0, 0.3])
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 def test_the_hue_of_the_peer_is_turned_as_on_numpy_1(shift, backend):
@@ -90,6 +98,8 @@ def test_the_result(tmp_path, monkeypatch, capsys):
     assert result['details']['crop_difference_levels'] <= 1
     cores = result['details']['cores_to_feed']['the given step']['ours, uint8 crops']
     assert cores == pytest.approx(1000 / result['ours'])
-    assert 'ViT-S/16 at 35 %' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'ViT-S/16 at 35 %' in said
+    assert 'x the decoder before there were readers of more (range), equal in every pixel: JPEG ' in said
     alone = run('data', None, VIT, None, 2, 32, 'cpu', rounds=1)
     assert alone.theirs == alone.details['images_per_second'][data.OFFICIAL]

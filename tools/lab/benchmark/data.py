@@ -1,5 +1,6 @@
 """The input pipeline: images per second of one core, against the published pipelines and against pure decoding."""
 
+import io
 import math
 import tempfile
 from collections.abc import Iterator
@@ -7,16 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from lab.benchmark import photos, pipelines
 from lab.benchmark.pipelines import Pipeline
+from lab.benchmark.plain_decoder import decode_plainly
 from lab.benchmark.report import Result, device_name, table
 from lab.benchmark.timing import Timings, interleave
+from mocox.datasets.decoding import decode
 
 DECODING, OFFICIAL, MMPRETRAIN = 'decoding alone', 'official: PIL, torchvision', 'mmpretrain'
+DECODERS = {'readers': decode, 'before': decode_plainly}
 NUM_LARGE = 8
+NUM_DECODED, NUM_PNGS = 40, 10
 LARGE_DETAIL = 0.4
 MAX_CROP_DIFFERENCE = 1
 # Images per second that a training step on one H200 could eat: share of its 790 TFLOP/s, FLOPs per image.
@@ -51,12 +58,14 @@ def benchmark_data(
         for remark in remarks:
             print(f'  mmpretrain: {remark}')
         times = run(found, min(num_images, 100), num_images, rounds)
+        readers = compare_decoders(small, rounds)
         found_large, _ = build(large, config, image_size, with_peer)
         times_large = run(found_large, NUM_LARGE, NUM_LARGE, max(rounds // 2, 1))
     names = list(found)
     rates = {name: num_images / times.median(name) for name in names}
     print(_report(times, names, num_images), f'\n1600 x 1200 photographs of {large_size / 1e3:.0f} KB:')
     print(_report(times_large, names, NUM_LARGE))
+    print(_of_readers(readers))
     best = 'ours, uint8 crops'
     appetites = APPETITES | ({'the given step': step_rate} if step_rate else {})
     cores = {goal: {name: rate / rates[name] for name in names} for goal, rate in appetites.items()}
@@ -74,6 +83,7 @@ def benchmark_data(
             large_photographs={name: NUM_LARGE / times_large.median(name) for name in names},
             large_ratio_to_official={name: times_large.speedup(name, OFFICIAL) for name in names},
             cores_to_feed=cores,
+            readers_against_plain_decoder=readers,
             crop_difference_levels=difference,
             mean_bytes=size,
             large_mean_bytes=large_size,
@@ -100,6 +110,37 @@ def run(found: dict[str, Pipeline], num_files: int, num_images: int, rounds: int
     """Times them on the same images; the random crops are drawn anew in each round."""
     indices = [i % num_files for i in range(num_images)]
     return interleave({name: lambda p=pipeline: p(indices) for name, pipeline in found.items()}, rounds)
+
+
+def compare_decoders(folder: Path, rounds: int) -> dict[str, tuple[float, float, float]]:
+    """How many times as fast the chain of readers decodes 8-bit files as the decoder before it: median and range.
+
+    Raises:
+        ValueError: A pixel differs: the two sides do not compute the same thing.
+    """
+    jpegs = [path.read_bytes() for path in sorted(folder.glob('*.jpg'))[:NUM_DECODED]]
+    pngs = [_as_png(data) for data in jpegs[:NUM_PNGS]]
+    found = {}
+    for kind, files in (('JPEG', jpegs), ('PNG', pngs)):
+        readers, before = DECODERS.values()
+        if not all(np.array_equal(readers(data), before(data)) for data in files):
+            raise ValueError(f'no time was taken: a {kind} has other pixels than by the plain decoder')
+        sides = {name: lambda f=f, files=files: [f(data) for data in files] for name, f in DECODERS.items()}
+        found[kind] = tuple(interleave(sides, rounds).speedup(*DECODERS))
+    return found
+
+
+def _as_png(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(decode(data)).save(buffer, 'PNG', compress_level=1)
+    return buffer.getvalue()
+
+
+def _of_readers(readers: dict[str, tuple[float, float, float]]) -> str:
+    ratios = ', '.join('{} {:.2f} ({:.2f}-{:.2f})'.format(kind, *ratio) for kind, ratio in readers.items())
+    return (
+        f'decoding of 8 bits, x the decoder before there were readers of more (range), equal in every pixel: {ratios}'
+    )
 
 
 @contextmanager
