@@ -52,10 +52,10 @@ def decode(data: bytes, reduction: Reduction | None = None, pixels: Pixels = RGB
     """
     with stated_errors():
         check_structure(data)
-        return _decode(data, reduction, pixels)
+        return _decode(data, reduction, pixels, frame)
 
 
-def _decode(data: bytes, reduction: Reduction | None, pixels: Pixels) -> np.ndarray:
+def _decode(data: bytes, reduction: Reduction | None, pixels: Pixels, frame: int) -> np.ndarray:
     is_jpeg = data.startswith(b'\xff\xd8')
     if not is_jpeg and (needs_own_reader(data) or not pixels.is_rgb8):
         return pixels(read_raw(data, frame))

@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,16 +13,15 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mocox.datasets.base import Crops, ViewsDataset
-from mocox.datasets.census import ORDINARY, take_census
-from mocox.datasets.dicom import count_frames
+from mocox.datasets.census import take_census
 from mocox.datasets.extras import MissingExtraError
+from mocox.datasets.frames import count_all_frames
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.pixels import Pixels
-from mocox.datasets.positives import Positives
+from mocox.datasets.positives import Groups, Positives
 
 NUM_PROBES = 32  # images tried at the start, spread over the data set
 MAX_PROBES = 1000  # tried in all before a data set counts as unreadable
-NUM_THREADS = 16  # files whose frames are counted at the same time
 MAX_NAMED = 100  # unreadable images that one run names in the log; all are counted
 MAX_FILE_BYTES = 2**30  # of one encoded image
 POSITIVES = 1  # sets the random numbers that choose a positive apart from those of the crops
@@ -86,6 +84,11 @@ class EncodedImages(ViewsDataset):
         """Where one image is, for people."""
         return os.fsdecode(self._paths[index])
 
+    @property
+    def groups(self) -> Groups:
+        """Which images are positives of each other; without ``positives`` each is on its own."""
+        return self._groups or Groups(np.full(len(self), -1))
+
     def frame(self, index: int) -> int:
         """Which frame of its file an image is."""
         return 0 if self._frames is None else int(self._frames[index])
@@ -115,22 +118,13 @@ class EncodedImages(ViewsDataset):
 
     def _list_frames(self) -> list[tuple[int, str]]:
         """Makes an image of each frame; in words, with a level of :mod:`logging`."""
-        with ThreadPoolExecutor(NUM_THREADS) as pool:
-            counts = np.array(list(pool.map(self._count_frames, range(len(self)))), np.int64)
+        counts = count_all_frames(self)
         rows = np.repeat(np.arange(len(counts)), counts)
         self.keep(rows)
         self._frames = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         several = counts[counts > 1]
         text = f"frames='all': {int(several.sum()):,} frames of {len(several):,} files, {len(rows):,} images in all"
         return [(logging.INFO, text)]
-
-    def _count_frames(self, index: int) -> int:
-        if self._paths[index].lower().endswith(ORDINARY):
-            return 1
-        try:
-            return count_frames(self.read_bytes(index))
-        except Exception:  # what cannot be read is said when it is its turn
-            return 1
 
     def describe_files(self) -> list[tuple[int, str]]:
         """What of the files is not used, and what their numbers are, each with a level of :mod:`logging`."""

@@ -11,7 +11,16 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mocox.datasets import CenterCrop, ImageFiles, Pixels, RandomAffineCrops, RandomResizedCrops, collate_views, decode
+from mocox.datasets import (
+    CenterCrop,
+    ImageFiles,
+    Pixels,
+    RandomAffineCrops,
+    RandomResizedCrops,
+    TransformedCrops,
+    collate_views,
+    decode,
+)
 from mocox.datasets.pixels import to_rgb8
 from mocox.models import ViewsPreprocessor
 from mocox.registry import DATASETS
@@ -176,15 +185,33 @@ def test_long_images_are_cut_before_they_are_resized(shape, monkeypatch):
     assert (found.int() - expected.int()).abs().max() <= 1
 
 
-def test_an_extreme_shape_takes_the_memory_of_its_crop(monkeypatch):
-    largest = []
+@pytest.mark.parametrize('upright', [True, False])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(
+    'crops',
+    [
+        CenterCrop(224, 256),
+        RandomResizedCrops(224),
+        RandomResizedCrops(224, scale=(1, 1), interpolation='bicubic'),
+        RandomAffineCrops(224, degrees=10),
+        TransformedCrops(dict(type='RandomResizedCrops', size=224), []),
+    ],
+    ids=lambda crops: type(crops).__name__,
+)
+def test_an_extreme_shape_takes_the_memory_of_its_crop(monkeypatch, crops, dtype, upright):
+    """Whatever is resized has been cut before, to a few times what it becomes."""
+    largest = [0]
     resize = torch.nn.functional.interpolate
-    monkeypatch.setattr(
-        'mocox.datasets.transforms.F.interpolate',
-        lambda x, size, **options: (largest.append(size[0] * size[1]), resize(x, size=size, **options))[1],
-    )
-    data = (Path(__file__).parents[1] / 'data' / 'images' / 'spacer_1x30000.png').read_bytes()
-    assert CenterCrop(224, 256)(decode(data), None)[0].shape == (3, 224, 224)
+
+    def watched(x, size, **options):
+        largest.append(max(size[0] * size[1], x.shape[2] * x.shape[3]))
+        return resize(x, size=size, **options)
+
+    monkeypatch.setattr('mocox.datasets.transforms.F.interpolate', watched)
+    image = decode((Path(__file__).parents[1] / 'data' / 'images' / 'spacer_1x30000.png').read_bytes()).astype(dtype)
+    image = image if (image.shape[0] > image.shape[1]) == upright else np.ascontiguousarray(image.transpose(1, 0, 2))
+    for view in crops(image, np.random.default_rng(0)):
+        assert view.shape == (3, 224, 224)
     assert max(largest) <= 256 * 256 * 17
 
 
