@@ -184,7 +184,7 @@ def test_a_measured_range_stays_that_of_the_run(tmp_path):
     setting = dict(channels=1, depth=16, auto_range=pytest.approx(measured))
     assert read(checkpoint).meta['pixels'] == setting
     assert load_encoder(checkpoint).pixels.settings() == setting
-    assert load_encoder(checkpoint, tmp_path / 'run.py').pixels.settings() == setting
+    assert load_encoder(checkpoint, config=tmp_path / 'run.py').pixels.settings() == setting
     convert(checkpoint, tmp_path / 'timm.safetensors', 'timm')
     assert read(tmp_path / 'timm.safetensors').meta['pixels'] == setting
     for i, image in enumerate(images):
