@@ -23,7 +23,7 @@ def describe_copies(train: Any, test: Any) -> str:
     if not (isinstance(train, EncodedImages) and isinstance(test, EncodedImages)):
         return ''
     rows = spread(len(test), MAX_TESTS)
-    by_size = defaultdict(list)
+    by_size: dict[str | None, list[int]] = defaultdict(list)
     for row in rows:
         if size := _size(test, row):
             by_size[size].append(row)

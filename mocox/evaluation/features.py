@@ -3,9 +3,9 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ def describe_left_out(paths: Sequence[str], total: int, name: str) -> str:
 
 
 def extract_from_loader(
-    model: nn.Module, loader: DataLoader, report: Callable[[int], None] | None = None
+    model: nn.Module, loader: Iterable[dict[str, Any]], report: Callable[[int], None] | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Features of the images of a loader by a frozen model.
 
@@ -79,7 +79,9 @@ def extract_from_loader(
 
 
 @torch.no_grad()
-def encode_images(model: nn.Module, loader: DataLoader, report: Callable[[int], None] | None = None) -> Extracted:
+def encode_images(
+    model: nn.Module, loader: Iterable[dict[str, Any]], report: Callable[[int], None] | None = None
+) -> Extracted:
     """Runs the images of a loader through a frozen model, in evaluation mode.
 
     Args:

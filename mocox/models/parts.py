@@ -52,19 +52,19 @@ def feature_width(backbone: nn.Module) -> int:
     Raises:
         ValueError: It takes images of no usual size, or gives features of another kind.
     """
-    own = next(backbone.parameters(), torch.empty(0))
+    own: Tensor = next(backbone.parameters(), torch.empty(0))
     meta = {name: torch.empty_like(t, device='meta') for name, t in _tensors(backbone)}
     modes = {module: module.training for module in backbone.modules()}
     reason: Exception | None = None
     try:
         backbone.eval()
-        for device in dict.fromkeys(('meta', own.device)):
+        for device in dict.fromkeys((torch.device('meta'), own.device)):
             for side in _sides(backbone):
                 shape = (2, _image_channels(backbone), side, side)
                 images = torch.zeros(shape, device=device, dtype=own.dtype)
                 try:
                     with torch.no_grad():
-                        output = functional_call(backbone, meta if device == 'meta' else {}, (images,))
+                        output = functional_call(backbone, meta if device.type == 'meta' else {}, (images,))
                 except Exception as error:  # of a stranger's module: too small an image, no meta tensors, ...
                     reason = reason or error
                     continue

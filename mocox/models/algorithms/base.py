@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.logging import MMLogger, print_log
@@ -97,7 +98,7 @@ class MomentumContrast(LoggedModel):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.backbone.to(memory_format=self.memory_format)
         self.neck = build_on(self.backbone, neck)
-        self.head = build_part(head)
+        self.head: Any = build_part(head)
         self.momentum_encoder = MomentumEncoder(self.backbone, self.neck)
         self.base_momentum = self.momentum = base_momentum
         self.iteration = 0  # MomentumUpdateHook counts

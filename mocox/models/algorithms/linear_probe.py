@@ -1,6 +1,7 @@
 """Linear evaluation: a classifier on frozen features."""
 
 import logging
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -39,7 +40,7 @@ class LinearProbe(LoggedModel):
         super().__init__(build_preprocessor(data_preprocessor), init_cfg)
         self.backbone = build_part(backbone)
         self.backbone.requires_grad_(False)
-        self.head = build_on(self.backbone, head)
+        self.head: Any = build_on(self.backbone, head)
 
     def init_weights(self) -> None:
         """As every model; says so if nothing was loaded into the backbone."""

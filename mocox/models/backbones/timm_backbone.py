@@ -60,7 +60,7 @@ class TIMMBackbone(BaseModule):
             kwargs['norm_layer'] = find_layer(norm_layer) or norm_layer
         kwargs |= dict(features_only=True) if features_only else dict(num_classes=0)
         try:
-            self.timm_model = timm.create_model(model_name, pretrained, in_chans=in_channels, **kwargs)
+            self.timm_model: Any = timm.create_model(model_name, pretrained, in_chans=in_channels, **kwargs)
         except (TypeError, AssertionError) as error:
             fused = ' its norms have an activation of their own: leave norm_layer out' if norm_layer else ''
             raise TypeError(f'TIMMBackbone(model_name={model_name!r}): {error or fused}') from error
