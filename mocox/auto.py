@@ -21,6 +21,7 @@ from mocox.doctor.speed import Speed, measure
 from mocox.recipe import Recipe
 from mocox.registry import DATASETS
 from mocox.run.options import prepare_config
+from mocox.terminal import indented
 
 RECIPES = {
     'resnet18': ('mocov3/resnet18_custom.py', None),
@@ -221,7 +222,7 @@ def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: M
         config = plan.prepare(data, path.parent, seed, changes)
     write_atomically(path, lambda temporary: Path(temporary).write_text(config.pretty_text, encoding='utf-8'))
     images = f'{len(dataset):,} images in {data}, {side} px (median of the shorter side)'
-    print(_describe(plan, images, len(dataset), speed, path), flush=True)
+    print(indented(_describe(plan, images, len(dataset), speed, path)), flush=True)
 
 
 def _open(config: Config) -> ViewsDataset:

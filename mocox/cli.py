@@ -12,6 +12,7 @@ from typing import Any
 
 from mocox.processes import LAUNCHERS
 from mocox.run import errors
+from mocox.terminal import escaped_output, indented
 
 # What a person can cause and cure. Anything else is a bug, and its traceback is wanted.
 USER_ERRORS = (ValueError, TypeError, KeyError, OSError, ImportError, SyntaxError, UnpicklingError)
@@ -38,6 +39,13 @@ def run_tool(main: Callable[[], None]) -> None:
     for message in ('pkg_resources is deprecated', 'Fail to import ``MultiScaleDeformableAttention``'):  # of mmcv
         warnings.filterwarnings('ignore', message)
     group.end_with_run()
+    with escaped_output():
+        _run(main)
+
+
+def _run(main: Callable[[], None]) -> None:
+    from mocox.processes import group
+
     try:
         main()
         group.finish()
@@ -55,9 +63,8 @@ def run_tool(main: Callable[[], None]) -> None:
         if os.environ.get('MOCOX_DEBUG') == '1' or not curable:
             group.finish(failure=f'{type(error).__name__}: {error}'[:300])
             raise
-        sys.stdout.flush()
         line_start = '\n' if sys.stderr.isatty() else ''  # a progress line may be standing there
-        message = MEMORY_ADVICE if out_of_memory else errors.explain(error)
+        message = indented(MEMORY_ADVICE if out_of_memory else errors.explain(error))
         rank = int(os.environ.get('LOCAL_RANK', 0))
         if rank == 0:
             print(f'{line_start}error: {message}\n(MOCOX_DEBUG=1 shows the traceback)', file=sys.stderr, flush=True)

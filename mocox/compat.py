@@ -4,6 +4,8 @@
 of the two is imported first. So each repair belongs to a module and runs as soon as that module has been imported.
 """
 
+import contextlib
+import copy
 import functools
 import importlib.abc
 import importlib.machinery
@@ -13,6 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
+
+from mocox.terminal import indented
 
 Repair = Callable[[ModuleType], None]
 
@@ -124,12 +128,73 @@ def read_plain_yaml(module: ModuleType) -> None:
     module.Loader = PlainLoader
 
 
+def escape_log_lines(module: ModuleType) -> None:
+    """Lets no foreign text steer the terminal through the log, or fake a line of it.
+
+    For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12), which write messages as they come.
+    Delete when: ``MMFormatter`` escapes what is not printable and indents the lines of a message after the first.
+    """
+    plain = module.MMFormatter.format
+
+    @functools.wraps(plain)
+    def format_escaped(self: Any, record: Any) -> str:
+        record = copy.copy(record)
+        record.msg, record.args = indented(record.getMessage()), ()
+        return plain(self, record)
+
+    module.MMFormatter.format = format_escaped
+
+
+def load_known_state(module: ModuleType) -> None:
+    """Lets a checkpoint set those attributes of a schedule that the schedule itself saves, and no others.
+
+    For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12), which set whatever a checkpoint names.
+    Delete when: ``_ParamScheduler.load_state_dict`` looks at names.
+    """
+    load = module._ParamScheduler.load_state_dict
+
+    @functools.wraps(load)
+    def load_known(self: Any, state_dict: dict) -> None:
+        load(self, {name: value for name, value in state_dict.items() if name in self.state_dict()})
+
+    module._ParamScheduler.load_state_dict = load_known
+
+
+def end_what_a_run_began(module: ModuleType) -> None:
+    """Lets what a hook has taken for a run be given back however ``train`` ends; see ``mocox.engine.run_end``.
+
+    For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12): an error in or before the loop is told to no hook.
+    Delete when: there is a hook that is called whenever ``train`` has ended.
+    """
+    runner = module.Runner if hasattr(module, 'Runner') else module.FlexibleRunner
+    train = runner.train
+
+    @functools.wraps(train)
+    def train_and_end(self: Any) -> Any:
+        with vars(self).setdefault('endings', contextlib.ExitStack()):
+            try:
+                return train(self)
+            finally:
+                del self.endings  # of this training
+
+    runner.train = train_and_end
+
+
+def repair_runner(module: ModuleType) -> None:
+    """Both repairs of the same class."""
+    resume_safely(module)
+    end_what_a_run_began(module)
+
+
 REPAIRS: dict[str, Repair] = {
     'mmengine.config.utils': find_configs_of_mocox,
     'mmengine.fileio.handlers.yaml_handler': read_plain_yaml,
     'mmengine.logging.history_buffer': allow_log_history,
+    'mmengine.logging.logger': escape_log_lines,
+    'mmengine.optim.scheduler.param_scheduler': load_known_state,
     'mmengine.runner.checkpoint': never_load_unsafely,
-    'mmengine.runner.runner': resume_safely,
+    'mmengine.runner.runner': repair_runner,
+    'mmengine.runner._flexible_runner': end_what_a_run_began,
 }
 
 

@@ -7,6 +7,7 @@ import mocox
 from mocox import evaluation
 
 LAYERS = [
+    'terminal',
     'registry version schedules compat randomness configs',
     'dist augment',
     'processes dtensor',

@@ -1,6 +1,7 @@
 """No file of a stranger runs code: every call that could is found in the source and must be one of the safe ones."""
 
 import ast
+import json
 import os
 import pickle
 import re
@@ -18,8 +19,8 @@ from mocox.datasets import ImageFiles
 from mocox.doctor.images import look_at
 from mocox.evaluation.inference import extract_features, to_pixels
 from mocox.evaluation.search import search_images
-from mocox.monitors.bad_step import FORMAT, replay_step
-from mocox.registry import MODELS, require_registered
+from mocox.monitors.bad_step import FORMAT, _dtype, replay_step
+from mocox.registry import MODELS, PARAM_SCHEDULERS, require_registered
 from mocox.report.pictures import from_checkpoint
 from mocox.report.runs import read_run
 from mocox.run.build import find_resume, load_for_test
@@ -306,3 +307,99 @@ def test_images_that_are_no_regular_files_are_not_waited_for(tmp_path, put):
     Image.new('RGB', (8, 8)).save(tmp_path / 'b.png')
     sample = look_at(ImageFiles(str(tmp_path), dict(type='CenterCrop')), 2)
     assert [reason for _, reason in sample.unreadable] == ['not a regular file']
+
+
+# Which modules may remove or replace files, and what theirs are. A new name here needs a test that foreign names in its
+# hands lead to no file outside of its folder.
+REMOVERS = {
+    'durable.py',  # checkpoints of the run's own naming scheme, and its own temporary files
+    'files.py',  # a temporary file beside the target
+    'tar_index.py',  # the index of shards, likewise
+    'lmdb_images.py',  # the folder that make_lmdb has begun
+    'fault_injection.py',  # of the developers: folders that it made
+    'report.py',  # of the benchmark: its own chart
+}
+REMOVING = {'unlink', 'remove', 'rmdir', 'rmtree', 'removedirs', 'rename', 'replace', 'move', 'truncate'}
+SYSTEM = {'os', 'shutil'}
+# Modules that print by themselves; all others hand their lines to mocox.terminal. What each prints is escaped:
+PRINTERS = {
+    'cli.py',  # by `indented`
+    'launch.py',  # numbers and names of ours
+    'watchdog.py',  # by `one_line`
+    'demo.py',  # of our own digits
+    'inspect.py',  # `describe` escapes its lines, JSON everything
+    'doctor.py',  # a Diagnosis escapes its lines
+    'replay.py',  # a Replay does
+    'verify.py',  # a case of the developers
+    'configs.py',  # recipes that came with mocox, and a config of the person's own
+    'auto.py',  # by `indented`
+    '__main__.py',  # the person's own arguments
+    'forecast.py',  # numbers
+}
+
+
+def calls_in(path: Path) -> list[tuple[str, ast.Call]]:
+    tree = ast.parse(path.read_text())
+    names = full_names(tree)
+    return [(called(node, names), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+OURS = [path for path in SOURCES if 'benchmark' not in path.parts and path.name != 'benchmark.py']
+
+
+def test_files_are_removed_by_those_alone_whose_they_are():
+    """``x.replace`` is of a text and ``handle.remove`` of a hook; a path is removed by ``unlink`` or a module."""
+    found = set()
+    for path in SOURCES:
+        for name, _ in calls_in(path):
+            module, _, function = name.rpartition('.')
+            if function == 'unlink' or (function in REMOVING and module in SYSTEM):
+                found.add(path.name)
+    assert found <= REMOVERS, found - REMOVERS
+
+
+def test_foreign_text_is_printed_through_the_one_door():
+    found = {path.name for path in OURS for name, _ in calls_in(path) if name in ('print', 'sys.stdout.write')}
+    assert found <= PRINTERS, found - PRINTERS
+
+
+def test_no_file_names_an_attribute_that_is_set():
+    """``vars(x).update`` with names that are not our own, and ``setattr`` with a name that is no literal."""
+    found = []
+    for path in OURS:
+        for name, node in calls_in(path):
+            named = name == 'setattr' and path.name != 'dicom.py'  # which sets the names of a table of its own
+            if named and not isinstance(node.args[1], ast.Constant | ast.IfExp):
+                found.append(f'{path.name}:{node.lineno}: setattr')
+            if re.fullmatch(r'vars\(.*\)\.update|.*__dict__\.update', ast.unparse(node.func)):
+                argument = ast.unparse(node.args[0]) if node.args else ''
+                found += [] if argument == '_known(state, STATE)' else [f'{path.name}:{node.lineno}: {argument}']
+    assert not found
+
+
+@pytest.mark.parametrize('schedule', ['CosineAnnealingLR', 'WarmupCosineLR'])
+def test_a_checkpoint_sets_no_other_attribute_of_a_schedule(schedule):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    settings = dict(T_max=4) if schedule == 'CosineAnnealingLR' else dict(end=4)
+    built = PARAM_SCHEDULERS.build(dict(type=schedule, optimizer=optimizer, **settings))
+    before = set(vars(built))
+    built.load_state_dict({**built.state_dict(), 'optimizer': 'mine', 'step': 'mine', 'unknown': 1})
+    assert set(vars(built)) <= before | {'_global_step', '_last_value'}
+    assert built.optimizer is optimizer
+
+
+def test_a_name_of_torch_comes_from_a_list(tmp_path):
+    """The type of mixed precision of a dumped step was looked up in the module torch, whatever it was called."""
+    for name in ('load', 'hub', 5, '__dict__'):
+        with pytest.raises(ValueError, match='autocast'):
+            _dtype(name, tmp_path)
+    assert _dtype('bfloat16', tmp_path) is torch.bfloat16
+    assert _dtype(None, tmp_path) is None
+
+
+@pytest.mark.parametrize('name', ['../a.safetensors', '/etc/passwd', 'b/../../a', '..', 'c\\..\\a', ''])
+def test_an_index_opens_files_beside_it_alone(tmp_path, name):
+    index = tmp_path / 'model.safetensors.index.json'
+    index.write_text(json.dumps(dict(weight_map={'a': name})))
+    with pytest.raises(ValueError, match='outside of its folder|not beside it'):
+        read(index)

@@ -10,6 +10,7 @@ from functools import partial
 from importlib import import_module
 
 from mocox import cli
+from mocox.terminal import escaped_output
 
 # In the order in which a person meets them.
 SUMMARIES = {
@@ -45,5 +46,6 @@ def main(name: str, arguments: Sequence[str] | None = None, prog: str | None = N
     command = import_module(f'{__name__}.{name}')
     parser: argparse.ArgumentParser = command.make_parser()
     parser.prog = prog or parser.prog
-    parsed = parser.parse_args(arguments)
+    with escaped_output():
+        parsed = parser.parse_args(arguments)
     cli.run_tool(partial(command.run, parsed))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mocox import cli
 from mocox.configs import find_config, open_config, shipped_configs
+from mocox.terminal import say
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(prepare_config(arguments.config, cfg_options=arguments.cfg_options).pretty_text)
     else:
         copy_recipe(arguments.config, arguments.out)
-        print(f'{arguments.out}: starts from {arguments.config}. Edit it, then: mocox train {arguments.out}')
+        say(f'{arguments.out}: starts from {arguments.config}. Edit it, then: mocox train {arguments.out}')
 
 
 def list_recipes(words: list[str]) -> str:

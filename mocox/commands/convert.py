@@ -2,6 +2,8 @@
 
 import argparse
 
+from mocox.terminal import say
+
 # The names in mocox.checkpoint.writing, whose import takes seconds.
 TARGETS = ('openmmlab', 'mmseg', 'timm', 'torchvision', 'transformers', 'official', 'mocox')
 
@@ -26,4 +28,4 @@ def run(arguments: argparse.Namespace) -> None:
         *(arguments.input, arguments.output, arguments.to, arguments.encoder, arguments.heads), prefix=arguments.prefix
     )
     summary = read(arguments.input, prefix=arguments.prefix).summary
-    print('\n  '.join([f'{arguments.output} written from {arguments.input}: {summary}', *notes]))
+    say(f'{arguments.output} written from {arguments.input}: {summary}', *(f'  {note}' for note in notes))

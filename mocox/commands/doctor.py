@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from mocox import cli
+from mocox.terminal import say
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -37,5 +38,5 @@ def run(arguments: argparse.Namespace) -> None:
     print(diagnosis)
     if out:
         diagnosis.write_json(out)
-        print(f'written: {out}')
+        say(f'written: {out}')
     sys.exit(diagnosis.exit_code)

@@ -2,6 +2,8 @@
 
 import argparse
 
+from mocox.terminal import say
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
@@ -23,4 +25,4 @@ def run(arguments: argparse.Namespace) -> None:
     given = (arguments.checkpoint, arguments.output, arguments.to, arguments.encoder)
     notes = convert(*given, backbone_only=True, prefix=arguments.prefix)
     summary = read(arguments.checkpoint, prefix=arguments.prefix).summary
-    print('\n  '.join([f'{arguments.output} written from {arguments.checkpoint}: {summary}', *notes]))
+    say(f'{arguments.output} written from {arguments.checkpoint}: {summary}', *(f'  {note}' for note in notes))

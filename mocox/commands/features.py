@@ -5,6 +5,8 @@ The file holds ``features`` (N, C) float32 and ``paths`` (N); read it with ``num
 
 import argparse
 
+from mocox.terminal import say
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
@@ -29,4 +31,4 @@ def run(arguments: argparse.Namespace) -> None:
 
     args = vars(arguments)
     found = features(args.pop('checkpoint'), args.pop('images'), progress=True, **args)
-    print(f'{args["out"]}: {len(found.paths)} images, {found.features.shape[1]} numbers each')
+    say(f'{args["out"]}: {len(found.paths)} images, {found.features.shape[1]} numbers each')

@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from mocox.terminal import one_line
+
 if TYPE_CHECKING:
     from mocox.checkpoint import Checkpoint
 
@@ -52,4 +54,5 @@ def describe(checkpoint: 'Checkpoint', all_keys: bool) -> str:
         if all_keys or part not in seen:
             lines.append(f'  {key["name"]:<48} {key["mocox"] or "-":<48} {tuple(key["shape"])}')
         seen.add(part)
-    return '\n'.join(lines if all_keys else [*lines, '  (the first of each part; --keys prints all)'])
+    lines += [] if all_keys else ['  (the first of each part; --keys prints all)']
+    return '\n'.join(map(one_line, lines))

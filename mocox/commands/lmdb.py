@@ -2,6 +2,8 @@
 
 import argparse
 
+from mocox.terminal import say
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
@@ -15,4 +17,4 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes what ``LMDBImages(data_root=OUT)`` reads: the same data set as the folder."""
     from mocox.datasets import write_lmdb
 
-    print(f'{arguments.out}: {write_lmdb(arguments.folder, arguments.out)} images')
+    say(f'{arguments.out}: {write_lmdb(arguments.folder, arguments.out)} images')

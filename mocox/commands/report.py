@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from mocox import cli
+from mocox.terminal import say
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -43,7 +44,5 @@ def run(arguments: argparse.Namespace) -> None:
     size = write_report(runs, out, drawn, running=any(run.goes_on for run in runs))
     for run in runs:
         verdict = judge(run)
-        print(f'{run.name}: {verdict.state}. {verdict.message}')
-    for note in drawn.notes:
-        print(f'note: {note}')
-    print(f'written: {out} ({size / 1e6:.1f} MB)')
+        say(f'{run.name}: {verdict.state}. {verdict.message}')
+    say(*(f'note: {note}' for note in drawn.notes), f'written: {out} ({size / 1e6:.1f} MB)')

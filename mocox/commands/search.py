@@ -2,6 +2,8 @@
 
 import argparse
 
+from mocox.terminal import say
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
@@ -36,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     pixels = checkpoint_pixels(args['checkpoint'], args.get('config'))
     save_picture(draw_grid(queries, found, pixels), out)
     for query, pairs in zip(queries, found):
-        print(query)
+        say(query)
         for path, similarity in pairs:
-            print(f'  {similarity:.3f}  {path}')
-    print(f'written: {out}')
+            say(f'  {similarity:.3f}  {path}')
+    say(f'written: {out}')

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from mocox.terminal import say
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
@@ -31,4 +33,4 @@ def run(arguments: argparse.Namespace) -> None:
     Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     Path(arguments.out).write_text('\n'.join(lines) + '\n', encoding='utf-8', errors='surrogateescape')
     counts = f'{len(lines)} of {len(images)} images, {len(classes)} classes'
-    print(f'{arguments.out}: {counts}, seed {arguments.seed}')
+    say(f'{arguments.out}: {counts}, seed {arguments.seed}')

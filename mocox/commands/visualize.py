@@ -3,6 +3,7 @@
 import argparse
 
 from mocox import cli
+from mocox.terminal import say
 
 BANDS = "channels to show, counted from 0: 3,2,1 (default: the config's report, or the first three)"
 
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes one PNG file."""
     args = vars(arguments)
     out = args['out']
-    print(f'{_draw(args.pop("command"), args)}: {out}')
+    say(f'{_draw(args.pop("command"), args)}: {out}')
 
 
 def _draw(command: str, args: dict) -> str:

@@ -22,6 +22,7 @@ from mocox.doctor.speed import Speed, check_speed, free_memory_mb, measure
 from mocox.recipe import Recipe
 from mocox.registry import DATASETS
 from mocox.run.errors import explain
+from mocox.terminal import one_line
 
 __all__ = ['Diagnosis', 'Finding', 'examine', 'write_failure']
 MARKS = {PROBLEM: '✕', WARNING: '!', NOTE: '·'}
@@ -71,7 +72,7 @@ class Diagnosis:
             for text in (f'{finding.reason}{source}', f'Fix: {finding.fix}'):
                 lines += textwrap.wrap(text, 110, initial_indent='  ', subsequent_indent='  ')
         lines += ['', ', '.join(count(sum(f.level == level for f in self.findings), level) for level in LEVELS)]
-        return '\n'.join(lines)
+        return '\n'.join(map(one_line, lines))
 
 
 def write_failure(path: str | Path, error: Exception) -> None:

@@ -9,6 +9,7 @@ from mocox.engine.batches import accumulative_counts
 from mocox.registry import PARAM_SCHEDULERS
 from mocox.schedules import warmup_cosine
 
+STATE = ('last_step', '_global_step', '_last_value', 'base_values')  # of a schedule, in a checkpoint
 NO_BATCH = (
     'an epoch has no batch: there are fewer images than train_dataloader.batch_size (times the number of processes), '
     'and drop_last=True leaves out what fills no batch. Lower it: --cfg-options train_dataloader.batch_size=...'
@@ -98,7 +99,7 @@ class WarmupCosineLR(_ParamScheduler):
 
     def state_dict(self) -> dict:
         """The position and the base values."""
-        return {key: getattr(self, key) for key in ('last_step', '_global_step', '_last_value', 'base_values')}
+        return {key: getattr(self, key) for key in STATE}
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Goes on at a saved position with the learning rate that the present shape has there.
@@ -106,7 +107,7 @@ class WarmupCosineLR(_ParamScheduler):
         MMEngine stops counting ``last_step`` where a schedule ends, and leaves the optimizer the value of the old shape
         until the next step: a run with more epochs would be one step behind a run that had them from the start.
         """
-        super().load_state_dict(state_dict)
+        super().load_state_dict({key: state_dict[key] for key in STATE})
         if not self.begin <= self._global_step < self.end:
             return
         self.last_step = self._global_step - self.begin

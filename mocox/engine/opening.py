@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from mocox import dist
 from mocox.recipe import Recipe, type_of
+from mocox.terminal import one_line
 
 
 def describe_run(runner: Runner) -> str:
@@ -25,7 +26,7 @@ def describe_run(runner: Runner) -> str:
     rows['device'] = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     log = f'{runner.timestamp}/{runner.timestamp}.log'
     rows['work dir'] = f'{short(runner.work_dir)}; environment and config are in {log}'
-    return '\n'.join(f'{name:<15}{value}' for name, value in rows.items() if value)
+    return '\n'.join(one_line(f'{name:<15}{value}') for name, value in rows.items() if value)
 
 
 def short(path: object) -> str:

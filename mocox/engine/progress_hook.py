@@ -16,8 +16,7 @@ from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.engine.lr_schedule import NO_BATCH
 from mocox.engine.opening import describe_run
 from mocox.registry import HOOKS
-
-CLEAR_LINE = '\r\x1b[K'
+from mocox.terminal import renew_line, say
 
 
 class _ConsoleFilter(logging.Filter):
@@ -31,7 +30,7 @@ class _ConsoleFilter(logging.Filter):
         if record.module == 'logger_hook' and any(mark in record.getMessage() for mark in ('(train)', 'Exp name')):
             return False
         if self.live:
-            print(CLEAR_LINE, end='', flush=True)
+            renew_line('')
         return True
 
 
@@ -56,7 +55,7 @@ class ProgressHook(Hook):
         """Takes the console over from ``LoggerHook``, on the rank that logs; refuses to train on nothing."""
         if not len(runner.train_dataloader):
             raise ValueError(NO_BATCH)
-        self.live = sys.stdout.isatty()
+        self.live = sys.stdout is not None and sys.stdout.isatty()
         self.start_iter, self.start_time = runner.iter, time.monotonic()
         self.last_iter, self.last_time = runner.iter, -math.inf
         self.line = ''
@@ -64,12 +63,12 @@ class ProgressHook(Hook):
         for handler in self._console_handlers(runner):
             handler.addFilter(self.filter)
         if runner.rank == 0 and runner.logger.isEnabledFor(logging.INFO):
-            print(describe_run(runner), flush=True)
+            say(*describe_run(runner).splitlines())
 
     def after_train(self, runner: Runner) -> None:
         """Gives the console back."""
         if self.live and runner.rank == 0:
-            print(f'{CLEAR_LINE}{self.line}', flush=True)  # once more: the last log lines have wiped it out
+            renew_line(self.line, end='\n')  # once more: the last log lines have wiped it out
         for handler in self._console_handlers(runner):
             handler.removeFilter(self.filter)
 
@@ -84,7 +83,7 @@ class ProgressHook(Hook):
         if now - self.last_time < wait and runner.iter + 1 < runner.max_iters:
             return
         self.line = self._describe(runner, now)
-        print(f'{CLEAR_LINE}{self.line}' if self.live else self.line, end='' if self.live else '\n', flush=True)
+        (renew_line if self.live else say)(self.line)
         self.last_iter, self.last_time = runner.iter + 1, now
 
     def _describe(self, runner: Runner, now: float) -> str:

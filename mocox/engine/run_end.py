@@ -5,8 +5,8 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -22,19 +22,8 @@ _held: dict[Path, int] = {}  # descriptors of the locks of this process
 
 
 def at_end(runner: Runner, act: Callable[[], object]) -> None:
-    """Calls a function when the training loop ends, also by an error, Ctrl-C or ``SystemExit``; hooks are not told."""
-    loop = runner._train_loop
-    if loop is None or isinstance(loop, dict):  # a Runner that tests
-        return
-    run = loop.run
-
-    def run_and_end() -> Any:
-        try:
-            return run()
-        finally:
-            act()
-
-    loop.run = run_and_end
+    """Calls a function when the runner's training ends, also by an error before its loop, Ctrl-C or ``SystemExit``."""
+    vars(runner).setdefault('endings', ExitStack()).callback(act)  # closed by mocox.compat: hooks are not told
 
 
 def lock_work_dir(folder: str | Path, patience_s: float = _PATIENCE_S) -> None:

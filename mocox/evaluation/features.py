@@ -15,6 +15,7 @@ from mocox import dist
 from mocox.checkpoint.parts import files_of
 from mocox.datasets import EncodedImages, ViewsDataset, collate_views
 from mocox.evaluation.sealed import read_sealed, user_key, write_sealed
+from mocox.terminal import say
 
 SHARD_IMAGES = 4096
 CONTENT = 3  # of a shard: which images could be read, and a keyed checksum
@@ -181,7 +182,7 @@ def _is_whole(file: Path, rows: range, dataset: ViewsDataset, key: bytes) -> boo
     try:
         left_out = (~read_sealed(file, key)['read']).nonzero()[:, 0].tolist()
     except ValueError as error:
-        print(f'{error}: its features are computed again', flush=True)
+        say(f'{error}: its features are computed again')
         return False
     return True not in [dataset.can_read(rows[row]) for row in left_out]  # of all of them: the log says why
 
@@ -194,7 +195,7 @@ class Progress:
         self.done, self.seconds = 0, seconds
         self.start = self.last = time.monotonic()
         if dist.world_size() == 1 and not num_images:
-            print(f'{name}: features of {num_total:,} images found in the cache', flush=True)
+            say(f'{name}: features of {num_total:,} images found in the cache')
 
     def __call__(self, num_images: int) -> None:
         """Counts a batch."""
@@ -205,7 +206,7 @@ class Progress:
             self.last = now
             rate = self.done / max(now - self.start, 1e-9)
             rest = '' if finished else f', {(self.num_images - self.done) / rate:.0f} s left'
-            print(f'{self.name}: {self.done:,} of {self.num_images:,} images, {rate:,.0f} per second{rest}', flush=True)
+            say(f'{self.name}: {self.done:,} of {self.num_images:,} images, {rate:,.0f} per second{rest}')
 
 
 def file_hash(path: str | Path) -> str:

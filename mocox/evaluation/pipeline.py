@@ -22,6 +22,7 @@ from mocox.evaluation.features import cache_key, cached_features, dataset_hash, 
 from mocox.evaluation.protocols import PROTOCOLS, Result, Task, choose_protocols
 from mocox.evaluation.published import published_numbers
 from mocox.evaluation.report import draw_chart, format_table, rows_of, software_versions, write_json
+from mocox.terminal import say
 
 
 def evaluate(
@@ -79,7 +80,7 @@ def evaluate(
     work_dir = Path(work_dir or Path('work_dirs', 'evaluate', Path(checkpoint).name.split('.')[0]))
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     loaded.model.to(device)
-    _say(f'{loaded.checkpoint.summary}\n{data}')
+    _say(loaded.checkpoint.summary, data)
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
     task = _make_task(store, data, device, work_dir, num_workers, seed)
     task.notes += notes
@@ -90,7 +91,7 @@ def evaluate(
     if dist.rank() == 0:
         write_json(report, work_dir / 'results.json')
         draw_chart(report, work_dir / 'results.png')
-        _say(f'\n{format_table(report)}\nwritten: {work_dir}/results.json, results.png')
+        _say('', *format_table(report), f'written: {work_dir}/results.json, results.png')
     return report
 
 
@@ -261,6 +262,6 @@ def _numbers(numbers: Mapping[Any, float]) -> str:
     return ', '.join(f'{name} {value}' for name, value in zip(names, numbers.values()))
 
 
-def _say(text: str) -> None:
+def _say(*lines: object) -> None:
     if dist.rank() == 0:
-        print(text, flush=True)
+        say(*lines)

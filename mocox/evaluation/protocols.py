@@ -18,6 +18,7 @@ from mocox.evaluation.few_shot import few_shot_accuracies
 from mocox.evaluation.knn import nearest_neighbours, weighted_vote
 from mocox.evaluation.published import method_of
 from mocox.evaluation.sampling import hold_out
+from mocox.terminal import say
 
 PENALTIES = tuple(10.0**-n for n in range(7))  # of logistic regression, the strongest first
 
@@ -308,4 +309,4 @@ def _svm_arrays(task: Task) -> tuple:
 def _report_epoch(num_epochs: int, epoch: int, losses: Tensor) -> None:
     if dist.rank() == 0 and (epoch == num_epochs or epoch % max(1, num_epochs // 10) == 0):
         lowest = losses.nan_to_num(torch.inf).min()
-        print(f'linear: epoch {epoch} of {num_epochs}, lowest loss {lowest:.3f}', flush=True)
+        say(f'linear: epoch {epoch} of {num_epochs}, lowest loss {lowest:.3f}')

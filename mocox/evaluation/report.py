@@ -45,8 +45,8 @@ def rows_of(results: list[Result], published: list[Published], benchmark: str | 
     return rows
 
 
-def format_table(report: dict[str, Any]) -> str:
-    """The table on the console."""
+def format_table(report: dict[str, Any]) -> list[str]:
+    """The lines of the table on the console."""
     lines = [('protocol', 'setting', 'metric', 'result', 'published', 'n')]
     for row in report['results']:
         value = f'{row["value"]:.2f}' + ('' if row['std'] is None else f' +- {row["std"]:.2f}')
@@ -56,7 +56,7 @@ def format_table(report: dict[str, Any]) -> str:
     table = ['  '.join(f'{cell:<{w}}' for cell, w in zip(line, widths)).rstrip() for line in lines]
     sources = sorted({row['published_source'] for row in report['results'] if row['published_source']})
     notes = [*report['notes'], *(f'published: {source}' for source in sources)]
-    return '\n'.join([report['checkpoint']['summary'], *table, *(f'note: {note}' for note in notes)])
+    return [report['checkpoint']['summary'], *table, *(f'note: {note}' for note in notes)]
 
 
 def write_json(report: dict[str, Any], path: Path) -> None:

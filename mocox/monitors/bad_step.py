@@ -17,6 +17,7 @@ from mocox.monitors.gradients import LayerNorms
 from mocox.monitors.rollback import QueueUndo
 from mocox.recipe import Recipe
 from mocox.registry import MODELS, require_registered
+from mocox.terminal import one_line
 
 FORMAT = 'mocox bad step 1'
 
@@ -118,7 +119,7 @@ class Replay:
             f'{layer:<28}{dump["norms"].get(layer, float("nan")):>14.6g}{norm:>14.6g}'
             for layer, norm in self.norms.items()
         ]
-        return '\n'.join(lines)
+        return '\n'.join(map(one_line, lines))
 
 
 def replay_step(path: str | Path, device: str = 'cpu') -> Replay:
@@ -142,7 +143,7 @@ def replay_step(path: str | Path, device: str = 'cpu') -> Replay:
     torch.set_rng_state(dump['rng'])
     if device != 'cpu' and dump['cuda_rng'] is not None:
         torch.cuda.set_rng_state(dump['cuda_rng'])
-    dtype = dump['autocast'] and getattr(torch, dump['autocast'])
+    dtype = _dtype(dump['autocast'], path)
     losses, bad_inputs = [], []
     for batch in dump['batches']:
         with torch.autocast(device.split(':')[0], dtype=dtype) if dtype else nullcontext():
@@ -187,6 +188,13 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(dump, dict) or dump.get('format') != FORMAT:
         raise ValueError(f'{path} is no dump of a bad step: those are in WORK_DIR/bad_steps')
     return dump
+
+
+def _dtype(name: str | None, path: str | Path) -> torch.dtype | None:
+    dtypes = {None: None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+    if not isinstance(name, str | None) or name not in dtypes:
+        raise ValueError(f'{path}: autocast={name!r}, but torch has no such mixed precision')
+    return dtypes[name]
 
 
 def _build(dump: dict[str, Any], path: str | Path) -> nn.Module:

@@ -125,5 +125,15 @@ class SpikeDetector:
 
     def load_state_dict(self, state: dict) -> None:
         """Continues where :meth:`state_dict` was taken; a model with other layers starts anew."""
-        if tuple(state['history'].shape) == self.history.shape:
-            self.count, self.history = state['count'], state['history'].cpu().numpy().copy()
+        count, history = state['count'], state['history']
+        if (
+            type(count) is not int
+            or count < 0
+            or not isinstance(history, torch.Tensor)
+            or history.dtype != torch.float32
+        ):
+            raise ValueError(
+                f'the checkpoint holds count={count!r:.80} and {type(history).__name__} for the norms of layers'
+            )
+        if tuple(history.shape) == self.history.shape:
+            self.count, self.history = count, history.cpu().numpy().copy()

@@ -354,6 +354,10 @@ class StabilityHook(Hook):
         self.loaded = checkpoint.get(CHECKPOINT_KEY) if runner._resume else None
 
     def _load(self, state: dict) -> None:
+        if type(state.get('skipped')) is not int or type(state.get('frozen')) is not bool:
+            raise ValueError(
+                f'the checkpoint holds skipped={state.get("skipped")!r:.80}, frozen={state.get("frozen")!r:.80}'
+            )
         self.skipped, self.frozen = state['skipped'], state['frozen']
         if state['layers'] == self.norms.names:
             self.detector.load_state_dict(state['detector'])

@@ -1,8 +1,10 @@
 """In what state a run is, in words: a small machine over plain numbers, without torch."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
+from typing import Any
 
 WARMING = 'queue warming'
 AT_CHANCE = 'at chance'
@@ -13,6 +15,17 @@ COLLAPSED = 'collapsed'
 DIVERGING = 'diverging'
 BELOW = 'below its start'
 BAD = (SHORTCUT, COLLAPSED, DIVERGING, BELOW)
+STATES = (WARMING, AT_CHANCE, LEARNING, SATURATED, *BAD)
+# What a checkpoint may say beside the window.
+STATE: dict[str, Any] = {
+    **dict.fromkeys(['state', 'candidate'], str | None),
+    **dict.fromkeys(['since', 'solved_readings', 'skipped'], int),
+    **dict.fromkeys(['collapsed_at_first', 'early', 'warm'], bool),
+    **dict.fromkeys(['best_progress', 'first_std', 'first_knn', 'best_knn', 'first_recent_knn'], float | None),
+    **dict.fromkeys(['best_recent_knn', 'knn_chance'], float),
+    'below_since': int | None,
+    'worst': list,
+}
 
 CAUSES: dict[str, list[str]] = {
     WARMING: [
@@ -383,12 +396,32 @@ class TrainingState:
         return dict(plain, worst=list(self.worst), window=[asdict(r) for r in self.window])
 
     def load_state_dict(self, state: dict) -> None:
-        """Continues where :meth:`state_dict` was taken."""
-        known = {f.name for f in fields(Reading)}
-        window = [Reading(**{k: v for k, v in r.items() if k in known}) for r in state['window']]
-        vars(self).update({name: value for name, value in state.items() if name != 'window'})
+        """Continues where :meth:`state_dict` was taken; what this class does not have is left out.
+
+        Raises:
+            ValueError: A value is of another type: somebody else made the checkpoint.
+        """
+        measured = {f.name: f.type for f in fields(Reading)}
+        window = [Reading(**_known(reading, measured)) for reading in _known(state, {'window': list})['window']]
+        vars(self).update(_known(state, STATE))
         self.window = deque(window, maxlen=WINDOW)
-        self.start, self.plain = (Plain(**found) if (found := state.get(n)) else None for n in ('start', 'plain'))
+        kinds = {f.name: f.type for f in fields(Plain)}
+        told = (state.get(name) for name in ('start', 'plain'))
+        self.start, self.plain = (Plain(**_known(values, kinds)) if values else None for values in told)
+
+
+def _known(values: dict, types: Mapping[str, Any]) -> dict:
+    """Those that have a name in ``types``; a whole number is a number, but neither is true or false."""
+    if not isinstance(values, dict):
+        raise ValueError(f'the checkpoint holds {values!r:.80} as a reading of the monitors')
+    found = {name: value for name, value in values.items() if name in types}
+    for name, value in found.items():
+        kind = types[name]
+        fits = isinstance(value, kind | int if isinstance(0.0, kind) else kind)
+        texts = value if name == 'worst' else [value] if name in ('state', 'candidate') and value is not None else []
+        if not fits or (isinstance(value, bool) and kind is not bool) or not all(text in STATES for text in texts):
+            raise ValueError(f'the checkpoint holds {name}={value!r:.80} for the monitors, which is no such value')
+    return found
 
 
 def final_verdict(state: TrainingState, chance: float, knn_chance: float | None = None) -> str:

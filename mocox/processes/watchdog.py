@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mocox.processes.store import SignedStore
 
 from mocox.processes import EXIT_PREEMPTED
+from mocox.terminal import one_line
 
 LOST_AFTER_S = 60.0  # without a beat: the process is dead or stopped, or cannot be reached
 STEP, BETWEEN = 'the training step', 'between two steps'
@@ -272,7 +273,7 @@ class Watchdog:
 
     def _print_and_exit(self, message: str, code: int) -> None:
         line_start = '\n' if sys.stderr.isatty() else ''  # a progress line may be standing there
-        print(f'{line_start}error: (rank {self.rank}) {message}', file=sys.stderr, flush=True)
+        print(f'{line_start}error: (rank {self.rank}) {one_line(message)}', file=sys.stderr, flush=True)
         for child in multiprocessing.active_children():  # loader workers
             child.kill()
         os._exit(code)

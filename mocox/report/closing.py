@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from mocox import dist
 from mocox.engine.opening import short
 from mocox.models.algorithms import MomentumContrast
+from mocox.terminal import one_line
 
 
 def describe_end(runner: Runner) -> str:
@@ -25,4 +26,4 @@ def describe_end(runner: Runner) -> str:
             f'  mocox search IMAGE --folder DIR --checkpoint {checkpoint}     similar images, as a picture',
             f'  mocox extract {checkpoint} backbone.pth     the backbone alone, for a detector or a classifier',
         ]
-    return '\n'.join(lines)
+    return '\n'.join(map(one_line, lines))

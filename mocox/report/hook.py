@@ -13,6 +13,7 @@ from mocox import dist
 from mocox.dtensor import is_sharded
 from mocox.registry import HOOKS
 from mocox.report.closing import describe_end
+from mocox.terminal import say
 
 
 @HOOKS.register_module()
@@ -68,7 +69,7 @@ class ReportHook(Hook):
             self._guard(runner, self._draw_pictures)
         self._guard(runner, self._write, running=False)
         if runner.rank == 0 and runner.logger.isEnabledFor(logging.INFO):
-            print(describe_end(runner), flush=True)
+            say(*describe_end(runner).split('\n'))
 
     def _has_log(self, runner: Runner) -> bool:
         """Whether a line of the log is there to be drawn: with slow steps the first comes late."""

@@ -18,7 +18,7 @@ from mocox.evaluation.report import software_versions
 from mocox.report import recipe
 from mocox.report.charts import NUM_COLORS, NUM_DASHES, Chart, Level, Line, Mark, draw_chart
 from mocox.report.pictures import Pictures
-from mocox.report.runs import Run, Series
+from mocox.report.runs import ODD, Run, Series
 from mocox.report.verdict import Verdict, format_value, judge
 from mocox.version import __version__
 
@@ -158,8 +158,12 @@ def _template() -> Any:
 def _card(run: Run, number: int) -> Card:
     levels = [run.scalars[name].last if name in run.scalars else None for name in ('chance', 'floor')]
     progress = run.scalars['progress'].recent(3) if 'progress' in run.scalars else None
-    comparison = recipe.compare(run.config, run.world_size) if run.config.get('model') else None
-    method = recipe.method_of(run.recipe)
+    try:
+        comparison = recipe.compare(run.config, run.world_size) if run.config.get('model') else None
+        method = recipe.method_of(run.recipe)
+    except ODD as error:  # in a stranger's config
+        comparison, method = None, None
+        run.warnings.append(f'the config of {run.folder} is not compared: {type(error).__name__}: {error!s:.200}')
     return Card(
         run,
         judge(run),

@@ -19,6 +19,11 @@ TIMESTAMP = re.compile(r'\d{8}_\d{6}')
 LOGGED = ('python', 'torch', 'mmengine', 'processes', 'device')
 MAX_WARNINGS = 50
 OFFLINE = 'knn_offline'
+PLACES = ('iter', 'step', 'epoch')
+MAX_PLACE = 10**15
+# What code meets that counts with values of another type than it expects.
+ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+EVENT: dict[str, Any] = dict(kind=str, state=str | None, message=str, evidence=dict, causes=list)
 
 
 @dataclass
@@ -164,28 +169,64 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
     environment = _environment(parts[-1])
     run = Run(name or folder.name, folder, config, scalars, metrics, events, environment, warnings, epochs)
     run.recipe_name = min((path.stem for path in folder.glob('*.py')), default='')
-    run.world_size = int(environment.get('processes', 1))
-    _add_levels(run)
+    run.world_size = _num_processes(environment, parts[-1])
+    try:
+        _check_config(run)
+        _add_levels(run)
+    except ODD as error:
+        run.config = {}
+        run.warnings.append(f'the config of {parts[-1]} is not used: {type(error).__name__}: {error!s:.200}')
     return run
+
+
+def _check_config(run: Run) -> None:
+    """Of a stranger's config, what the page counts with."""
+    recipe = run.recipe
+    for name, number in (('max_epochs', recipe.epochs), ('batch_size', run.batch_size)):
+        if number is not None and not (type(number) is int and 0 < number <= MAX_PLACE):
+            raise ValueError(f'{name}={number!r:.80} must be a whole number above 0')
+    chance, floor = recipe.levels or (1.0, 0.0)
+    if not (math.isfinite(chance) and math.isfinite(floor) and chance != floor):
+        raise ValueError(f'the levels of its loss are {chance} and {floor}')
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file with one a line; a last line that is still being written is left out.
 
     Raises:
-        ValueError: A line before it is damaged.
+        ValueError: A line before it is damaged, or a value in it is of another type than what mocox writes there.
     """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+    lines = path.read_text(encoding='utf-8', errors='replace').split('\n')
+    last = max((number for number, line in enumerate(lines, start=1) if line.strip()), default=0)
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines[:last], start=1):
+        if not line.strip():
+            continue
         try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:  # also numbers of too many digits, and lists in lists in lists
+            if number < last:
                 raise ValueError(f'{path}, line {number} is damaged: {error}') from None
-    return [entry for entry in found if isinstance(entry, dict)]
+            continue
+        if not isinstance(entry, dict):
+            continue
+        for name, value in entry.items():
+            if not _is_expected(name, value):
+                raise ValueError(f'{path}, line {number}: {name}={value!r:.80} is nothing that a training writes')
+        found.append(entry)
+    return found
+
+
+def _is_expected(name: str, value: object) -> bool:
+    """Whether this can stand in a log under this name. A number that is not whole but large is one of a loss."""
+    if name in PLACES:
+        return type(value) is int and 0 <= value <= MAX_PLACE
+    if isinstance(value, int):
+        return abs(value) <= MAX_PLACE
+    kind = EVENT.get(name)
+    return kind is None or isinstance(value, kind)
 
 
 def name_runs(folders: list[str | Path]) -> list[str]:
@@ -239,7 +280,7 @@ def _environment(part: Path) -> dict[str, Any]:
     """What ReportHook noted, else what MMEngine's log says."""
     path = part / 'vis_data' / 'environment.json'
     if path.is_file():
-        return json.loads(path.read_text())
+        return _read_environment(path)
     log = part / f'{part.name}.log'
     text = log.read_text(encoding='utf-8', errors='replace') if log.is_file() else ''
     names = {
@@ -255,6 +296,24 @@ def _environment(part: Path) -> dict[str, Any]:
         if key in names and names[key] not in found:
             found[names[key]] = value
     return found
+
+
+def _read_environment(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding='utf-8', errors='replace'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is damaged: {error}') from None
+    plain = isinstance(found, dict) and all(isinstance(value, str | int | float | None) for value in found.values())
+    if not plain:
+        raise ValueError(f'{path} holds no facts about a machine, but {found!r:.80}')
+    return found
+
+
+def _num_processes(environment: dict[str, Any], part: Path) -> int:
+    told = environment.get('processes', 1)
+    if not re.fullmatch(r'[1-9]\d{0,6}', str(told)):
+        raise ValueError(f'{part}: the run says that it had {told!r:.80} processes')
+    return int(told)
 
 
 def _warnings_in(log: Path) -> list[str]:

@@ -102,13 +102,18 @@ def _sentence(text: object) -> str:
     return text[:1].upper() + text[1:] + ('' if text.endswith(('.', '!', '?')) or not text else '.')
 
 
+def _has_levels(run: Run) -> bool:
+    ends = [run.scalars[name].last for name in ('chance', 'floor') if name in run.scalars]
+    return 'progress' in run.scalars and len(ends) == 2 and all(map(math.isfinite, ends)) and ends[0] != ends[1]
+
+
 def _from_loss(run: Run) -> tuple[str, str]:
     loss = run.scalars.get('loss')
     if not loss or len(loss) < FEW_LINES:
         return 'just started', 'Too few steps are in the log to say anything.'
     if not math.isfinite(loss.last):
         return 'diverged', 'The loss is not finite any more.'
-    if 'progress' not in run.scalars:
+    if not _has_levels(run):
         if run.metrics:
             values = ', '.join(f'{name} {series.last:.4g}' for name, series in list(run.metrics.items())[:3])
             return 'evaluation', f'The loss went from {loss.values[0]:.3f} to {loss.last:.3f}; {values}.'

@@ -1,12 +1,14 @@
 """A config becomes a ``Runner``."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mocox import dist
 from mocox.processes import group
 from mocox.run.checks import check_run, require_file
+from mocox.terminal import say
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -23,7 +25,7 @@ def build_runner(config: 'Config', for_training: bool = True) -> 'Runner':
     Raises:
         ValueError: The config cannot be run, or another process trains in its work dir.
     """
-    from mocox.engine.run_end import lock_work_dir, unlock_work_dir
+    from mocox.engine.run_end import at_end, lock_work_dir, unlock_work_dir
 
     if (config.get('randomness') or {}).get('deterministic'):
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # torch's condition; read when CUDA starts
@@ -32,10 +34,12 @@ def build_runner(config: 'Config', for_training: bool = True) -> 'Runner':
         return _build(config)
     lock_work_dir(config.work_dir)  # before its newest checkpoint is looked for
     try:
-        return _build(config)
+        runner = _build(config)
     except BaseException:
         unlock_work_dir(config.work_dir)
         raise
+    at_end(runner, partial(unlock_work_dir, config.work_dir))
+    return runner
 
 
 def _build(config: 'Config') -> 'Runner':
@@ -126,13 +130,13 @@ def find_resume(config: 'Config') -> None:
     if asked is True and not named:
         asked = 'auto'  # as MMEngine understands it
     if asked == 'auto' or was_restarted():
-        found = newest_for_all(config.work_dir, lambda level, text: print(f'--resume: {text}', flush=True))
+        found = newest_for_all(config.work_dir, lambda level, text: say(f'--resume: {text}'))
         if found:
             config.resume, config.load_from = True, found
             return
         config.resume = asked is True
         if dist.rank() == 0:
             where = f'{config.work_dir} holds no checkpoint yet'
-            print(f'--resume: {where}, so training starts from the beginning', flush=True)
+            say(f'--resume: {where}, so training starts from the beginning')
     elif named and Path(named).is_file():
         verify(named) if asked else refuse_bombs(Path(named))

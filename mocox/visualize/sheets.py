@@ -19,6 +19,7 @@ from mocox.evaluation.inference import FeatureExtractor, to_pixels
 from mocox.evaluation.search import search_images
 from mocox.recipe import Recipe, section
 from mocox.registry import TRANSFORMS
+from mocox.terminal import say
 from mocox.visualize.attention import attention_maps, overlay
 from mocox.visualize.bands import describe_bands, show_bands
 from mocox.visualize.contact_sheet import augmented_views, draw_sheet
@@ -194,7 +195,7 @@ def pick_images(places: Sequence[str | Path], num: int, pixels: Pixels = RGB) ->
             read = [row for row in rows if images.can_read(row)]
             missing = [images.path(row) for row in rows if row not in read]
             if missing:
-                print(describe_left_out(missing, len(rows), f'images of {place}'), flush=True)
+                say(describe_left_out(missing, len(rows), f'images of {place}'))
             found += [images.path(row) for row in read]
         elif Path(place).is_file():
             found.append(str(place))

@@ -11,7 +11,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mocox.engine.progress_hook import CLEAR_LINE, ProgressHook, _memory
+from mocox.engine.progress_hook import ProgressHook, _memory
+from mocox.terminal import CLEAR_LINE
 from tests.test_monitors.tiny import model, train
 
 

@@ -98,3 +98,24 @@ def test_without_locks_a_warning_says_so(tmp_path, monkeypatch, capfd):
     said = capfd.readouterr()
     assert 'cannot be locked' in said.out + said.err
     unlock_work_dir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(optim_wrapper=dict(optimizer=dict(lr=-1.0))),  # refused before any hook is called
+        dict(model=dict(init_cfg=dict(type='Pretrained', checkpoint='missing.pth'))),  # after the hooks have begun
+    ],
+)
+def test_a_training_that_fails_before_its_loop_gives_the_folder_back(tmp_path, change):
+    config = prepare_config(str(write_run(tmp_path)), work_dir=str(tmp_path / 'run'))
+    config.merge_from_dict(change)
+    try:
+        runner = build_runner(config)
+        assert held_below(tmp_path)
+        with pytest.raises((ValueError, OSError)):
+            runner.train()
+        assert not held_below(tmp_path)
+        assert not hasattr(runner, 'endings')
+    finally:
+        forget_runner()

@@ -12,6 +12,7 @@ from mocox.monitors.states import (
     LEARNING,
     SATURATED,
     SHORTCUT,
+    STATE,
     WARMING,
     Reading,
     TrainingState,
@@ -279,3 +280,30 @@ def test_no_nan_in_the_verdict_on_a_loss_of_unknown_levels(loss):
     assert 'nan' not in text and 'inf' not in text.replace('infinite', '')
     assert not any('nan' in verdict.message for verdict in verdicts)
     assert text.count('2.000') == (loss == 2.0)
+
+
+FOREIGN = [
+    dict(since='1'), dict(early=1), dict(skipped=True), dict(best_progress='x'), dict(worst='learning'),
+    dict(worst=['\x1b[2J']), dict(state='faked'), dict(candidate=5), dict(window=None), dict(window=[5]),
+    dict(window=[dict(iteration='1', loss=1.0, progress=0.0)]),
+    dict(window=[dict(iteration=1, loss=None, progress=0.0)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('change', FOREIGN, ids=str)
+def test_values_of_another_type_are_refused(change):
+    state = TrainingState()
+    with pytest.raises(ValueError, match='the checkpoint holds'):
+        state.load_state_dict({**TrainingState().state_dict(), **change})
+
+
+def test_a_checkpoint_sets_what_it_may_and_nothing_else():
+    made = TrainingState(patience=7)
+    for iteration in range(1, 9):
+        made.update(Reading(iteration, 2.0 - iteration / 10, 10.0 * iteration, top1=0.5, knn=0.1 * iteration))
+    state = TrainingState(patience=7)
+    state.load_state_dict({**made.state_dict(), 'update': 'x', 'patience': 10**9, '__class__': 'y', 'unknown': 1})
+    assert vars(state) == vars(made)
+    assert set(STATE) | {'window', 'start', 'plain'} == set(
+        made.state_dict()
+    )  # a field that is added must be named there

@@ -169,7 +169,7 @@ def test_floating_point_and_a_linear_classifier(tmp_path):
     accuracy = float(log.rpartition('accuracy/top1: ')[2].split()[0])
     assert accuracy > 90
     setting = dict(channels=2, value_range=[-0.2, 1.2], depth=32)
-    assert torch.load(tmp_path / 'linear/epoch_2.pth', weights_only=False)['meta']['dataset_meta']['pixels'] == setting
+    assert torch.load(tmp_path / 'linear/epoch_2.pth', weights_only=True)['meta']['dataset_meta']['pixels'] == setting
 
 
 def test_a_measured_range_stays_that_of_the_run(tmp_path):
