@@ -335,6 +335,7 @@ PRINTERS = {
     'auto.py',  # by `indented`
     '__main__.py',  # the person's own arguments
     'forecast.py',  # numbers
+    'fault_injection.py',  # of the developers
 }
 
 

@@ -21,6 +21,7 @@ MAX_WARNINGS = 50
 OFFLINE = 'knn_offline'
 PLACES = ('iter', 'step', 'epoch')
 MAX_PLACE = 10**15
+HUGE = 1e100  # what is above is as good as not finite, and no axis reaches it
 # What code meets that counts with values of another type than it expects.
 ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 EVENT: dict[str, Any] = dict(kind=str, state=str | None, message=str, evidence=dict, causes=list)
@@ -223,10 +224,9 @@ def _is_expected(name: str, value: object) -> bool:
     """Whether this can stand in a log under this name. A number that is not whole but large is one of a loss."""
     if name in PLACES:
         return type(value) is int and 0 <= value <= MAX_PLACE
-    if isinstance(value, int):
-        return abs(value) <= MAX_PLACE
-    kind = EVENT.get(name)
-    return kind is None or isinstance(value, kind)
+    if name in EVENT:
+        return isinstance(value, EVENT[name])
+    return not isinstance(value, int) or abs(value) <= MAX_PLACE
 
 
 def name_runs(folders: list[str | Path]) -> list[str]:
@@ -259,7 +259,7 @@ def _collect(lines: list[dict[str, Any]]) -> tuple[dict[str, Series], dict[str, 
                 continue
             series = target.setdefault(key, Series())
             series.iters.append(place)
-            series.values.append(float(value))
+            series.values.append(float(value) if abs(value) < HUGE else math.nan)
     if measured:  # other lines repeat the last value until the next
         scalars[OFFLINE] = Series([_place(line) for line in measured], [float(line[OFFLINE]) for line in measured])
     return scalars, {name: series for name, series in metrics.items() if name not in scalars}, epochs
