@@ -65,6 +65,21 @@ def read(data: bytes, frame: int = 0) -> Raw:
     return Raw(values[:, :, None], low, high, is_inverted=kind == 'MONOCHROME1', pages=pages)
 
 
+def _plugin(file: 'Dataset') -> str:
+    """The decoder of compressed pixels; '' leaves the choice to pydicom.
+
+    GDCM, its first choice, ends the process at some damaged files, so it decodes only what no other decoder here does:
+    lossless JPEG and JPEG-LS.
+    """
+    from pydicom import pixels
+
+    syntax = file.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated:
+        return ''
+    known = pixels.get_decoder(syntax).available_plugins
+    return next((name for name in ('pydicom', 'pylibjpeg', 'pillow') if name in known), '')
+
+
 def _inflated(data: bytes) -> bytes:
     """A deflated file as one without header, whose encoding is the usual one (PS3.5, A.5); others as they are.
 
@@ -127,7 +142,7 @@ def _decode(file: 'Dataset', frame: int) -> np.ndarray:
         if 'mocox' not in decoder.available_plugins:
             decoder.add_plugin('mocox', ('mocox.datasets.dicom_jpeg', 'decode_frame'))
     try:
-        return pixels.pixel_array(file, index=frame, decoding_plugin='mocox' if deep_jpeg else '')
+        return pixels.pixel_array(file, index=frame, decoding_plugin='mocox' if deep_jpeg else _plugin(file))
     except NotImplementedError as error:  # a RuntimeError too
         raise ValueError(f'a DICOM with {syntax.name}, which nothing here decodes: convert it') from error
     except RuntimeError as error:

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from mocox.datasets import Pixels, decode, limits
+from mocox.datasets.dicom import _plugin
 from mocox.datasets.readers import jpeg_xl_size, read_raw
 from mocox.datasets.tar_index import index_shard
 from tests.test_datasets import bombs
@@ -171,6 +172,16 @@ def test_elements_of_a_dicom(monkeypatch):
         decode(data[:at] + opened * 2000 + closed * 2000 + data[at:])
     assert decode(data[:at] + sequence + data[at:]).shape == (4, 4, 3)
     assert decode(data[:at] + row[: len(row) // 2] + data[at:]).shape == (4, 4, 3)
+
+
+def test_gdcm_is_asked_only_for_what_no_other_library_reads():
+    """It ends the process at some damaged files."""
+    file = pydicom.dcmread(io.BytesIO(dicom()))
+    asked = []
+    for syntax in ('.1', '.4.50', '.4.70', '.4.90', '.5'):
+        file.file_meta.TransferSyntaxUID = f'1.2.840.10008.1.2{syntax}'
+        asked.append(_plugin(file))
+    assert asked == ['', 'pillow', '', 'pylibjpeg', 'pydicom']
 
 
 def test_an_array_that_is_not_there():
