@@ -302,6 +302,7 @@ NOT_PUBLISHED = dict(
     channel_jitter=None, channel_jitter_prob=1.0, grayscale_weights=None, channel_drop_prob=0.0, channel_drop=(1, 1),
     poisson_noise_prob=0.0, poisson_noise=(100, 10000), gaussian_noise_prob=0.0, gaussian_noise=(1, 8),
     vertical_flip_prob=0.0, quarter_turn_prob=0.0, stain_jitter=None, stain_jitter_prob=1.0,
+    rounding=None, blur_kernel='gaussian',
 )  # fmt: skip
 
 
