@@ -6,6 +6,8 @@ from math import isqrt
 
 from torch import Tensor, nn
 
+from mocox.checkpoint import names
+
 VIT_SIZES = {192: 'Ti', 384: 'S', 768: 'B', 1024: 'L', 1280: 'H'}
 _RESNETS = {
     (2, 2, 2, 2, False): 18,
@@ -19,7 +21,7 @@ _RESNETS = {
 # Heads of timm's, DeiT's and DINO's ViTs by width and depth.
 TIMM_HEADS = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (1280, 32): 16}
 _ATTENTION = re.compile(r'blocks\.\d+\.attn\.qkv\.weight')
-_NUMBERED = re.compile(r'((?:.+\.)?(?:blocks|layers|layer|stages|layer[1-4]))\.(\d+)\.')
+_LIST = re.compile(r'blocks|layers|layer|stages|layer[1-4]')
 _IN_EVERY_BLOCK = re.compile(
     r'(norm\d|attn\.(qkv|proj)|mlp\.fc\d|conv\d|bn\d)\.(weight|bias|running_mean|running_var)$'
 )
@@ -86,6 +88,11 @@ def is_another_network(recipe: str | None, arch: Mapping) -> bool:
     return arch.get('family') == 'vit' and 'quickgelu' in name
 
 
+def further_than_resnet(keys: Iterable[str]) -> list[str]:
+    """What stands in the blocks of a ResNet and no plain one has, such as those of squeeze-and-excitation."""
+    return [key for key in keys if re.match(r'layer[1-4]\.', key) and not names.is_of('resnet', key)]
+
+
 def module_activations(module: nn.Module) -> set[str]:
     """The activations in a module, as transformers calls them: ``gelu``, ``gelu_pytorch_tanh``, ``relu``, ..."""
     found = set()
@@ -127,8 +134,10 @@ def _gaps(shapes: Mapping[str, tuple], family: str) -> list[str]:
 def _without_a_start(shapes: Iterable[str]) -> list[str]:
     """Lists of blocks that do not begin at 0, as in the last file of a model in several."""
     numbers: dict[str, set[int]] = {}
-    for match in filter(None, map(_NUMBERED.match, shapes)):
-        numbers.setdefault(match[1], set()).add(int(match[2]))
+    for parts in (key.split('.') for key in shapes):
+        for i in range(1, len(parts) - 1):  # a list in a list counts too: stages.0.blocks.0
+            if parts[i].isdecimal() and _LIST.fullmatch(parts[i - 1]):
+                numbers.setdefault('.'.join(parts[:i]), set()).add(int(parts[i]))
     return [f'{name}.0' for name, found in numbers.items() if 0 not in found]
 
 
@@ -188,8 +197,11 @@ def _resnet(shapes: Mapping[str, tuple]) -> dict:
     depth = None if grouped else _RESNETS.get((*layers, bottleneck))
     kind = f'ResNet-{depth}' if depth else f'ResNe{"X" * grouped}t with {"-".join(map(str, layers))} blocks'
     name = kind if width == 64 else f'{kind} of width {width}'
+    further = further_than_resnet(shapes)
     if bottleneck and not grouped and second[0] != width:
         name += f', bottlenecks of {second[0]}'
+    if further:
+        name += f' with further tensors ({further[0]}, ...)'
     return {
         'family': 'resnet',
         'name': name,
@@ -197,5 +209,5 @@ def _resnet(shapes: Mapping[str, tuple]) -> dict:
         'bottleneck': bottleneck,
         'width': width,
         'in_channels': shapes['conv1.weight'][1],
-        'depth': depth,
+        'depth': None if further else depth,
     }

@@ -12,10 +12,15 @@ CONTAINERS = (
     *('state_dict', 'model', 'module', 'network', 'net', 'model_state_dict', 'model_state', 'classy_state_dict'),
     *('base_model', 'trunk', 'backbone', 'encoder', 'weights', 'params'),
 )
-AVERAGED = ('state_dict_ema', 'model_ema', 'ema_state_dict', 'ema_model', 'ema')
+AVERAGED = (
+    *('state_dict_ema', 'model_ema', 'ema_state_dict', 'ema_model', 'ema', 'model_ema_state_dict'),
+    *('ema_model_state_dict', 'swa_state_dict', 'swa_model', 'model_swa', 'swa_model_state_dict'),
+)
 _WRAPPERS = ('module.', 'model.', 'timm_model.', 'vit.')
 _INSIDE = re.compile(r'\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.')
 _COUNTERS = ('n_averaged',)  # beside the tensors of torch.optim.swa_utils.AveragedModel
+_PACKED = re.compile(r'_packed_params(\._packed_params|_\w+)?$')  # of torch's quantised layers
+_ADAPTER = re.compile(r'\.lora_(A|B|embedding_A|embedding_B)(\.|$)')
 _FLAT = re.compile(r'(^|[._])flat_param')
 _MUST_HAVE_AXES = re.compile(r'(cls_token|pos_embed|conv\d?\.weight|proj\.weight|qkv\.weight|fc\d?\.weight)$')
 # Tensors that give a backbone away wherever it is, in any of ``names.BACKBONES``.
@@ -37,6 +42,7 @@ def find_tensors(
     Raises:
         ValueError: There are none, or several containers without a reason to prefer one.
     """
+    _refuse_packed(content, path)
     others = {key: unwrap(found) for key, value in content.items() if (found := _below(value))}
     if {'student', 'teacher'} <= others.keys():
         both = {f'{part}.{key}': t for part in ('student', 'teacher') for key, t in others[part].items()}
@@ -69,6 +75,11 @@ def refuse_parts(tensors: Mapping[str, Tensor], path: str) -> None:
             f'{path} holds {len(empty)} tensors without numbers, such as {empty[0]}: the weights are elsewhere, as '
             "DeepSpeed's ZeRO-3 keeps them. Gather them with the zero_to_fp32.py that DeepSpeed has put beside them"
         )
+    if adapters := [key for key in tensors if _ADAPTER.search(key)]:
+        raise ValueError(
+            f'{path} holds {len(adapters)} tensors of a LoRA adapter, such as {adapters[0]}: what is added to the '
+            'weights of a model. Merge the two with merge_and_unload() of peft, and save that model'
+        )
     flat = [key for key in tensors if _FLAT.search(key)]
     if any(key.endswith(_ANCHORS) for key in tensors):
         flat += [key for key, tensor in tensors.items() if tensor.ndim < 2 and _MUST_HAVE_AXES.search(key)]
@@ -78,6 +89,23 @@ def refuse_parts(tensors: Mapping[str, Tensor], path: str) -> None:
             'not whole weights. Save it with StateDictType.FULL_STATE_DICT, or gather a folder of shards with '
             '`python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR FILE`'
         )
+
+
+def _refuse_packed(content: object, path: str, depth: int = 4) -> None:
+    """Layers that torch has quantised keep their weights in tuples, which would be left out.
+
+    Raises:
+        ValueError: There are some.
+    """
+    if not isinstance(content, Mapping) or not depth:
+        return
+    for key, value in content.items():
+        if isinstance(key, str) and _PACKED.search(key) and not isinstance(value, Tensor):
+            raise ValueError(
+                f'{path} holds {key}, the weights of a layer that torch has quantised: save the model before it is '
+                'quantised, in float32 or bfloat16'
+            )
+        _refuse_packed(value, path, depth - 1)
 
 
 def unwrap(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -298,6 +298,8 @@ def _named(tensors: Mapping[str, Tensor], layout: layouts.Layout) -> tuple[dict,
 def _classifier_outside(state: dict[str, Tensor], arch: Mapping) -> dict[str, Tensor]:
     """A classifier that stands among the backbone's tensors, as in a whole model kept below ``backbone.model.``."""
     name = {'vit': 'head', 'resnet': 'fc'}.get(arch['family'])
+    slow = rf'momentum_encoder\.backbone\.{name}\.(weight|bias)'  # nothing is done with that of the slow one
+    state = {key: tensor for key, tensor in state.items() if not name or not re.fullmatch(slow, key)}
     inside = {key: t for key, t in state.items() if name and re.fullmatch(rf'backbone\.{name}\.(weight|bias)', key)}
     if not inside or strip(state, 'head.fc.'):
         return state

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mocox.checkpoint import layouts, names
+from mocox.checkpoint.architecture import further_than_resnet
 from mocox.checkpoint.contents import unwrap
 from mocox.checkpoint.files import save_tensors, write_atomically
 from mocox.checkpoint.loading import LEFTOVER, bounded, diverged_in
@@ -183,6 +184,8 @@ def _export(
         raise ValueError(
             f'{to} has no convolutional stem ({arch["name"]}): --to mocox for mocox.MoCoViT(stem="conv"), or --to timm'
         )
+    if family == 'resnet' and not target.other and (lost := further_than_resnet(backbone)):
+        raise ValueError(f'{to} has no place for {len(lost)} of the tensors: {bounded(lost)}: try --to timm')
     naming = target.vit if family == 'vit' else 'timm'
     if naming != 'timm' and (lost := names.inexpressible(backbone, naming)):
         raise ValueError(f'{to} has no place for {len(lost)} of the tensors: {bounded(lost)}')

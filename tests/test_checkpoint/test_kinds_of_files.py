@@ -19,6 +19,7 @@ from torchvision.models import ResNet, resnet18
 from torchvision.models.resnet import BasicBlock
 
 from mocox.checkpoint import convert, load_backbone, read
+from mocox.checkpoint.architecture import describe
 from mocox.evaluation.encoder import load_encoder
 from mocox.evaluation.published import published_numbers
 from tests.test_checkpoint.conftest import perturbed, same
@@ -599,3 +600,55 @@ def test_a_work_dir_stands_for_its_newest_good_checkpoint(tmp_path):
     content = (tmp_path / 'epoch_3.pth').read_bytes()
     (tmp_path / 'epoch_3.pth').write_bytes(content[: len(content) // 2])
     assert same(read(tmp_path).backbone(), SHIFTED)
+
+
+# --- other networks, parts of networks ---
+
+
+@pytest.mark.parametrize('name', ['convnext_atto', 'swin_tiny_patch4_window7_224', 'resnetv2_50'])
+def test_what_is_not_known_is_not_called_incomplete(name):
+    model = timm.create_model(name, num_classes=0)
+    assert 'gaps' not in describe(model.state_dict())
+    assert describe({'stages.1.blocks.0.gamma': torch.ones(1), 'stages.1.blocks.1.gamma': torch.ones(1)})['gaps']
+
+
+@pytest.mark.parametrize('name', ['layer1.0.se.fc1.weight', 'layer2.1.attn.conv.weight', 'layer4.0.gamma'])
+def test_a_resnet_with_further_tensors_is_no_plain_one(tmp_path, name):
+    file = saved(tmp_path / 'file.pth', resnet18().state_dict() | {name: torch.ones(3, 3, 1, 1)})
+    assert read(file).arch['depth'] is None
+    for target in ('openmmlab', 'torchvision'):
+        with pytest.raises(ValueError, match='no place for'):
+            convert(file, tmp_path / 'out.pth', target)
+    assert '<the same model>' in convert(file, tmp_path / 'out.pth', 'timm')[0]
+
+
+@pytest.mark.parametrize('container', [None, 'state_dict', 'model'])
+def test_layers_that_torch_has_quantised(tmp_path, container):
+    packed = {**VIT, 'blocks.0.attn.qkv._packed_params._packed_params': (torch.ones(3), None)}
+    file = saved(tmp_path / 'file.pth', {container: packed} if container else packed)
+    with pytest.raises(ValueError, match=r'file\.pth holds .*before it is quantised'):
+        read(file)
+
+
+@pytest.mark.parametrize('beside', [{}, VIT])
+def test_adapters_are_no_models(tmp_path, beside):
+    adapter = {f'blocks.0.attn.qkv.lora_{part}.weight': torch.ones(2, 24) for part in 'AB'}
+    with pytest.raises(ValueError, match=r'2 tensors of a LoRA adapter.*merge_and_unload'):
+        read(saved(tmp_path / 'adapter_model.bin', {**adapter, **beside}))
+
+
+@pytest.mark.parametrize('name', ['swa_state_dict', 'swa_model', 'model_ema_state_dict'])
+def test_weights_averaged_by_other_programs(tmp_path, name):
+    average = {'n_averaged': torch.tensor(5), **below('module.', SHIFTED)}
+    file = saved(tmp_path / 'file.pth', {'state_dict': VIT, name: average})
+    assert any(f'--prefix {name}' in note for note in read(file).notes)
+    assert torch.equal(read(file, prefix=name).backbone()['cls_token'], SHIFTED['cls_token'])
+
+
+def test_the_classifier_of_a_teacher_is_left_out(tmp_path):
+    head = {'head.weight': torch.ones(2, 24), 'head.bias': torch.ones(2)}
+    student, teacher = below('student.backbone.', VIT | head), below('teacher.backbone.', SHIFTED | head)
+    file = saved(tmp_path / 'file.pth', student | teacher)
+    for choice in ({'encoder': 'momentum'}, {'prefix': 'teacher.backbone'}):
+        convert(file, tmp_path / 'out.pth', 'openmmlab', heads=3, backbone_only=True, **choice)
+        assert same(read(tmp_path / 'out.pth').backbone(), SHIFTED)
