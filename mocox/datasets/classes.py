@@ -1,5 +1,6 @@
 """Whether a label means the same in two places: the position among the sorted class folders, or what a list says."""
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,16 @@ def _difference_of_names(ours: Sequence[str], theirs: Sequence[str], names: tupl
         for name, classes in zip(names, missing, strict=True)
         if classes
     ]
+    if only and _composed(ours) == _composed(theirs):
+        only.append(
+            'the names look alike and differ in how accented letters are kept: make them equal with '
+            '`convmv -r -f utf8 -t utf8 --nfc --notest DIR`'
+        )
     return '; '.join(only) or ('' if by_name else 'in another order')
+
+
+def _composed(names: Sequence[str]) -> set[str]:
+    return {unicodedata.normalize('NFC', name) for name in names}
 
 
 def _difference_of_labels(ours: set[int], theirs: set[int], names: tuple[str, str]) -> str:

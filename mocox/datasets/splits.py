@@ -10,6 +10,7 @@ TESTS = ('val', 'valid', 'validation', 'test', 'testing', 'dev', 'eval', 'evalua
 
 MAX_LOOKED_AT = 10_000  # files in a folder beside the splits
 YEAR = re.compile(r'[-_ ]?(19|20)\d\d$')  # train2017
+_WORD = re.compile(r'(?:(?:seg|imgs?|images?|data)[-_ ])?(\w+?)(?:[-_ ](?:set|data|imgs?|images?))?')  # training_set
 
 
 class Splits(NamedTuple):
@@ -36,7 +37,7 @@ def find_splits(folder: str) -> Splits | None:
     """
     names = _folders_in(folder)
     if found := _splits_among(folder, names):
-        return found
+        return Splits(_innermost(folder, found.train), tuple(_innermost(folder, name) for name in found.tests))
     images = next((name for name in names if name.lower() == 'images'), None)
     if images is None:
         return None
@@ -47,12 +48,16 @@ def find_splits(folder: str) -> Splits | None:
 
 
 def _splits_among(folder: str, names: list[str]) -> Splits | None:
-    by_name = {YEAR.sub('', name.lower()): name for name in names} | {name.lower(): name for name in names}
+    by_name = {
+        spelling(name): name
+        for spelling in (_word, lambda name: YEAR.sub('', name.lower()), str.lower)
+        for name in names
+    }
     train = next((by_name[name] for name in TRAINING if name in by_name), None)
     if train is None:
         return None
-    tests = tuple(by_name[name] for name in TESTS if name in by_name)
-    others = [name for name in names if name != train and name not in tests and name.lower() not in TRAINING]
+    tests = tuple(dict.fromkeys(by_name[name] for name in TESTS if name in by_name))
+    others = [name for name in names if name != train and name not in tests and _word(name) not in TRAINING]
     if not tests and others:
         return None
     if others and not _folders_in(os.path.join(folder, train)):
@@ -60,6 +65,22 @@ def _splits_among(folder: str, names: list[str]) -> Splits | None:
         if any(endings & _endings_in(os.path.join(folder, name)) for name in others):
             return None
     return Splits(train, tests)
+
+
+def _word(name: str) -> str:
+    """``training`` of ``Training_set``: in small letters, without a year and what else is put around it."""
+    match = _WORD.fullmatch(YEAR.sub('', name.lower()))
+    return match[1] if match else name.lower()
+
+
+def _innermost(folder: str, name: str) -> str:
+    """``training_set/training_set`` where an archive was unpacked into a folder of its own name."""
+    inner = os.path.join(name, os.path.basename(name))
+    path = os.path.join(folder, name)
+    if _folders_in(path) != [os.path.basename(name)] or os.path.islink(os.path.join(folder, inner)):
+        return name
+    is_class = any(os.path.isfile(os.path.join(path, other)) for other in os.listdir(path) if other[0] != '.')
+    return name if is_class else _innermost(folder, inner)
 
 
 def _folders_in(folder: str) -> list[str]:

@@ -76,3 +76,10 @@ def test_names_that_will_be_translated_may_be_fewer_and_in_another_order():
 def test_labels_in_words():
     assert [describe_labels(labels) for labels in ([4], [0, 1], [1, 5])] == [
         'label 4', 'labels 0 to 1', 'labels 1 to 5 (2 of them)']  # fmt: skip
+
+
+def test_names_that_look_alike_are_named_with_the_cure():
+    words = class_difference(Labelling(['caf\u00e9', 'tea']), Labelling(['cafe\u0301', 'tea']))
+    assert 'only for test' in words
+    assert 'convmv' in words
+    assert 'convmv' not in class_difference(Labelling(['cafe', 'tea']), Labelling(['caf\u00e9', 'tea']))

@@ -38,6 +38,17 @@ def write(root: Path, *folders: str) -> str:
         (['train2017', 'val2017', 'test2017', 'annotations:json'], 'train2017', ('val2017', 'test2017')),
         (['images/train', 'images/val', 'labels/train:txt', 'labels/val:txt'], 'images/train', ('images/val',)),
         (['images/train/a', 'images/test/a'], 'images/train', ('images/test',)),
+        (['training_set/a', 'test_set/a'], 'training_set', ('test_set',)),
+        (['train_images', 'test_images'], 'train_images', ('test_images',)),
+        (['img-train/a', 'img-val/a'], 'img-train', ('img-val',)),
+        (['training_set/training_set/a', 'test_set/test_set/a'], 'training_set/training_set', ('test_set/test_set',)),
+        (
+            ['seg_train/seg_train/a', 'seg_test/seg_test/a', 'seg_pred/seg_pred'],
+            'seg_train/seg_train',
+            ('seg_test/seg_test',),
+        ),
+        (['train/train', 'train/bus', 'test/train', 'test/bus'], 'train', ('test',)),
+        (['train', 'train/train', 'test'], 'train', ('test',)),  # images beside it
     ],
 )
 def test_splits(tmp_path, folders, train, tests):
@@ -63,6 +74,8 @@ def test_splits(tmp_path, folders, train, tests):
         ['images', 'paintings'],
         ['train1', 'train2', 'val1'],
         ['test', 'val'],
+        ['train_set', 'model_set', 'test_track'],
+        ['images', 'img_a', 'seg_b'],
     ],
 )
 def test_classes(tmp_path, folders):
@@ -90,3 +103,10 @@ def test_labels_of_splits_are_those_of_their_classes(tmp_path):
 def test_splits_without_one_to_learn_from_are_no_classes(tmp_path):
     with pytest.raises(ValueError, match='test and val, which are splits and no classes'):
         open_data(write(tmp_path, 'test/a', 'val/a'), CROPS)
+
+
+def test_a_split_that_leads_back_to_itself(tmp_path):
+    root = write(tmp_path, 'test/a')
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train' / 'train').symlink_to(tmp_path / 'train')
+    assert find_splits(root) == ('train', ('test',))
