@@ -1,5 +1,6 @@
 """List files: one path per line, with a label behind it or without."""
 
+import codecs
 import os
 import re
 from array import array
@@ -11,13 +12,16 @@ from mocox.datasets.packed_paths import PackedPaths
 
 # A label is a last column of digits; 'photo 1.jpg' has none because its last word is no integer. Spreadsheets and
 # numpy write 1 as 1.0.
-LABELLED_LINE = re.compile(r'(?P<path>.*[^\s,;])(?:[ \t]+|[ \t]*[,;][ \t]*)(?P<label>[0-9]+)(?:\.0*)?')
+LABELLED_LINE = re.compile(
+    r'(?P<path>.*[^\s,;])(?:[ \t]+|[ \t]*[,;][ \t]*)(?P<quote>["\']?)(?P<label>[0-9]+)(?:\.0*)?(?P=quote)[ \t]*[,;]*'
+)
 # A path with an ending, and behind it what should have been a label.
 WITH_TEXT = re.compile(
     r'(?P<path>.*\.[A-Za-z][A-Za-z0-9]{1,4}["\']?)(?:[ \t]+|[ \t]*[,;][ \t]*)(?P<label>[^\s,;][^.]*|-?[0-9.]+)'
 )
 # What is left of such a line when its last label is taken off.
 SEVERAL = re.compile(r'.*\.[A-Za-z][A-Za-z0-9]{1,4}["\']?(?:(?:[ \t]+|[ \t]*[,;][ \t]*)[0-9]+(?:\.0*)?)+')
+_URL = re.compile(r'[A-Za-z][A-Za-z0-9+]*://')
 MAX_LABEL_DIGITS = 18  # fits 64 bits
 MAX_LINE = 2**16  # characters; the longest path of Linux has 4096 bytes
 FORM = 'a line is a path, and behind it a label from 0 on: images/1.png 3'
@@ -51,7 +55,26 @@ def parse_list(
     paths = PackedPaths(_read_entries(list_file, os.path.join(os.path.abspath(folder), ''), labels, classes or ()))
     if not len(paths):
         raise ValueError(f'the list file {list_file!r} names no images: it needs one path per line')
-    return paths, np.frombuffer(labels, np.int64) if labels else None
+    if not labels:
+        return paths, None
+    numbers = np.frombuffer(labels, np.int64)
+    _refuse_contradictions(list_file, paths, numbers)
+    return paths, numbers
+
+
+def _refuse_contradictions(list_file: str, paths: PackedPaths, labels: np.ndarray) -> None:
+    """An image on several lines with labels that differ."""
+    hashes = np.fromiter(map(hash, paths), np.int64, len(paths))
+    order = np.lexsort((labels, hashes))
+    hashes, sorted_labels = hashes[order], labels[order]
+    for row in np.flatnonzero((hashes[1:] == hashes[:-1]) & (sorted_labels[1:] != sorted_labels[:-1])):
+        first, second = order[row], order[row + 1]
+        if paths[first] == paths[second]:
+            raise ValueError(
+                f'{list_file!r} names {os.fsdecode(paths[first])!r} twice, with the labels {labels[first]} and '
+                f'{labels[second]}: leave one of the lines. Images with several labels are evaluated in the layout of '
+                'VOC 2007'
+            )
 
 
 def _read_entries(list_file: str, folder: str, labels: array, classes: Sequence[str]) -> Iterator[bytes]:
@@ -62,9 +85,9 @@ def _read_entries(list_file: str, folder: str, labels: array, classes: Sequence[
         path = _as_written_here(_unquoted(match['path'] if match else line), folder)
         if labelled is None:
             first_line, labelled = line, bool(match)
-            _refuse_other_forms(list_file, folder, line, path, match is not None)
+            _refuse_other_forms(list_file, folder, line, path, match is not None, classes)
         if bool(match) != labelled:
-            _refuse_text(list_file, line, match is not None)
+            _refuse_text(list_file, line, match is not None, classes)
             raise ValueError(
                 f'{(first_line if match else line)!r} in {list_file!r} has no label, other lines have one: '
                 'put an integer at the end of each line, or of none, and remove a header'
@@ -83,12 +106,12 @@ def _read_entries(list_file: str, folder: str, labels: array, classes: Sequence[
 def _named(line: str, classes: Sequence[str]) -> re.Match | None:
     """A line whose label is the name of a class."""
     match = WITH_TEXT.fullmatch(line) if classes else None
-    return match if match and match['label'] in classes else None
+    return match if match and _unquoted(match['label']) in classes else None
 
 
 def _number(label: str, classes: Sequence[str], list_file: str, path: str) -> int:
     if not label.isdigit():
-        return [*classes].index(label)
+        return [*classes].index(_unquoted(label))
     if len(label) > MAX_LABEL_DIGITS:
         raise ValueError(f'{list_file!r}: the label of {path!r} has {len(label)} digits')
     return int(label)
@@ -100,20 +123,37 @@ def _as_written_here(path: str, folder: str) -> str:
     return path if is_name else path.replace('\\', '/')
 
 
-def _refuse_other_forms(list_file: str, folder: str, line: str, path: str, labelled: bool) -> None:
+def _refuse_other_forms(
+    list_file: str, folder: str, line: str, path: str, labelled: bool, classes: Sequence[str]
+) -> None:
     """Looks at the first line, whose path does not exist, for a label that is text, negative or in front."""
     if os.path.exists(os.path.join(folder, path)):
         return
-    _refuse_text(list_file, line, labelled)
+    if line[0] in '[{':
+        raise ValueError(f'{list_file!r} begins with {line[:40]!r}, as JSON does: write a text file; {FORM}')
+    if _URL.match(path):
+        raise ValueError(f'{line!r} in {list_file!r} is an address: download the images, and list the files')
     label, _, rest = line.replace(',', ' ').replace(';', ' ').replace('\t', ' ').partition(' ')
     rest = _as_written_here(_unquoted(rest.strip()), folder)
+    behind = LABELLED_LINE.fullmatch(rest) or WITH_TEXT.fullmatch(rest)
+    if label.isdigit() and behind and os.path.exists(os.path.join(folder, _unquoted(behind['path']))):
+        raise ValueError(
+            f'{line!r} in {list_file!r}: a number stands in front of the path, as the index of a table does: leave '
+            f'that column out (pandas: to_csv(..., index=False, header=False)); {FORM}'
+        )
+    _refuse_text(list_file, line, labelled, classes)
     if label.isdigit() and os.path.exists(os.path.join(folder, rest)):
         raise ValueError(f'{line!r} in {list_file!r}: the label stands in front of the path; {FORM}')
 
 
-def _refuse_text(list_file: str, line: str, labelled: bool) -> None:
+def _refuse_text(list_file: str, line: str, labelled: bool, classes: Sequence[str]) -> None:
     """A label that is text, negative or a fraction."""
     text = None if labelled else WITH_TEXT.fullmatch(line)
+    if text and classes:
+        raise ValueError(
+            f'{line!r} in {list_file!r}: the label {text["label"]!r} is none of classes={[*classes][:5]}: correct one '
+            'of the two. A name with a space stands in the config file, since --cfg-options takes the spaces out'
+        )
     if text:
         raise ValueError(
             f'{line!r} in {list_file!r}: the label {text["label"]!r} is no whole number from 0 on. Number the classes '
@@ -138,7 +178,10 @@ def _below(path: str, folder: str) -> str:
 
 def _read_lines(list_file: str) -> Iterator[str]:
     """The lines of a text file without white space around them, empty ones left out."""
-    with open(list_file, encoding='utf-8-sig', errors='surrogateescape') as file:
+    with open(list_file, 'rb') as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes it
+    encoding, errors = ('utf-16', 'replace') if wide else ('utf-8-sig', 'surrogateescape')
+    with open(list_file, encoding=encoding, errors=errors) as file:
         while line := file.readline(MAX_LINE):
             if len(line) == MAX_LINE or '\0' in line:
                 raise ValueError(f'{list_file!r} is no list of paths, one per line: it holds {line[:40]!r}...')

@@ -108,6 +108,9 @@ def test_class_folders_that_are_missing(tmp_path):
         ('b c/photo 1.png 3\na.png\t0\n\n', [3, 0]),
         ('b c/photo 1.png\t12\r\na.png   7\r\n', [12, 7]),
         ('\ufeffb c/photo 1.png\na.png\n', None),
+        ('"b c/photo 1.png","3"\n"a.png","0"\n', [3, 0]),
+        ("b c/photo 1.png\t'3'\na.png\t'0'\n", [3, 0]),
+        ('b c/photo 1.png,3,\na.png,0,\n', [3, 0]),
     ],
 )
 def test_list_file(tmp_path, lines, labels):
@@ -129,6 +132,44 @@ def test_list_file_without_labels_takes_class_folders(tmp_path):
     (tmp_path / 'ten_percent.txt').write_text('dog/2.png\ncat/1.png\n')
     dataset = ImageFiles(str(tmp_path), CROPS, list_file='ten_percent.txt', with_labels=True)
     assert dataset.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize('encoding', ['utf-16', 'utf-16-le', 'utf-16-be'])
+def test_list_file_in_utf_16(tmp_path, encoding):
+    make_files(tmp_path, 'b.png', 'é.png')
+    (tmp_path / 'list.txt').write_bytes(('' if encoding == 'utf-16' else '\ufeff').encode(encoding))
+    with (tmp_path / 'list.txt').open('ab') as file:
+        file.write('é.png 1\r\nb.png 0\r\n'.encode('utf-16-le' if encoding == 'utf-16' else encoding))
+    dataset = ImageFiles(str(tmp_path), CROPS, list_file='list.txt', with_labels=True)
+    assert (names(dataset), dataset.labels.tolist()) == (['é.png', 'b.png'], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ('lines', 'classes', 'message'),
+    [
+        ('0,a.png,0\n1,b.png,1\n', None, 'index=False'),
+        ('0 a.png 0\n1 b.png 1\n', None, 'index=False'),
+        ('0,"a.png",cat\n', None, 'index=False'),
+        ('a.png a cat\nb.png a dog\n', ['acat', 'adog'], r"'a cat' is none of classes=\['acat', 'adog'\].*config file"),
+        ('[{"path": "a.png", "label": 0}]\n', None, 'JSON'),
+        ('{"path": "a.png", "label": 0}\n', None, 'JSON'),
+        ('https://example.com/a.png 0\n', None, 'download the images'),
+        ('s3://bucket/a.png\n', None, 'download the images'),
+        ('a.png 0\nb.png 1\n./a.png 1\n', None, r"'a.png' twice, with the labels 0 and 1"),
+    ],
+)
+def test_list_files_of_other_forms(tmp_path, lines, classes, message):
+    make_files(tmp_path, 'a.png', 'b.png')
+    (tmp_path / 'list.txt').write_text(lines)
+    with pytest.raises(ValueError, match=message):
+        ImageFiles(str(tmp_path), CROPS, list_file='list.txt', with_labels=True, classes=classes)
+
+
+def test_a_list_may_repeat_itself_and_quote_names(tmp_path):
+    make_files(tmp_path, 'a.png', 'b.png')
+    (tmp_path / 'list.txt').write_text('"a.png","a cat"\n"b.png","a dog"\n"a.png","a cat"\n')
+    dataset = ImageFiles(str(tmp_path), CROPS, list_file='list.txt', with_labels=True, classes=['a dog', 'a cat'])
+    assert dataset.labels.tolist() == [1, 0, 1]
 
 
 def test_list_files_that_cannot_be_used(tmp_path):
@@ -426,7 +467,7 @@ def test_a_large_data_set_is_not_read_before_it_is_refused(tmp_path, monkeypatch
     [
         (b'a.png\0\n', 'no list of paths'),
         (b'a' * 2**17, 'no list of paths'),
-        ('a.png\n'.encode('utf-16'), 'no list of paths'),
+        ('a.png\n'.encode('utf-16-le'), 'no list of paths'),  # without its mark
         (b'a.png ' + b'9' * 30, '30 digits'),
         (b'\xef\xbb\xbf', 'no images'),
     ],
