@@ -20,6 +20,12 @@ MAX_GLOBAL_CHARACTERS = 4096  # of what an archive says of all members: it is ta
 MAX_LABEL_BYTES = 64
 MAX_DIGITS = 18  # fit 64 bits
 UNLABELLED = -1
+_COMPRESSED = {  # what undoes it, and the first bytes
+    'gunzip': b'\x1f\x8b',
+    'bunzip2': b'BZh',
+    'unxz': b'\xfd7zXZ\0',
+    'unzstd': b'\x28\xb5\x2f\xfd',
+}
 INDEX_VERSION = 2
 
 
@@ -147,6 +153,10 @@ def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Itera
             start = _next_header(shard, end, size)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         if last < 0:
+            shard.seek(0)
+            start = shard.read(8)
+            if tool := next((tool for tool, mark in _COMPRESSED.items() if start.startswith(mark)), None):
+                raise ValueError(f'{url!r} is compressed, so no tar archive as it is: `{tool} < IN > OUT`') from error
             raise ValueError(f'{url!r} is no tar archive, or damaged ({error}): write it again') from error
         problems.append(f'the shard is damaged ({error}): what follows its member at byte {last} is left out')
     if links.lost:

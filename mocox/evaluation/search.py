@@ -45,6 +45,8 @@ def search_images(
         FileNotFoundError: No such file or folder.
         ValueError: Not an image, or fewer images than results.
     """
+    if num_results < 1:
+        raise ValueError(f'--num-results {num_results}: ask for at least 1')
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     loaded = load_encoder(checkpoint, **settings)
     loaded.model.to(device)

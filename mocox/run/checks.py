@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 LOG_LEVELS = ('NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'CRITICAL', 'FATAL')
 
 
-def require_file(path: str, option: str) -> None:
-    """Refuses a path that is no file; what has a scheme, such as https, is left to who loads it.
+def require_file(path: str, option: str, or_folder: bool = False) -> None:
+    """Refuses a path that is no file (or folder); what has a scheme, such as https, is left to who loads it.
 
     Raises:
         FileNotFoundError: There is none.
     """
-    if '://' not in path and not Path(path).is_file():
+    if '://' not in path and not Path(path).is_file() and not (or_folder and Path(path).is_dir()):
         raise FileNotFoundError(f'{option}: there is no file {path}')
 
 

@@ -218,10 +218,20 @@ def _explain_argument(message: str, candidates: list[object]) -> str:
     component = next((cls for cls in classes if name in (base.__name__ for base in cls.__mro__)), None)
     if component is None:
         return message
-    known = list(dict.fromkeys(_argument_names(component)))
+    outer = candidates[0] if inspect.isclass(candidates[0]) and _passes_on(candidates[0]) else component
+    names = [*_argument_names(outer), *_argument_names(component)]
+    if unexpected not in _argument_names(outer):  # it has passed on what it does not know itself
+        component = outer
+    known = list(dict.fromkeys(names))
     nearest = difflib.get_close_matches(unexpected, known, n=3)
     hint = f'did you mean {" or ".join(nearest)}?' if nearest else f'it takes {", ".join(known)}'
     return f'{component.__name__} has no argument {unexpected!r}; {hint}'
+
+
+def _passes_on(component: type) -> bool:
+    """Whether a class takes arguments that it does not name."""
+    parameters = inspect.signature(component.__init__).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _argument_names(component: type) -> Iterator[str]:

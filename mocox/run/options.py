@@ -71,7 +71,7 @@ def prepare_config(
     if data_root:
         _set_data_root(config, data_root)
     if pretrained:
-        require_file(pretrained, '--pretrained')
+        require_file(pretrained, '--pretrained', or_folder=True)
         _set_pretrained(config, pretrained)
     if amp:
         _use_mixed_precision(config)

@@ -228,6 +228,14 @@ def header(name: str, **fields) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
+@pytest.mark.parametrize(('mode', 'tool'), [('w:gz', 'gunzip'), ('w:bz2', 'bunzip2'), ('w:xz', 'unxz')])
+def test_compressed_archives_are_named_with_what_unpacks_them(tmp_path, mode, tool):
+    with tarfile.open(tmp_path / 'a.tar', mode) as archive:
+        archive.addfile(tarfile.TarInfo('a.jpg'))
+    with (tmp_path / 'a.tar').open('rb') as file, pytest.raises(ValueError, match=rf'compressed.*{tool} < IN > OUT'):
+        index_shard(file, 'a.tar', (tmp_path / 'a.tar').stat().st_size)
+
+
 @pytest.mark.parametrize(
     'content',
     [

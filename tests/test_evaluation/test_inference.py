@@ -155,3 +155,5 @@ def test_search_tool(folder, paths, capsys):
 def test_search_needs_enough_images(folder, paths):
     with pytest.raises(ValueError, match='has 8 images: at most 7 results'):
         search_images(paths[:1], str(folder / 'images'), folder / 'official.pth.tar', num_results=8, heads=4)
+    with pytest.raises(ValueError, match='--num-results 0'):
+        search_images(paths[:1], str(folder / 'images'), folder / 'official.pth.tar', num_results=0)

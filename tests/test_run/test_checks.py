@@ -6,7 +6,7 @@ from mmengine.optim import OptimWrapper
 
 from mocox.datasets import ImageFiles
 from mocox.models import MoCoV3
-from mocox.run.checks import check_options, check_run
+from mocox.run.checks import check_options, check_run, require_file
 from mocox.run.options import _use_mixed_precision
 
 CONFIG = dict(
@@ -113,3 +113,10 @@ def test_a_pure_python_config_whose_types_are_classes():
     assert config.optim_wrapper.type == 'mocox.AmpOptimWrapper'
     with pytest.raises(ValueError, match='a pre-training has no predictions'):
         check_run(Config(config.to_dict() | dict(val_dataloader=dict(num_workers=0))))
+
+
+def test_a_backbone_may_come_from_a_folder(tmp_path):
+    require_file(str(tmp_path), '--pretrained', or_folder=True)
+    for path, or_folder in ((tmp_path, False), (tmp_path / 'nowhere', True)):
+        with pytest.raises(FileNotFoundError, match='--pretrained: there is no file'):
+            require_file(str(path), '--pretrained', or_folder)

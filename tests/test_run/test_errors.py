@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import build_from_cfg
 from torch.utils.data import DataLoader, Dataset
 
-from mocox.registry import METRICS, MODELS
+from mocox.registry import DATASETS, METRICS, MODELS
 from mocox.run.errors import explain, is_refusal, is_worker_failure
 
 
@@ -129,3 +129,12 @@ def test_a_worker_that_dies_while_it_hands_over_a_batch(monkeypatch, error):
 def test_other_errors_are_no_worker_failures():
     assert not is_worker_failure(RuntimeError('mat1 and mat2 shapes cannot be multiplied'))
     assert not is_worker_failure(OSError(28, 'No space left on device'))
+
+
+def test_an_argument_that_a_class_has_passed_on_is_its_own():
+    crops = dict(type='CenterCrop', size=8, resize=8)
+    with pytest.raises(TypeError) as caught:
+        build_from_cfg(
+            dict(type='mocox.ImageFiles', data_root=os.path.dirname(__file__), crops=crops, crop=1), DATASETS
+        )
+    assert explain(caught.value) == "ImageFiles has no argument 'crop'; did you mean crops?"
