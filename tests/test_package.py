@@ -31,10 +31,10 @@ print('FOUND', mocox.__file__)
 """
 
 
-def run(code: str, cwd: Path, path: Path | None = None) -> str:
+def run(code: str, cwd: Path, path: Path | None = None, options: tuple[str, ...] = ()) -> str:
     """Runs code in a new interpreter that has nothing of this checkout on its path but ``path``."""
     env = {'PATH': '/usr/bin:/bin', 'HOME': str(cwd), **({'PYTHONPATH': str(path)} if path else {})}
-    result = subprocess.run([sys.executable, '-c', code], cwd=cwd, env=env, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, *options, '-c', code], cwd=cwd, env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -154,7 +154,8 @@ def test_the_parent_folder_of_a_clone_does_not_hide_the_package(built, tmp_path)
     site = tmp_path / 'site'
     zipfile.ZipFile(next(built.glob('dist/*editable*.whl'))).extractall(site)
     code = f'import site; site.addsitedir({str(site)!r}); import mocox; print(mocox.__version__, mocox.__file__)'
-    assert run(code, tmp_path).split() == ['0.1.0', str(built / 'mocox' / '__init__.py')]
+    without_installation = ('-S',)  # of this environment, whose own path to the package would come first
+    assert run(code, tmp_path, options=without_installation).split() == ['0.1.0', str(built / 'mocox' / '__init__.py')]
 
 
 def test_tools_run_from_an_installed_wheel(installed, tmp_path):
