@@ -31,11 +31,12 @@ class Census:
         looked_at: Files, ordinary ones among them.
         num: Of them, those of more than 8 bits.
         deep: Of those, the ones with more than 256 steps between black and white.
-        low: Smallest number in them.
+        low: Smallest number in those that say a range; in all where none does.
         high: Largest number.
-        black: Smallest number of the ranges that the files say.
+        black: Smallest number of the ranges that the files say; the measured one where none does.
         white: Largest number of those.
         unknown: Numbers of each file that says no range.
+        ends: Smallest and largest number of each such file.
         unused: Files by what of them is not used.
         frames: In all files of several.
     """
@@ -49,6 +50,7 @@ class Census:
     black: float = np.inf
     white: float = -np.inf
     unknown: list[np.ndarray] = field(default_factory=list)
+    ends: list[tuple[float, float]] = field(default_factory=list)
     unused: Counter = field(default_factory=Counter)
     frames: int = 0
 
@@ -68,11 +70,13 @@ class Census:
         if not values.size:
             return
         self.num += 1
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        low, high = float(values.min()), float(values.max())
         if self.pixels.measures_range and raw.low is None:
             self.deep += 1
+            self.ends.append((low, high))
             self.unknown.append(values[:: max(1, len(values) // NUM_VALUES)].astype(np.float64))
             return
+        self.low, self.high = min(self.low, low), max(self.high, high)
         black, white = self.pixels.range_of(raw, chosen)
         self.deep += raw.bands.dtype.kind == 'f' or white - black > MAX_LEVEL
         self.black, self.white = min(self.black, black), max(self.white, white)
@@ -83,7 +87,9 @@ class Census:
         if self.unknown:
             low, high = percentiles(np.concatenate(self.unknown), MEASURED)
             pixels = replace(pixels, auto_range=(low, high))
-            self.black, self.white = min(self.black, low), max(self.white, high)
+            if self.num == len(self.unknown):
+                self.black, self.white = low, high
+                self.low, self.high = min(low for low, _ in self.ends), max(high for _, high in self.ends)
         if pixels.measures_depth and 2 * self.deep > self.looked_at:
             pixels = replace(pixels, depth=16)
         self.pixels = pixels
@@ -92,22 +98,27 @@ class Census:
     @property
     def share(self) -> float:
         """Of the range that is used."""
-        return (self.high - self.low) / (self.white - self.black)
+        used = min(self.high, self.white) - max(self.low, self.black)
+        return max(0.0, used) / (self.white - self.black)
 
     def notes(self) -> list[tuple[int, str]]:
         """In words, each with a level of :mod:`logging`."""
         found = [(logging.INFO, self._describe_unused(what)) for what in self.unused]
         if self.unknown:
             low, high = self.pixels.auto_range or (0, 0)
-            found.append((logging.INFO, (
+            text = (
                 f'{len(self.unknown)} images looked at say no range (floating point, 32 bits): black is {low:g} and '
-                f'white {high:g}, {MEASURED[0]} and {MEASURED[1]} % of their numbers lie below; set '
-                f'train_dataloader.dataset.value_range="{suggest_range(self.low, self.high)}"'
-            )))  # fmt: skip
+                f'white {high:g}, {MEASURED[0]} and {MEASURED[1]} % of their numbers lie below'
+            )
+            if others := self.num - len(self.unknown):  # a pair would make these black
+                text += f'; the other {others} of more than 8 bits keep the ranges that they say'
+            else:
+                text += f'; set train_dataloader.dataset.value_range="({low:g},{high:g})"'
+            found.append((logging.INFO, text))
         if self.num and self.pixels.value_range == 'percentile':
             found.append((logging.INFO, "value_range='percentile': every image is stretched by itself"))
         elif self.num:
-            found.append(self._describe_range())
+            found.append(self._describe_range(self.num - len(self.unknown) or self.num))
         return found
 
     def _describe_unused(self, what: str) -> str:
@@ -115,10 +126,10 @@ class Census:
         how_many = f' ({self.frames - files:,} of {self.frames:,})' if what == FRAMES else ''
         return f'not used of {files} files looked at: {what}{how_many}'
 
-    def _describe_range(self) -> tuple[int, str]:
+    def _describe_range(self, num: int) -> tuple[int, str]:
         low, high, black, white = (f'{value:g}' for value in (self.low, self.high, self.black, self.white))
         text = (
-            f'{self.num} images looked at have more than 8 bits: numbers from {low} to {high}, {self.share:.0%} of '
+            f'{num} images looked at have more than 8 bits: numbers from {low} to {high}, {self.share:.0%} of '
             f'the range {black} to {white} that black and white are taken for, in crops of {self.pixels.bits} bits'
         )
         if dark := self.share < SMALL_SHARE:

@@ -213,8 +213,9 @@ class Pixels:
             return bands
         top = _white(dtype)
         exact = bands.dtype.itemsize <= 2 or bands.dtype == np.float32  # float32 holds all of these
-        values = np.subtract(bands, low, dtype=np.float32 if exact else np.float64)
-        values *= top / (high - low)
+        with np.errstate(over='ignore'):  # infinity is cut off below
+            values = np.subtract(bands, low, dtype=np.float32 if exact else np.float64)
+            values *= top / (high - low)
         if bands.dtype.kind == 'f':
             np.nan_to_num(values, copy=False, nan=0, posinf=top, neginf=0)
         np.clip(values, 0, top, out=values)

@@ -112,9 +112,10 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
         pixels: How the files were read.
         mean: Of the config.
     """
-    found = []
+    found, dark = [], False
     for level, note in sample.notes:
         title, _, cure = note.partition('; set ')
+        dark |= level >= logging.WARNING and 'value_range' in cure
         found.append(Finding(
             WARNING if level >= logging.WARNING else NOTE, 'file_contents', title,
             'What is dark in every image can hardly be learned from.' if cure else 'Nothing is left out in silence.',
@@ -125,6 +126,8 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
             f'data_preprocessor.{name}="[{",".join(f"{value:.1f}" for value in values)}]"'
             for name, values in (('mean', sample.mean), ('std', [max(value, 1.0) for value in sample.std]))
         )
+        if dark:
+            lines = 'set value_range first, then look again: both change with it'
         found.append(Finding(
             NOTE, 'normalisation', f'mean and standard deviation of {len(sample.mean)} channels, as measured',
             'Channels of other means and spreads than the config says weigh more or less than they should.', lines,

@@ -1,5 +1,7 @@
 """What the doctor says of images of more than 8 bits and of other channels, with lines to copy."""
 
+import ast
+
 import numpy as np
 import pytest
 import tifffile
@@ -19,12 +21,34 @@ def config_of(folder, **settings) -> Config:
 
 
 def test_floating_point_gets_a_range_to_copy(tmp_path):
-    for i in range(3):
-        values = np.linspace(-3, 5 + i, 40 * 40, dtype=np.float32).reshape(40, 40)
-        tifffile.imwrite(tmp_path / f'{i}.tif', values)
+    """The one that is used without it; not that of a few numbers far away."""
+    values = np.stack([np.linspace(-3, 5 + i, 40 * 40, dtype=np.float32).reshape(40, 40) for i in range(3)])
+    values[0, 0, 0], values[1, 0, 0] = 3.4e38, -3.4e38
+    for i, image in enumerate(values):
+        tifffile.imwrite(tmp_path / f'{i}.tif', image)
     everything = examine(config_of(tmp_path), seconds=0).findings
     (found,) = (finding for finding in everything if 'say no range' in finding.title)
-    assert (found.level, found.fix) == ('note', 'train_dataloader.dataset.value_range="(-3,7)"')
+    low, high = np.percentile(values.astype(np.float64), [0.1, 99.9])
+    assert -3 <= low < high <= 7
+    setting, _, pair = found.fix.partition('=')
+    assert (found.level, setting) == ('note', 'train_dataloader.dataset.value_range')
+    assert ast.literal_eval(pair.strip('"')) == pytest.approx((low, high), abs=0.005)
+    (found,) = (finding for finding in everything if 'more than 8 bits' in finding.title)
+    assert '100% of the range' in found.title
+
+
+def test_images_that_say_a_range_are_not_put_in_that_of_the_others(tmp_path):
+    """As in a folder of CT with dose maps of 32 bits: a pair for both would make one of them black."""
+    for i in range(3):
+        tifffile.imwrite(tmp_path / f'{i}.tif', np.full((40, 40), 1000 * i, np.uint16))
+    tifffile.imwrite(tmp_path / '3.tif', np.full((40, 40), 1_254_000, np.uint32))
+    everything = examine(config_of(tmp_path), seconds=0).findings
+    (found,) = (finding for finding in everything if 'say no range' in finding.title)
+    assert 'the other 3 of more than 8 bits keep the ranges that they say' in found.title
+    assert 'value_range' not in found.fix
+    (found,) = (finding for finding in everything if 'have more than 8 bits' in finding.title)
+    assert found.level == 'warning' and found.title.startswith('3 images')
+    assert 'numbers from 0 to 2000, 3% of the range 0 to 65535' in found.title
 
 
 def test_dark_images_get_a_range_to_copy(tmp_path):
@@ -34,6 +58,17 @@ def test_dark_images_get_a_range_to_copy(tmp_path):
     (found,) = (finding for finding in everything if 'more than 8 bits' in finding.title)
     assert (found.level, found.fix) == ('warning', 'train_dataloader.dataset.value_range="(0,2047)"')
     assert 'numbers from 0 to 2000, 3% of the range 0 to 65535' in found.title
+
+
+def test_no_mean_and_std_are_offered_beside_another_range(tmp_path):
+    """Copied together they would not fit each other."""
+    for i in range(3):
+        tifffile.imwrite(tmp_path / f'{i}.tif', np.full((40, 40), 1000 * i, np.uint16))
+    fixes = [found.fix for found in examine(config_of(tmp_path, channels=1), seconds=0).findings]
+    assert 'train_dataloader.dataset.value_range="(0,2047)"' in fixes
+    assert not any('data_preprocessor.mean=' in fix for fix in fixes)
+    told = examine(config_of(tmp_path, channels=1, value_range=(0, 2047)), seconds=0).findings
+    assert any('data_preprocessor.mean="[124.6]"' in found.fix for found in told)
 
 
 @pytest.mark.parametrize('depth', [8, 16, 32])
