@@ -6,6 +6,7 @@ Every refusal is a ``ValueError`` with the number, the limit and what to do. Siz
 import io
 import re
 import struct
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,16 +69,22 @@ def _check_scans(data: bytes, at: int) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Refuses a PNG of a great many chunks, each of which Pillow takes as an object.
+    """Refuses a PNG of a great many chunks, each of which Pillow takes as an object, and one whose pixels are damaged.
+
+    Pillow compares no checksum of pixels: of a flipped bit it makes another picture and says nothing.
 
     Raises:
-        ValueError: More than ``MAX_CHUNKS`` and one in every KiB.
+        ValueError: More than ``MAX_CHUNKS`` and one in every KiB, or pixels that differ from their checksum.
     """
-    at, limit = 8, max(MAX_CHUNKS, len(data) >> 10)
+    at, limit, view = 8, max(MAX_CHUNKS, len(data) >> 10), memoryview(data)
     for _ in range(limit + 1):
         if at + 8 > len(data):
             return
-        at += 12 + int.from_bytes(data[at : at + 4], 'big')
+        end = at + 12 + int.from_bytes(data[at : at + 4], 'big')
+        if data[at + 4 : at + 8] == b'IDAT' and end <= len(data):  # of a truncated one its decoder will say so
+            if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], 'big'):
+                raise ValueError('a damaged PNG (its pixels differ from their checksum)')
+        at = end
     raise ValueError(f'a PNG of more than {limit} chunks in {len(data)} bytes: {SMALLER}')
 
 

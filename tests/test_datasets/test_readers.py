@@ -245,6 +245,21 @@ def test_numpy_files():
         decode(buffer.getvalue())
 
 
+@pytest.mark.parametrize('dtype', ['u1', 'u2'])
+def test_a_png_with_a_flipped_bit_in_its_pixels_is_refused(dtype):
+    """libpng refuses it as well; Pillow makes another picture of it and says nothing."""
+    rng = np.random.default_rng(0)
+    values = cv2.resize(rng.integers(0, 200, (8, 8, 3)).astype(dtype), (64, 64))
+    data = cv2.imencode('.png', values)[1].tobytes()
+    assert decode(data).shape == (64, 64, 3)
+    first, last = data.index(b'IDAT') + 4, data.index(b'IEND') - 8
+    for at in np.linspace(first, last - 1, 20).astype(int):
+        damaged = bytearray(data)
+        damaged[at] ^= 4
+        with pytest.raises(ValueError, match='a damaged PNG'):
+            decode(bytes(damaged))
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
 
