@@ -20,6 +20,7 @@ FRAMES = 'further pages or frames than the first'
 NUM_VALUES = 10_000  # of a file that a range is measured on
 MEASURED = (0.1, 99.9)  # percentiles that become black and white: a few hot or dead pixels do not count
 SMALL_SHARE = 0.25  # of its range, below which an image is dark or flat
+LARGE_SHARE = 0.25  # of the numbers beyond black and white, above which they were hardly meant
 
 
 @dataclass
@@ -35,7 +36,8 @@ class Census:
         high: Largest number.
         black: Smallest number of the ranges that the files say; the measured one where none does.
         white: Largest number of those.
-        unknown: Numbers of each file that says no range.
+        known: Numbers of each file that says a range.
+        unknown: Numbers of each file that says none.
         ends: Smallest and largest number of each such file.
         unused: Files by what of them is not used.
         frames: In all files of several.
@@ -49,6 +51,7 @@ class Census:
     high: float = -np.inf
     black: float = np.inf
     white: float = -np.inf
+    known: list[np.ndarray] = field(default_factory=list)
     unknown: list[np.ndarray] = field(default_factory=list)
     ends: list[tuple[float, float]] = field(default_factory=list)
     unused: Counter = field(default_factory=Counter)
@@ -71,11 +74,13 @@ class Census:
             return
         self.num += 1
         low, high = float(values.min()), float(values.max())
+        some = values[:: max(1, len(values) // NUM_VALUES)].astype(np.float64)
         if self.pixels.measures_range and raw.low is None:
             self.deep += 1
             self.ends.append((low, high))
-            self.unknown.append(values[:: max(1, len(values) // NUM_VALUES)].astype(np.float64))
+            self.unknown.append(some)
             return
+        self.known.append(some)
         self.low, self.high = min(self.low, low), max(self.high, high)
         black, white = self.pixels.range_of(raw, chosen)
         self.deep += raw.bands.dtype.kind == 'f' or white - black > MAX_LEVEL
@@ -95,11 +100,21 @@ class Census:
         self.pixels = pixels
         return pixels
 
-    @property
+    def most(self) -> tuple[float, float]:
+        """Between which numbers nearly all lie: the ends, but where a few stand apart those without them."""
+        low, high = percentiles(np.concatenate(self.known or self.unknown), MEASURED)
+        low, high = max(self.low, float(np.floor(low))), min(self.high, float(np.ceil(high)))
+        return (low, high) if 2 * (high - low) < self.high - self.low else (self.low, self.high)
+
     def share(self) -> float:
         """Of the range that is used."""
-        used = min(self.high, self.white) - max(self.low, self.black)
-        return max(0.0, used) / (self.white - self.black)
+        low, high = self.most()
+        return max(0.0, min(high, self.white) - max(low, self.black)) / (self.white - self.black)
+
+    def beyond(self) -> float:
+        """Of the numbers those below black or above white."""
+        numbers = np.concatenate(self.known or self.unknown)
+        return float(((numbers < self.black) | (numbers > self.white)).mean())
 
     def notes(self) -> list[tuple[int, str]]:
         """In words, each with a level of :mod:`logging`."""
@@ -128,15 +143,19 @@ class Census:
 
     def _describe_range(self, num: int) -> tuple[int, str]:
         low, high, black, white = (f'{value:g}' for value in (self.low, self.high, self.black, self.white))
+        share, beyond, most = self.share(), self.beyond(), self.most()
+        nearly_all = '' if most == (self.low, self.high) else f' (nearly all from {most[0]:g} to {most[1]:g})'
         text = (
-            f'{num} images looked at have more than 8 bits: numbers from {low} to {high}, {self.share:.0%} of '
+            f'{num} images looked at have more than 8 bits: numbers from {low} to {high}{nearly_all}, {share:.0%} of '
             f'the range {black} to {white} that black and white are taken for, in crops of {self.pixels.bits} bits'
         )
-        if dark := self.share < SMALL_SHARE:
-            text += f'; set train_dataloader.dataset.value_range="{suggest_range(self.low, self.high)}"'
+        if beyond > LARGE_SHARE:
+            text += f'; {beyond:.0%} of the numbers lie beyond it'
+        if doubtful := share < SMALL_SHARE or beyond > LARGE_SHARE:
+            text += f'; set train_dataloader.dataset.value_range="{suggest_range(*most)}"'
         elif self.deep and self.pixels.bits == 8:
             text += ', which keep not all of their steps; set train_dataloader.dataset.depth=16'
-        return logging.WARNING if dark else logging.INFO, text
+        return logging.WARNING if doubtful else logging.INFO, text
 
 
 def suggest_range(low: float, high: float) -> str:

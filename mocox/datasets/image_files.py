@@ -139,7 +139,8 @@ class ImageFiles(EncodedImages):
             text = f'{self.folder!r} has the training images; not used: {others} beside it (splits=False uses all)'
             notes.insert(0, (logging.INFO, text))
         if left_out := describe_left_out(self.left_out):
-            notes.insert(0, (logging.INFO, f'{len(self):,} files in {self.folder!r}; {left_out[:-2]}'))
+            what = 'images' if self.frames == 'all' else 'files'
+            notes.insert(0, (logging.INFO, f'{len(self):,} {what} in {self.folder!r}; {left_out[:-2]}'))
         return notes
 
     def _find(self, list_file: str | None) -> tuple[PackedPaths, np.ndarray | None]:
@@ -228,9 +229,13 @@ def _names_in(folder: str, endings: frozenset[str], left_out: Counter, required:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name[0] == '.':
-                    continue
                 ending = os.path.splitext(entry.name)[1].lower()
+                if entry.name[0] == '.':
+                    if _is_folder(entry):
+                        left_out[f'{entry.name}/'] += 1
+                    elif ending in endings:
+                        left_out['hidden images'] += 1
+                    continue
                 if _is_folder(entry):
                     if entry.name.lower() in BINS:
                         left_out[f'{entry.name}/'] += 1

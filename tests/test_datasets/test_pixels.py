@@ -298,7 +298,8 @@ def test_what_is_left_out_is_counted(tmp_path, monkeypatch):
     for name in ('a.png', 'b/c.png', '@eaDir/a.png', 'b/$RECYCLE.BIN/x.png', '#recycle/z.png'):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         Image.new('RGB', (9, 9)).save(tmp_path / name)
-    for name in ('x.dcm', 'y.DCM', 'z.heic', 'notes.txt', 'b/LICENSE'):
+    for name in ('x.dcm', 'y.DCM', 'z.heic', 'notes.txt', 'b/LICENSE', '._a.png', '.DS_Store', '.thumbs/a.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b'')
     monkeypatch.setattr('mocox.datasets.image_files.find_spec', lambda library: None)
     logged = []
@@ -306,6 +307,7 @@ def test_what_is_left_out_is_counted(tmp_path, monkeypatch):
     dataset = ImageFiles(str(tmp_path), CROPS)
     assert len(dataset) == 2
     expected = {'.dcm': 2, '.heic': 1, '.txt': 1, 'none': 1, '@eaDir/': 1, '$RECYCLE.BIN/': 1, '#recycle/': 1}
+    expected |= {'hidden images': 1, '.thumbs/': 1}
     assert dataset.left_out == expected
     (line,) = logged
     assert 'left out by ending: .dcm 2, ' in line
@@ -314,6 +316,26 @@ def test_what_is_left_out_is_counted(tmp_path, monkeypatch):
     (tmp_path / 'b/c.png').unlink()
     with pytest.raises(ValueError, match=r'left out by ending: .dcm 2.*pip install "mocox\[dicom\]"'):
         ImageFiles(str(tmp_path), CROPS)
+
+
+def test_a_hot_pixel_hides_no_dark_folder(tmp_path):
+    for i in range(3):
+        values = RAMP[:, :, 0].repeat(8, 0).repeat(8, 1)
+        values[0, 0] = 65535 if i == 1 else 0
+        Image.fromarray(values).save(tmp_path / f'{i}.png')
+    ((level, note),) = ImageFiles(str(tmp_path), CROPS).file_notes
+    assert level == logging.WARNING
+    assert 'numbers from 0 to 65535 (nearly all from 4 to 4091), 6% of the range 0 to 65535' in note
+    assert 'set train_dataloader.dataset.value_range="(0,4095)"' in note
+
+
+def test_numbers_beyond_black_and_white_are_named_with_their_cure(tmp_path):
+    for i in range(3):
+        tifffile.imwrite(tmp_path / f'{i}.tif', np.linspace(-99, 195, 256, dtype=np.float32).reshape(16, 16))
+    ((level, note),) = ImageFiles(str(tmp_path), CROPS, value_range='dtype').file_notes
+    assert level == logging.WARNING
+    assert 'of the range 0 to 1 ' in note and '100% of the numbers lie beyond it' in note
+    assert 'set train_dataloader.dataset.value_range="(-99,195)"' in note
 
 
 def test_a_dark_folder_is_named_with_its_cure(tmp_path):
