@@ -20,6 +20,7 @@ FRAMES = 'further pages or frames than the first'
 NUM_VALUES = 10_000  # of a file that a range is measured on
 MEASURED = (0.1, 99.9)  # percentiles that become black and white: a few hot or dead pixels do not count
 SMALL_SHARE = 0.25  # of its range, below which an image is dark or flat
+FAR_OFF = 3  # times the range of all others: a number that stands for missing values
 LARGE_SHARE = 0.25  # of the numbers beyond black and white, above which they were hardly meant
 
 
@@ -101,8 +102,9 @@ class Census:
         return pixels
 
     def most(self) -> tuple[float, float]:
-        """Between which numbers nearly all lie: the ends, but where a few stand apart those without them."""
-        low, high = percentiles(np.concatenate(self.known or self.unknown), MEASURED)
+        """Between which numbers they lie: the ends, or where a few, or one for what is missing, stand far off, without."""
+        numbers = without_marker(np.concatenate(self.known or self.unknown))
+        low, high = percentiles(numbers, MEASURED)
         low, high = max(self.low, float(np.floor(low))), min(self.high, float(np.ceil(high)))
         return (low, high) if 2 * (high - low) < self.high - self.low else (self.low, self.high)
 
@@ -144,7 +146,7 @@ class Census:
     def _describe_range(self, num: int) -> tuple[int, str]:
         low, high, black, white = (f'{value:g}' for value in (self.low, self.high, self.black, self.white))
         share, beyond, most = self.share(), self.beyond(), self.most()
-        nearly_all = '' if most == (self.low, self.high) else f' (nearly all from {most[0]:g} to {most[1]:g})'
+        nearly_all = '' if most == (self.low, self.high) else f' ({most[0]:g} to {most[1]:g} without those far off)'
         text = (
             f'{num} images looked at have more than 8 bits: numbers from {low} to {high}{nearly_all}, {share:.0%} of '
             f'the range {black} to {white} that black and white are taken for, in crops of {self.pixels.bits} bits'
@@ -156,6 +158,17 @@ class Census:
         elif self.deep and self.pixels.bits == 8:
             text += ', which keep not all of their steps; set train_dataloader.dataset.depth=16'
         return logging.WARNING if doubtful else logging.INFO, text
+
+
+def without_marker(numbers: np.ndarray) -> np.ndarray:
+    """Numbers without a smallest or largest one that stands for missing values, such as -9999, if it is far off."""
+    for marker in {numbers.min(), numbers.max()} - {0}:  # 0 is the black that it would become
+        others = numbers[numbers != marker]
+        if len(others):
+            low, high = percentiles(others, MEASURED)
+            if min(abs(marker - low), abs(marker - high)) > FAR_OFF * (high - low):
+                numbers = others
+    return numbers
 
 
 def suggest_range(low: float, high: float) -> str:

@@ -325,8 +325,22 @@ def test_a_hot_pixel_hides_no_dark_folder(tmp_path):
         Image.fromarray(values).save(tmp_path / f'{i}.png')
     ((level, note),) = ImageFiles(str(tmp_path), CROPS).file_notes
     assert level == logging.WARNING
-    assert 'numbers from 0 to 65535 (nearly all from 4 to 4091), 6% of the range 0 to 65535' in note
+    assert 'numbers from 0 to 65535 (4 to 4091 without those far off), 6% of the range 0 to 65535' in note
     assert 'set train_dataloader.dataset.value_range="(0,4095)"' in note
+
+
+@pytest.mark.parametrize(('dtype', 'marker', 'pair'), [
+    ('f4', -9999, '(-90,195)'), ('f4', -3.4028235e38, '(-90,195)'), ('i2', -32768, '(-90,195)'),
+    ('u2', 65535, '(0,255)'),
+])  # fmt: skip
+def test_missing_values_that_no_tag_names_are_found(tmp_path, dtype, marker, pair):
+    for i in range(3):
+        values = np.linspace(0 if dtype == 'u2' else -90, 195, 1024).reshape(32, 32).astype(dtype)
+        values[1:9] = marker
+        tifffile.imwrite(tmp_path / f'{i}.tif', values)
+    level, note = ImageFiles(str(tmp_path), CROPS, channels=1).file_notes[-1]
+    assert level == logging.WARNING and ' without those far off)' in note
+    assert f'set train_dataloader.dataset.value_range="{pair}"' in note
 
 
 def test_numbers_beyond_black_and_white_are_named_with_their_cure(tmp_path):

@@ -247,7 +247,7 @@ def test_numpy_files():
 
 @pytest.mark.parametrize('dtype', ['u1', 'u2'])
 def test_a_png_with_a_flipped_bit_in_its_pixels_is_refused(dtype):
-    """libpng refuses it as well; Pillow makes another picture of it and says nothing."""
+    """As by libpng; Pillow makes another picture of it and says nothing."""
     rng = np.random.default_rng(0)
     values = cv2.resize(rng.integers(0, 200, (8, 8, 3)).astype(dtype), (64, 64))
     data = cv2.imencode('.png', values)[1].tobytes()
