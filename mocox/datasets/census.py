@@ -102,7 +102,7 @@ class Census:
         return pixels
 
     def most(self) -> tuple[float, float]:
-        """Between which numbers they lie: the ends, or where a few, or one for what is missing, stand far off, without."""
+        """Between which numbers they lie, without a few, or one for what is missing, that stand far off."""
         numbers = without_marker(np.concatenate(self.known or self.unknown))
         low, high = percentiles(numbers, MEASURED)
         low, high = max(self.low, float(np.floor(low))), min(self.high, float(np.ceil(high)))
@@ -129,7 +129,7 @@ class Census:
             )
             if others := self.num - len(self.unknown):  # a pair would make these black
                 text += f'; the other {others} of more than 8 bits keep the ranges that they say'
-            else:
+            elif self._describe_range(self.num)[0] < logging.WARNING:  # which has a better one
                 text += f'; set train_dataloader.dataset.value_range="({low:g},{high:g})"'
             found.append((logging.INFO, text))
         if self.num and self.pixels.value_range == 'percentile':

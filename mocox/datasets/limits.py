@@ -81,9 +81,10 @@ def check_png(data: bytes) -> None:
         if at + 8 > len(data):
             return
         end = at + 12 + int.from_bytes(data[at : at + 4], 'big')
-        if data[at + 4 : at + 8] == b'IDAT' and end <= len(data):  # of a truncated one its decoder will say so
-            if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], 'big'):
-                raise ValueError('a damaged PNG (its pixels differ from their checksum)')
+        is_whole = end <= len(data)  # of a truncated one its decoder will say so
+        checked = is_whole and data[at + 4 : at + 8] == b'IDAT'
+        if checked and zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], 'big'):
+            raise ValueError('a damaged PNG (its pixels differ from their checksum)')
         at = end
     raise ValueError(f'a PNG of more than {limit} chunks in {len(data)} bytes: {SMALLER}')
 

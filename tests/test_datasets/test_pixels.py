@@ -338,7 +338,9 @@ def test_missing_values_that_no_tag_names_are_found(tmp_path, dtype, marker, pai
         values = np.linspace(0 if dtype == 'u2' else -90, 195, 1024).reshape(32, 32).astype(dtype)
         values[1:9] = marker
         tifffile.imwrite(tmp_path / f'{i}.tif', values)
-    level, note = ImageFiles(str(tmp_path), CROPS, channels=1).file_notes[-1]
+    notes = ImageFiles(str(tmp_path), CROPS, channels=1).file_notes
+    level, note = notes[-1]
+    assert sum('; set ' in note for _, note in notes) == 1
     assert level == logging.WARNING and ' without those far off)' in note
     assert f'set train_dataloader.dataset.value_range="{pair}"' in note
 
