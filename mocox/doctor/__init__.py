@@ -21,6 +21,7 @@ from mocox.doctor.recipe_checks import check_recipe
 from mocox.doctor.speed import Speed, check_speed, free_memory_mb, measure
 from mocox.recipe import Recipe
 from mocox.registry import DATASETS
+from mocox.run.checks import check_channels
 from mocox.run.errors import explain
 from mocox.terminal import one_line
 
@@ -85,6 +86,16 @@ def _write(path: str | Path, content: dict[str, Any]) -> None:
     write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding='utf-8'))
 
 
+def _check_channels(config: Mapping[str, Any]) -> list[Finding]:
+    """What a run would be refused for."""
+    try:
+        check_channels(config)
+    except ValueError as error:
+        title, _, fix = str(error).partition(': ')
+        return [Finding(PROBLEM, 'channels', title, 'A run is refused before it starts.', fix)]
+    return []
+
+
 def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300, seconds: float = 5.0) -> Diagnosis:
     """Looks at a config, at its images, and at what this machine makes of both.
 
@@ -111,7 +122,7 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     sample = look_at(dataset, num_images)
     jitters = any((view.get('color_jitter') or {}).get('hue') for view in recipe.views)
     findings = [*check_recipe(recipe), *check_images(sample, _shorter_side(recipe.crops.get('size')), jitters)]
-    findings += _check_held_out(dataset)
+    findings += [*_check_channels(config), *_check_held_out(dataset)]
     mean = recipe.preprocessor.get('mean') or []
     findings += check_pixels(sample, dataset.pixels, mean)
     findings += check_positives(dataset, recipe.num_keys)

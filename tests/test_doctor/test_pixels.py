@@ -60,6 +60,17 @@ def test_dark_images_get_a_range_to_copy(tmp_path):
     assert 'numbers from 0 to 2000, 3% of the range 0 to 65535' in found.title
 
 
+def test_channels_that_a_run_is_refused_for_are_a_problem(tmp_path):
+    for i in range(3):
+        values = np.full((40, 40, 5), 50 * i, np.uint8)
+        tifffile.imwrite(tmp_path / f'{i}.tif', values, planarconfig='contig', photometric='minisblack')
+    diagnosis = examine(config_of(tmp_path, channels=5), seconds=0)
+    (found,) = (finding for finding in diagnosis.findings if finding.check == 'channels')
+    assert diagnosis.exit_code == 1
+    assert found.title == 'the images have 5 channels and the backbone 3'
+    assert found.fix.startswith('set model.backbone.in_channels=5')
+
+
 def test_no_mean_and_std_are_offered_beside_another_range(tmp_path):
     """Copied together they would not fit each other."""
     for i in range(3):
