@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from mocox.datasets import ViewsDataset
+from mocox.datasets.pixels import RGB
 from mocox.datasets.subset import spread
 from mocox.datasets.transforms import Size
 from mocox.evaluation.features import describe_left_out
@@ -158,7 +159,8 @@ def from_model(
 
 def pairs_of(model: nn.Module, dataset: ViewsDataset, bands: Sequence[int] | None = None) -> Pictures:
     """Images beside their views only, which need no trained model."""
-    pictures = Pictures(bands=describe_bands(dataset.pixels.num_channels, bands))
+    num_channels = getattr(dataset, 'pixels', RGB).num_channels  # a data set of the user's own has none
+    pictures = Pictures(bands=describe_bands(num_channels, bands))
     draw = lambda: _pairs(views_of(dataset, model.data_preprocessor, NUM_PAIRS, bands=bands))  # noqa: E731
     pictures.pairs = _attempt(pictures, 'pairs', draw) or []
     return pictures

@@ -18,14 +18,22 @@ def test_two_processes_side_by_side_with_equal_losses(tmp_path, capsys):
     assert result['ours'] > 0 and result['theirs'] > 0 and details['images_per_second_of_one_alone'] > 0
     assert result['ratio_min'] <= result['ratio'] <= result['ratio_max']
     assert result['share_of_limit'] == details['efficiencies']['ours'][0] > 0
-    # Keys are all that is gathered; all-reduced are gradients, BatchNorm's sums and the logged loss.
+    # Gathered are keys, and mean, variance and count of each BatchNorm (two views; projector, its momentum copy and
+    # predictor); all-reduced are gradients, BatchNorm's sums and the logged loss.
+    statistics = 2 * 4 * (2 * _statistics(layers=(32, 32, 16)) + _statistics(layers=(32, 16)))
+    assert details['key_bytes'] == 2 * 4 * 16 * 4
     for counted in (details['bytes_per_step'], details['bytes_per_step_of_the_peer']):
-        assert sum(size for name, size in counted.items() if 'gather' in name) == details['key_bytes'] == 2 * 4 * 16 * 4
+        gathered = sum(size for name, size in counted.items() if 'gather' in name)
+        assert gathered == details['key_bytes'] + statistics
     assert not any('broadcast' in name for name in details['bytes_per_step'])
     assert details['gradient_bytes'] < details['bytes_per_step']['allreduce'] < 1.1 * details['gradient_bytes']
     printed = capsys.readouterr().out
     assert 'losses of 4 steps, float64' in printed
     assert "mmpretrain: SyncBN computed by that of mocox: torch's needs a GPU" in printed
+
+
+def _statistics(layers: tuple[int, ...]) -> int:
+    return sum(2 * width + 1 for width in layers)
 
 
 def test_alone_the_ratio_is_the_efficiency(monkeypatch):
