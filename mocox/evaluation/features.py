@@ -3,9 +3,9 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +60,16 @@ def describe_left_out(paths: Sequence[str], total: int, name: str) -> str:
     return f'{total - len(paths):,} of {total:,} {name}; left out, because they cannot be read: {names}{more}'
 
 
+class Loader(Protocol):
+    """What is asked of a ``DataLoader``."""
+
+    dataset: Any
+
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+
+
 def extract_from_loader(
-    model: nn.Module, loader: Iterable[dict[str, Any]], report: Callable[[int], None] | None = None
+    model: nn.Module, loader: Loader, report: Callable[[int], None] | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Features of the images of a loader by a frozen model.
 
@@ -80,9 +88,7 @@ def extract_from_loader(
 
 
 @torch.no_grad()
-def encode_images(
-    model: nn.Module, loader: Iterable[dict[str, Any]], report: Callable[[int], None] | None = None
-) -> Extracted:
+def encode_images(model: nn.Module, loader: Loader, report: Callable[[int], None] | None = None) -> Extracted:
     """Runs the images of a loader through a frozen model, in evaluation mode.
 
     Args:

@@ -178,7 +178,7 @@ class MonitorHook(Hook):
             return
         try:
             labels = None if self.labels is None else self.labels.numpy()
-            self.plain_images = PlainImages(dataset, labels, inputs[0].shape[-1], self.knn_batch_size)
+            self.plain_images = PlainImages(dataset, labels, tuple(inputs[0].shape[-2:]), self.knn_batch_size)
             if self.machine.start is None:
                 self._measure_plain(runner, 0)
                 if start := self.machine.start:

@@ -81,12 +81,23 @@ def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_work
     loader = DataLoader(
         Part(dataset, rows), batch_size, num_workers=num_workers, collate_fn=collate_views, generator=torch.Generator()
     )
-    found = encode_images(model, loader)
-    columns = torch.cat([found.features, found.read[:, None].float()], dim=1).to(next(model.parameters()).device)
-    group.meet()  # reading images may take one process much longer than another
-    gathered = dist.gather_rows(columns).view(size, share, -1)
-    gathered = gathered.transpose(0, 1).flatten(0, 1)[: len(dataset)]
-    everything = Extracted(gathered[:, :-1].cpu(), labels_of(dataset), (gathered[:, -1] > 0).cpu())
+    features, read = gather_turns(encode_images(model, loader), next(model.parameters()).device, len(dataset))
+    everything = Extracted(features.cpu(), labels_of(dataset), read.cpu())
     if dist.rank() == 0 and (left_out := everything.left_out(dataset, 'images')):
         print_log(f'offline k-NN: {left_out}', logger='current', level=logging.WARNING)
     return everything.without_stand_ins()[:2]
+
+
+def gather_turns(found: Extracted, device: torch.device, num_images: int) -> tuple[Tensor, Tensor]:
+    """Features (N, C) and whether they are of readable images (N,), of processes that took images by turns.
+
+    Args:
+        found: Of this process, equally many in all.
+        device: Where the processes exchange tensors.
+        num_images: N; what wrapped around is cut off.
+    """
+    columns = torch.cat([found.features, found.read[:, None].float()], dim=1).to(device)
+    group.meet()  # reading images may take one process much longer than another
+    gathered = dist.gather_rows(columns).view(dist.world_size(), len(columns), -1)
+    in_order = gathered.transpose(0, 1).flatten(0, 1)[:num_images]
+    return in_order[:, :-1], in_order[:, -1] > 0

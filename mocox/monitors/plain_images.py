@@ -1,7 +1,7 @@
 """What the backbone is worth on images without augmentation: before the first step, and now and then after it."""
 
 import copy
-from collections.abc import Sized
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from mocox import dist
 from mocox.datasets import CenterCrop, ViewsDataset, collate_views
+from mocox.datasets.subset import spread
+from mocox.datasets.transforms import Size
 from mocox.evaluation.encoder import evaluation_crops
-from mocox.evaluation.features import extract_from_loader
+from mocox.evaluation.features import encode_images
 from mocox.evaluation.knn import knn_classify
+from mocox.monitors.offline_knn import gather_turns
 from mocox.monitors.signals import effective_rank
-from mocox.processes import group
 
 MAX_IMAGES = 512
 MAX_CLASSES = 32  # of more, the k-NN classifier would see a few images each and say nothing
@@ -28,14 +30,14 @@ class PlainImages:
     Args:
         dataset: The training set.
         labels: (N,) of it, or None.
-        size: Side of the images in pixels.
+        size: Side of the images in pixels, or (height, width).
         batch_size: Images per forward pass.
     """
 
-    def __init__(self, dataset: ViewsDataset, labels: np.ndarray | None, size: int, batch_size: int) -> None:
+    def __init__(self, dataset: ViewsDataset, labels: np.ndarray | None, size: Size, batch_size: int) -> None:
         rows = choose_rows(len(dataset), labels)
         crops = evaluation_crops(size)
-        plain = copy.copy(dataset)
+        self.dataset = plain = copy.copy(dataset)
         plain.crops, plain.with_labels = CenterCrop(size, crops['resize']), False
         self.labels = None if labels is None else torch.as_tensor(np.asarray(labels)[rows])
         self.num_images = len(rows)
@@ -46,41 +48,36 @@ class PlainImages:
         self.batches = [collate_views([plain[0, int(row)] for row in chunk]) for chunk in chunks]
 
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Of the query backbone's features, the same on all processes; the model and random numbers stay as they are.
+        """Of the query backbone's features of readable images; changes neither the model nor random numbers.
 
         Returns:
-            ``knn``, accuracy (0 to 1) of a classifier that leaves the image itself out, if there are labels;
-            ``effective_rank``; ``alignment``, the mean squared distance of the unit-length features of an image and its
-            mirror image (arXiv 2005.10242, equation 4).
+            The same in all processes: ``knn``, accuracy (0 to 1) of a classifier that leaves the image itself out, if
+            there are labels; ``effective_rank``; ``alignment``, the mean squared distance of the unit-length features
+            of an image and its mirror image (arXiv 2005.10242, equation 4).
         """
-        features = self._features(model, mirrored=False)
-        mirrored = self._features(model, mirrored=True)
+        features, read = self._features(model, mirrored=False)
+        features, mirrored = features[read], self._features(model, mirrored=True)[0][read]
         pairs = F.normalize(features, dim=1) - F.normalize(mirrored, dim=1)
         found = dict(effective_rank=effective_rank(features), alignment=pairs.square().sum(dim=1).mean())
         if self.labels is not None:
-            labels = self.labels.to(features.device)
+            labels = self.labels.to(features.device)[read]
             num = min(NUM_NEIGHBOURS, len(features) - 1)
             predicted = knn_classify(features, features, labels, num, TEMPERATURE, leave_one_out=True)
             found['knn'] = (predicted == labels).float().mean()
         return {name: float(dist.of_first(value)) for name, value in found.items()}  # GPUs may differ in the last bit
 
-    def _features(self, model: nn.Module, mirrored: bool) -> Tensor:
-        own = extract_from_loader(model, _Batches(self.batches, mirrored))[0]
-        group.meet()
-        gathered = dist.gather_rows(own.to(next(model.parameters()).device))
-        in_order = gathered.view(dist.world_size(), len(own), -1).transpose(0, 1).flatten(0, 1)
-        return in_order[: self.num_images]
+    def _features(self, model: nn.Module, mirrored: bool) -> tuple[Tensor, Tensor]:
+        own = encode_images(model, _Batches(self.dataset, self.batches, mirrored))
+        return gather_turns(own, next(model.parameters()).device, self.num_images)
 
 
 class _Batches:
     """Stands for a loader: what has been read once."""
 
-    dataset: Sized = ()
+    def __init__(self, dataset: ViewsDataset, batches: list[dict], mirrored: bool) -> None:
+        self.dataset, self.batches, self.mirrored = dataset, batches, mirrored
 
-    def __init__(self, batches: list[dict], mirrored: bool) -> None:
-        self.batches, self.mirrored = batches, mirrored
-
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict]:
         for batch in self.batches:
             yield dict(batch, inputs=[x.flip(-1) for x in batch['inputs']]) if self.mirrored else dict(batch)
 
@@ -88,13 +85,9 @@ class _Batches:
 def choose_rows(num_images: int, labels: np.ndarray | None) -> list[int]:
     """Evenly spread over the data set; with labels over at most 32 of the classes, each with as many."""
     if labels is None:
-        return _spread(range(num_images), MAX_IMAGES)
+        return spread(num_images, MAX_IMAGES)
     found = np.unique(labels)
-    classes = [found[i] for i in _spread(range(len(found)), MAX_CLASSES)]
+    classes = found[spread(len(found), MAX_CLASSES)]
     share = MAX_IMAGES // len(classes)
-    return sorted(row for label in classes for row in _spread(np.flatnonzero(np.asarray(labels) == label), share))
-
-
-def _spread(items, limit: int) -> list[int]:
-    count = min(len(items), limit)
-    return [int(items[i * len(items) // count]) for i in range(count)]
+    of_class = (np.flatnonzero(np.asarray(labels) == label) for label in classes)
+    return sorted(int(rows[i]) for rows in of_class for i in spread(len(rows), share))

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from PIL import Image
 
+from mocox.datasets import ImageFiles
 from mocox.monitors.plain_images import PlainImages, choose_rows
 from mocox.monitors.states import BELOW, Plain, Reading, TrainingState, final_verdict
 from mocox.registry import MODELS
@@ -52,6 +54,30 @@ def test_the_numbers_are_those_of_the_images_themselves():
         votes = torch.zeros(4).index_add_(0, labels[near.indices], (near.values / 0.07).exp())
         right += int(votes.argmax() == label)
     assert found['knn'] == pytest.approx(right / len(labels))
+
+
+def test_of_an_unreadable_image_nothing_is_measured(tmp_path):
+    """What stands in for it is no second copy, and carries no label: as if the file were not there."""
+    values = np.random.default_rng(0).integers(0, 256, (24, SIDE, SIDE, 3), dtype=np.uint8)
+    for number, pixels in enumerate(values):
+        for folder in ('all', 'readable'):
+            path = tmp_path / folder / f'class{number % 2}' / f'{number:02}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    for number in (3, 8):
+        (tmp_path / 'all' / f'class{number % 2}' / f'{number:02}.png').write_bytes(b'cut')
+        (tmp_path / 'readable' / f'class{number % 2}' / f'{number:02}.png').unlink()
+    numbers = []
+    for folder in ('all', 'readable'):
+        dataset = ImageFiles(str(tmp_path / folder), CROPS, with_labels=True)
+        numbers.append(PlainImages(dataset, dataset.labels, SIDE, 10).measure(build()))
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-5)
+
+
+def test_images_that_are_not_square():
+    dataset = Patterns(dict(CROPS, size=(SIDE, 2 * SIDE)))
+    oblong = PlainImages(dataset, None, (SIDE, 2 * SIDE), batch_size=64)
+    assert {view.shape[-2:] for batch in oblong.batches for view in batch['inputs']} == {(SIDE, 2 * SIDE)}
 
 
 @pytest.mark.dist
