@@ -1,7 +1,8 @@
 """Measure what a checkpoint has learned: ``mocox evaluate CHECKPOINT --data-root DIR``.
 
 Knows the backbone from the file, extracts features once, runs the protocols, prints one table. DIR holds train and
-val or test with a folder per class, class folders alone (k-NN only), VOC 2007, CIFAR-10 or CIFAR-100.
+val or test with a folder per class, class folders alone (k-NN only), VOC 2007, CIFAR-10, CIFAR-100 or IDX
+files.
 """
 
 import argparse

@@ -5,6 +5,7 @@ from mocox.datasets.base import NUM_DRAWS, ViewsDataset, collate_views
 from mocox.datasets.cifar import CIFAR10Images, CIFAR100Images
 from mocox.datasets.decoding import decode
 from mocox.datasets.encoded_images import EncodedImages
+from mocox.datasets.idx import FashionMNISTImages, IDXImages
 from mocox.datasets.image_files import ImageFiles
 from mocox.datasets.lmdb_images import LMDBImages, write_lmdb
 from mocox.datasets.pixels import Pixels
@@ -23,7 +24,9 @@ __all__ = [
     'CenterCrop',
     'EncodedImages',
     'EpochSampler',
+    'FashionMNISTImages',
     'FlowersImages',
+    'IDXImages',
     'INaturalistImages',
     'ImageFiles',
     'LMDBImages',

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from mocox.datasets import CIFAR10Images, CIFAR100Images, ImageFiles, ViewsDataset, VOC07Images
+from mocox.datasets import CIFAR10Images, CIFAR100Images, IDXImages, ImageFiles, ViewsDataset, VOC07Images
 from mocox.datasets.classes import class_difference, labelling_of
 from mocox.datasets.pixels import RGB, Pixels
 from mocox.datasets.splits import TESTS, find_splits
@@ -77,7 +77,7 @@ def open_data(
 
     Args:
         root: A folder with ``train`` and ``val`` or ``test``, each with a folder per class; one with class folders
-            only; VOC 2007, CIFAR-10 or CIFAR-100 as published; or whatever the datasets of ``config`` read.
+            only; VOC 2007, CIFAR-10, CIFAR-100 or IDX files as published; or whatever the datasets of ``config`` read.
         crops: Config of the transform that cuts the view.
         config: One whose training and test dataset have labels; their layout is read then.
         test_split: The name of the folder, or of VOC's split, to test on.
@@ -123,6 +123,16 @@ def _cifar(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Da
     return None
 
 
+def _idx(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Data | None:
+    try:
+        train, test = (
+            IDXImages(root, crops, split, with_labels=True, **pixels.settings()) for split in ('train', 'test')
+        )
+    except FileNotFoundError:
+        return None
+    return Data(train, test, f'IDX files in {root}')
+
+
 def _train_and_test(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Data | None:
     splits = find_splits(root)
     if splits is None:
@@ -155,6 +165,7 @@ def _class_folders(root: str, crops: dict, test_split: str | None, pixels: Pixel
 _LAYOUTS: tuple[Callable[[str, dict, str | None, Pixels], Data | None], ...] = (
     _voc07,
     _cifar,
+    _idx,
     _train_and_test,
     _class_folders,
 )
