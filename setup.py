@@ -110,9 +110,11 @@ setup(
             'imagecodecs>=2024.9.22',  # JPEG of 12 bits
         ],
         'heif': ['pillow-heif>=0.18'],
+        'transformers': ['transformers>=4.56'],  # its models as backbones; DINOv3 since 4.56
         'umap': ['umap-learn>=0.5'],  # a third map of features
         'test': [
             'pytest>=8',
+            'transformers>=4.56',
             'pytest-xdist>=3.6',
             'ruff>=0.9',
             'mypy>=1.14',

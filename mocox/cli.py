@@ -143,4 +143,6 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate by batch size / base_batch_size'
     )
-    parser.add_argument('--pretrained', metavar='CKPT', help='initialise the backbone from this checkpoint')
+    parser.add_argument(
+        '--pretrained', metavar='CKPT', help='initialise the backbone from this file or folder, or timm:NAME'
+    )

@@ -7,6 +7,7 @@ from math import isqrt
 from torch import Tensor, nn
 
 from mocox.checkpoint import names
+from mocox.checkpoint.dino import has_layer_scale, is_dinov3
 
 VIT_SIZES = {192: 'Ti', 384: 'S', 768: 'B', 1024: 'L', 1280: 'H'}
 _RESNETS = {
@@ -20,6 +21,8 @@ _RESNETS = {
 
 # Heads of timm's, DeiT's and DINO's ViTs by width and depth.
 TIMM_HEADS = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (1280, 32): 16}
+# DINOv2's and DINOv3's. The widest is the one whose heads are 128 wide.
+_DINO_HEADS = {(384, 12): 6, (768, 12): 12, (1024, 24): 16, (1280, 32): 20, (1536, 40): 24, (4096, 40): 32}
 _ATTENTION = re.compile(r'blocks\.\d+\.attn\.qkv\.weight')
 _LIST = re.compile(r'blocks|layers|layer|stages|layer[1-4]')
 _IN_EVERY_BLOCK = re.compile(
@@ -71,6 +74,8 @@ def heads_by_origin(official: bool, recipe: str | None, arch: Mapping) -> int | 
         arch: See :func:`describe`.
     """
     size = arch.get('embed_dims'), arch.get('num_layers')
+    if arch.get('dinov3') or (arch.get('layer_scale') and arch.get('patch_size') == 14 and size[0] != 1280):
+        return _DINO_HEADS.get(size)
     if official:
         return 12 if size[0] in (384, 768) else None
     return TIMM_HEADS.get(size) if _TIMM_VIT.match(recipe or '') else None
@@ -173,7 +178,7 @@ def _vit(shapes: Mapping[str, tuple]) -> dict:
     conv = 'patch_embed.proj.weight' not in shapes
     strides = sum(shapes[key][-1] > 1 for key in convolutions)
     patch = 2**strides if conv else shapes['patch_embed.proj.weight'][-1]
-    tokens = shapes.get('pos_embed', (1, 1, width))[1] - 1
+    tokens = shapes.get('pos_embed', (1, 1, width))[1]
     sizes = VIT_SIZES.get(width)
     name = f'ViT-{sizes}/{patch}' if sizes else f'ViT of width {width}, patch {patch}'
     return {
@@ -185,7 +190,10 @@ def _vit(shapes: Mapping[str, tuple]) -> dict:
         'stem': 'conv' if conv else 'patch',
         'in_channels': shapes[convolutions[0]][1] if convolutions else 3,
         'patch_size': patch,
-        'grid': square_side(tokens),
+        'grid': square_side(tokens - 1) or square_side(tokens),  # with registers, timm's class token has no position
+        'registers': shapes['reg_token'][1] if 'reg_token' in shapes else 0,
+        'layer_scale': has_layer_scale(shapes),
+        'dinov3': is_dinov3(shapes),
     }
 
 

@@ -10,14 +10,21 @@ from torch import Tensor, nn
 
 from mocox.checkpoint.architecture import describe, module_activations, module_heads, square_side
 from mocox.checkpoint.contents import unwrap
+from mocox.checkpoint.dino import fold_layer_scale, has_layer_scale, without_zero_biases
 from mocox.checkpoint.names import from_ours, naming_of, to_ours
 from mocox.checkpoint.reading import Checkpoint, read
+from mocox.checkpoint.timm_files import as_timm
 from mocox.registry import WEIGHT_INITIALIZERS
 
 # Whole parts at the end of a backbone that a module may be built without: no final norm, fewer stages.
 _OPTIONAL_ENDS = ('norm.', 'layer4.', 'layer3.', 'layer2.')
 # Of masked pre-training: no features depend on them.
 LEFTOVER = re.compile(r'(^|\.)(mask_token|masked_embed|decoder_(blocks|embed|norm|pred|pos_embed)(\..*)?)$|^decoder_')
+_ONLY_TIMM = ('reg_token', 'attn.q_bias', 'attn.v_bias')
+_TIMM_LINE = (
+    "backbone=dict(type='TIMMBackbone', model_name='vit_small_patch14_reg4_dinov2', dynamic_img_size=True) for DINOv2, "
+    "'vit_small_patch16_dinov3' for DINOv3"
+)
 _KIND_NOTES = {
     'linear': 'this is a linear-evaluation file; its backbone is the frozen self-supervised one',
     'fine-tuned': 'this is a fine-tuned file: its backbone has been trained with labels',
@@ -85,8 +92,8 @@ def load_backbone(
     weights = checkpoint.backbone(encoder)
     notes = [*diverged_in(weights), *_head_notes(checkpoint, module, heads), *_notes(checkpoint)]
     _check_activation(checkpoint, module)
-    weights, resized = _fit_positions(weights, target, module, checkpoint.arch)
-    weights, adapted = _fit_channels(_with_names_of(target, weights), target)
+    weights, resized = _named_for(module, target, checkpoint, weights)
+    weights, adapted = _fit_channels(weights, target)
     resized = [*resized, *adapted]
     if part is not None:
         weights, target = _only(part, weights), _only(part, target)
@@ -154,6 +161,26 @@ class Pretrained:
                 setattr(child, '_is_init' if hasattr(type(child), 'is_init') else 'is_init', True)
 
 
+def _named_for(
+    module: nn.Module, target: Mapping[str, Tensor], checkpoint: Checkpoint, weights: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors under the module's names, positions in its shape, with notes on what was changed."""
+    own = checkpoint.original
+    if own.keys() == target.keys() and all(own[key].shape == target[key].shape for key in target):
+        return dict(own), []  # of the very same class, whatever its names
+    weights, notes = _fit_positions(weights, target, module, checkpoint.arch)
+    inner = unwrap(target)
+    ours = to_ours(inner, naming_of(inner))
+    weights = without_zero_biases(weights, ours)
+    if 'blocks.0.attn.proj.weight' in ours and has_layer_scale(weights) and not has_layer_scale(ours):
+        weights = fold_layer_scale(weights)
+        notes.append(f'LayerScale multiplied into the layers before it: {type(module).__name__} has none')
+    if hasattr(module, 'timm_model'):
+        weights, translated = as_timm(module.timm_model, weights)
+        notes += translated
+    return _with_names_of(target, weights), notes
+
+
 def _check_is_backbone(module: nn.Module, target: Mapping[str, Tensor]) -> None:
     if any(key.startswith('backbone.') for key in target):
         raise ValueError(
@@ -219,10 +246,12 @@ def _fit_positions(
     given = weights.get('pos_embed')
     if wanted is None or given is None or given.ndim != 3 or given.shape[2] != wanted.shape[2]:
         return weights, []
-    new, old = _grid(module, wanted), _grid_of_file(arch, given.shape[1] - 1)
+    new = _grid(module, wanted)
+    num_prefix = wanted.shape[1] - new[0] * new[1] if new else 0  # timm gives the class token none beside registers
+    old = _grid_of_file(arch, given.shape[1] - num_prefix)
     if new is None or old is None or new == old:
         return weights, []
-    resized = resample_abs_pos_embed(given, list(new), list(old), num_prefix_tokens=1)
+    resized = resample_abs_pos_embed(given, list(new), list(old), num_prefix_tokens=num_prefix)
     note = f'position embeddings interpolated (bicubic) from {old[0]} x {old[1]} to {new[0]} x {new[1]} patches'
     return {**weights, 'pos_embed': resized}, [note]
 
@@ -273,7 +302,9 @@ def _grid_of_file(arch: Mapping, patches: int) -> tuple[int, int] | None:
 def _grid(module: nn.Module, pos_embed: Tensor) -> tuple[int, int] | None:
     """Rows and columns of patches: timm's attribute, mmcv's, mmseg's, or a square."""
     module = getattr(module, 'timm_model', module)
-    embed, patches = getattr(module, 'patch_embed', None), pos_embed.shape[1] - 1
+    without = getattr(module, 'no_embed_class', False)
+    embed = getattr(module, 'patch_embed', None)
+    patches = pos_embed.shape[1] - (0 if without else getattr(module, 'num_prefix_tokens', 1))
     candidates = [getattr(embed, 'grid_size', None), getattr(embed, 'init_out_size', None)]
     if isinstance(size := getattr(module, 'img_size', None), tuple) and isinstance(
         getattr(module, 'patch_size', None), int
@@ -317,7 +348,7 @@ def _check_complete(
                 *(f'{name} ({len(keys)}): {bounded(keys)}' for name, keys in lists if keys),
                 f'the file: {checkpoint.summary}',
                 f'the module: {_arch_of(target)["name"]}',
-                _advice(missing),
+                _advice(missing, unexpected),
             ]
         ).rstrip()
     )
@@ -333,9 +364,11 @@ def _arch_of(target: Mapping[str, Tensor]) -> dict:
     return {**arch, 'name': arch['name'].partition(', INCOMPLETE')[0]}  # a module may be built without an end
 
 
-def _advice(missing: list[str]) -> str:
+def _advice(missing: list[str], unexpected: list[str]) -> str:
     if missing and all(key.startswith(('head.', 'fc.', 'heads.', 'classifier.')) for key in missing):
         return 'only the classifier is missing: build the module without one (timm: num_classes=0)'
+    if any(key.endswith(_ONLY_TIMM) or 'mlp.fc1_g.' in key for key in unexpected):
+        return f'registers, rotary positions and gated layers are in models of timm: {_TIMM_LINE}'
     return ''
 
 

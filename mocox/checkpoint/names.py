@@ -10,6 +10,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from mocox.checkpoint.dino import to_timm
+
 NAMINGS = ('timm', 'mmpretrain', 'mmseg', 'transformers', 'torchvision')
 _HF = 'encoder.layer.N.attention.attention.'
 _TV = 'encoder.layers.encoder_layer_N.'
@@ -80,6 +82,71 @@ BACKBONES['transformers 5'] = (
     ('blocks.N.mlp', 'layers.N.mlp'),
     ('norm', 'layernorm'),
 )
+
+
+def _dinov2(qkv: str, parts: tuple[str, ...], proj: str, swiglu: tuple) -> tuple:
+    return (
+        ('cls_token', 'embeddings.cls_token'),
+        ('mask_token', 'embeddings.mask_token'),
+        ('register_tokens', 'embeddings.register_tokens'),
+        ('pos_embed', 'embeddings.position_embeddings'),
+        ('patch_embed.proj', 'embeddings.patch_embeddings.projection'),
+        *(
+            (f'blocks.N.attn.qkv.{leaf}', tuple(f'encoder.layer.N.{qkv}.{part}.{leaf}' for part in parts))
+            for leaf in ('weight', 'bias')
+        ),
+        ('blocks.N.attn.proj', f'encoder.layer.N.{proj}'),
+        *((f'blocks.N.ls{i}.gamma', f'encoder.layer.N.layer_scale{i}.lambda1') for i in (1, 2)),
+        *((f'blocks.N.{part}', f'encoder.layer.N.{part}') for part in ('norm1', 'norm2', 'mlp.fc1', 'mlp.fc2')),
+        *swiglu,
+        ('norm', 'layernorm'),
+    )
+
+
+def _dinov3(start: str) -> tuple:
+    layer = f'{start}layer.N.'
+    return (
+        ('cls_token', 'embeddings.cls_token'),
+        ('mask_token', 'embeddings.mask_token'),
+        ('reg_token', 'embeddings.register_tokens'),
+        ('patch_embed.proj', 'embeddings.patch_embeddings'),
+        *((f'blocks.N.{part}', layer + part) for part in ('norm1', 'norm2')),
+        ('blocks.N.attn.qkv.weight', tuple(f'{layer}attention.{part}.weight' for part in _QKV)),
+        *((f'blocks.N.attn.{part}_bias', f'{layer}attention.{part}_proj.bias') for part in ('q', 'k', 'v')),
+        ('blocks.N.attn.proj', f'{layer}attention.o_proj'),
+        *((f'blocks.N.gamma_{i}', f'{layer}layer_scale{i}.lambda1') for i in (1, 2)),
+        ('blocks.N.mlp.fc1_g', f'{layer}mlp.gate_proj'),
+        ('blocks.N.mlp.fc1', f'{layer}mlp.up_proj'),
+        ('blocks.N.mlp.fc2', f'{layer}mlp.down_proj'),
+    )
+
+
+def _dinov3_convnext(start: str) -> tuple:
+    parts = (('conv_dw', 'depthwise_conv'), ('norm', 'layer_norm'), ('gamma', 'gamma'))
+    layers = (*parts, ('mlp.fc1', 'pointwise_conv1'), ('mlp.fc2', 'pointwise_conv2'))
+    return (
+        *((f'stages.{i}.blocks.N.{ours}', f'{start}stages.{i}.layers.N.{t}') for i in range(4) for ours, t in layers),
+        ('stem', f'{start}stages.0.downsample_layers'),
+        *((f'stages.{i}.downsample', f'{start}stages.{i}.downsample_layers') for i in (1, 2, 3)),
+        ('head.norm', 'layer_norm'),
+    )
+
+
+_ATTENTION = ('attention.attention', ('query', 'key', 'value'), 'attention.output.dense')
+BACKBONES['transformers dinov2'] = _dinov2(
+    *_ATTENTION,
+    (('blocks.N.mlp.fc1', 'encoder.layer.N.mlp.weights_in'), ('blocks.N.mlp.fc2', 'encoder.layer.N.mlp.weights_out')),
+)
+_GATED = tuple(
+    (f'blocks.N.mlp.fc1.{leaf}', tuple(f'encoder.layer.N.mlp.{part}.{leaf}' for part in ('gate_proj', 'up_proj')))
+    for leaf in ('weight', 'bias')
+)
+BACKBONES['transformers 5 dinov2'] = _dinov2(
+    'attention', _QKV, 'attention.o_proj', (*_GATED, ('blocks.N.mlp.fc2', 'encoder.layer.N.mlp.down_proj'))
+)
+BACKBONES['transformers dinov3'], BACKBONES['transformers 5 dinov3'] = _dinov3(''), _dinov3('model.')
+BACKBONES['transformers dinov3 convnext'] = _dinov3_convnext('')
+BACKBONES['transformers 5 dinov3 convnext'] = _dinov3_convnext('model.')
 BACKBONES['detectron2'] = (
     *(
         pair
@@ -102,6 +169,12 @@ MARKS = {
     'mmseg': 'layers.0.attn.attn.in_proj_weight',
     'mmpretrain': 'layers.0.ln1.weight',
     'transformers 5': 'layers.0.attention.q_proj.weight',
+    'transformers 5 dinov2': 'encoder.layer.0.attention.o_proj.weight',
+    'transformers dinov2': 'encoder.layer.0.layer_scale1.lambda1',
+    'transformers 5 dinov3': 'model.layer.0.layer_scale1.lambda1',
+    'transformers dinov3': 'layer.0.layer_scale1.lambda1',
+    'transformers 5 dinov3 convnext': 'model.stages.0.layers.0.depthwise_conv.weight',
+    'transformers dinov3 convnext': 'stages.0.layers.0.depthwise_conv.weight',
     'transformers': 'embeddings.position_embeddings',
     'torchvision': 'encoder.pos_embedding',
     'sequential': '4.0.conv1.weight',
@@ -111,8 +184,10 @@ MARKS = {
 _STATISTICS = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 _RESNET = re.compile(rf'((conv|bn)\d|layer\d\.\d+\.((conv|bn)\d|downsample\.\d)|fc)\.{_STATISTICS}')
 _VIT_NAMES = re.compile(
-    r'cls_token|pos_embed|mask_token|masked_embed|patch_embed\.proj\..+|(norm|fc_norm|head)\.(weight|bias)|'
-    r'blocks\.\d+\.(norm\d|attn\.(qkv|proj)|mlp\.fc\d)\.(weight|bias)'
+    r'cls_token|pos_embed|mask_token|masked_embed|(reg|register|storage)_tokens?|patch_embed\.proj\..+|'
+    r'(norm|fc_norm|head|local_cls_norm)\.(weight|bias)|rope_embed\.periods|'
+    r'blocks(\.\d+){1,2}\.((norm\d|attn\.(qkv|proj)|mlp\.(fc\d(_[gx])?|w\d+))\.(weight|bias)|'
+    r'ls\d\.gamma|gamma_\d|attn\.([qkv]_bias|qkv\.bias_mask))'
 )
 
 
@@ -142,7 +217,7 @@ def to_ours(tensors: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
             thirds.setdefault(name, {})[part] = tensor
     for name, parts in thirds.items():
         renamed[name] = torch.cat([parts[i] for i in sorted(parts)])
-    return renamed
+    return to_timm(renamed)
 
 
 def from_ours(tensors: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:

@@ -80,7 +80,7 @@ def _recipe(content: Mapping) -> str | None:
 
 def _from_transformers(config: Mapping) -> dict:
     found = {'heads': config['num_attention_heads']} if 'num_attention_heads' in config else {}
-    activation = config.get('hidden_act')
+    activation = 'silu' if config.get('use_swiglu_ffn') else config.get('hidden_act')  # DINOv2's gates have no choice
     return found | ({'activation': _ACTIVATIONS.get(activation, activation)} if isinstance(activation, str) else {})
 
 

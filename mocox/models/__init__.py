@@ -1,7 +1,7 @@
 """Everything that is registered as a model, a layer, a loss or a data preprocessor."""
 
 from mocox.models.algorithms import FastMoCo, LinearProbe, MoBY, MoCo, MoCoV3
-from mocox.models.backbones import MoCoViT, PooledBackbone, TIMMBackbone
+from mocox.models.backbones import MoCoViT, PooledBackbone, TIMMBackbone, TransformersBackbone
 from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
 from mocox.models.data_preprocessor import LabelledPreprocessor, ViewsPreprocessor
 from mocox.models.fully_shard import FullyShard
@@ -26,5 +26,6 @@ __all__ = [
     'SplitBatchNorm',
     'SyncBatchNorm',
     'TIMMBackbone',
+    'TransformersBackbone',
     'ViewsPreprocessor',
 ]

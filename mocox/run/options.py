@@ -40,7 +40,7 @@ def prepare_config(
         work_dir: Where logs and checkpoints go; by default ``work_dirs/CONFIG_NAME``.
         data_root: The folder with the images, instead of the one in the config.
         cfg_options: Values by key, with dots.
-        pretrained: A checkpoint for the backbone.
+        pretrained: A checkpoint for the backbone: a file, a folder, or ``timm:NAME`` in timm's cache.
         epochs: See :func:`mocox.run.scaling.scale`, as for the next five.
         batch_size: Likewise.
         image_size: Likewise.
@@ -71,7 +71,7 @@ def prepare_config(
     if data_root:
         _set_data_root(config, data_root)
     if pretrained:
-        require_file(pretrained, '--pretrained', or_folder=True)
+        _require_weights(pretrained)
         _set_pretrained(config, pretrained)
     if amp:
         _use_mixed_precision(config)
@@ -95,6 +95,15 @@ def _find_widths(config: 'Config', options: dict[str, Any]) -> None:
         part = (config.get('model') or {}).get(name)
         if isinstance(part, dict) and f'model.{name}.in_channels' not in options and f'model.{name}' not in options:
             part.pop('in_channels', None)
+
+
+def _require_weights(pretrained: str) -> None:
+    from mocox.checkpoint.timm_files import PREFIX, cached_file
+
+    if pretrained.startswith(PREFIX):
+        cached_file(pretrained)
+    else:
+        require_file(pretrained, '--pretrained', or_folder=True)
 
 
 def _set_pretrained(config: 'Config', path: str) -> None:

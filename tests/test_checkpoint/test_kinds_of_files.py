@@ -585,8 +585,8 @@ def test_nothing_is_recognised_of_an_unknown_architecture(tmp_path):
     )
     assert found.arch['family'] == 'unknown'
     assert found.table()['coverage'] == 0
-    extra = read(saved(tmp_path / 'b.pth', {**VIT, 'blocks.0.ls1.gamma': torch.ones(24)}))
-    assert extra.table()['unknown'] == ['blocks.0.ls1.gamma']
+    extra = read(saved(tmp_path / 'b.pth', {**VIT, 'blocks.0.attn.q_norm.weight': torch.ones(24)}))
+    assert extra.table()['unknown'] == ['blocks.0.attn.q_norm.weight']
     for state in (VIT, RESNET):
         assert read(saved(tmp_path / 'c.pth', state)).table()['coverage'] == 1
 

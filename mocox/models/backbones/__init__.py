@@ -1,7 +1,8 @@
-"""Backbones: the transformer of MoCo v3, and any model of timm, modules of your own."""
+"""Backbones: the transformer of MoCo v3, and any model of timm or transformers, modules of your own."""
 
 from mocox.models.backbones.pooled import PooledBackbone
 from mocox.models.backbones.timm_backbone import TIMMBackbone
+from mocox.models.backbones.transformers_backbone import TransformersBackbone
 from mocox.models.backbones.vit import MoCoViT
 
-__all__ = ['MoCoViT', 'PooledBackbone', 'TIMMBackbone']
+__all__ = ['MoCoViT', 'PooledBackbone', 'TIMMBackbone', 'TransformersBackbone']
