@@ -112,6 +112,7 @@ setup(
         'heif': ['pillow-heif>=0.18'],
         'transformers': ['transformers>=4.56'],  # its models as backbones; DINOv3 since 4.56
         'umap': ['umap-learn>=0.5'],  # a third map of features
+        'docs': ['sphinx>=8.1', 'furo>=2024.8.6', 'myst-parser>=4', 'sphinx-copybutton>=0.5.2'],
         'test': [
             'pytest>=8',
             'transformers>=4.56',

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from argparse import ArgumentParser
 from importlib import import_module
 from pathlib import Path
 
@@ -17,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 
 
-PAGES = {name: (ROOT / name).read_text(encoding='utf-8') for name in ('README.md', 'docs/own_images.md')}
+PLACES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), *sorted((ROOT / 'configs').rglob('README.md'))]
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding='utf-8') for path in PLACES}
 COMPONENTS = (ROOT / 'docs' / 'components.md').read_text(encoding='utf-8')
 
 
@@ -26,26 +28,40 @@ def code_after(words: str) -> str:
     return re.search(r'```python\n(.*?)```', COMPONENTS[COMPONENTS.index(words) :], re.DOTALL)[1]
 
 
-def commands() -> list[str]:
-    """Every line of the pages that starts mocox or one of the tools."""
-    blocks = [block for page in PAGES.values() for block in re.findall(r'```bash\n(.*?)```', page, re.DOTALL)]
-    lines = [part.strip() for block in blocks for line in block.splitlines() for part in line.split('&&')]
-    return [line for line in lines if line.startswith(('mocox', 'python tools/', 'tools/'))]
+def commands() -> dict[str, str]:
+    """Every line of the pages that starts mocox or one of its tools, with the page that it is on."""
+    found = {}
+    for page, text in PAGES.items():
+        for block in re.findall(r'```(?:bash|sh|shell)?\n(.*?)```', text, re.DOTALL):
+            for line in block.replace('\\\n', ' ').splitlines():
+                for part in line.split('&&'):
+                    command = re.sub(r'^(\w+=\S* )+', '', part.strip())  # settings of the environment
+                    if command.startswith(('mocox ', 'python tools/', 'tools/')):
+                        found.setdefault(command, page)
+    return found
 
 
-@pytest.mark.parametrize('line', commands())
-def test_a_command_is_understood(line):
-    """By its parser, and the config that it names is there."""
-    words = shlex.split(line, comments=True)
+def parser_for(words: list[str]) -> tuple[ArgumentParser, list[str]]:
+    """The parser of a command, and what is left for it to understand."""
     if words[0] == 'mocox':
-        name, arguments = words[1], words[2:]
-    elif words[0] == 'python':
-        name = re.search(r"main\('(\w+)'", (ROOT / words[1]).read_text())[1]
-        arguments = words[2:]
-    else:  # a script, whose second argument is the number of processes
-        name, arguments = 'train', [words[1], *words[3:]]
-    parsed = import_module(f'mocox.commands.{name}').make_parser().parse_args(arguments)
-    if getattr(parsed, 'config', None) and not parsed.config.startswith('WORK_DIR'):
+        return import_module(f'mocox.commands.{words[1]}').make_parser(), words[2:]
+    if words[0] == 'python':
+        code = (ROOT / words[1]).read_text()
+        if name := re.search(r"main\('(\w+)'", code):
+            return import_module(f'mocox.commands.{name[1]}').make_parser(), words[2:]
+        return import_module(Path(words[1]).stem).make_parser(), words[2:]  # an instrument: tools/ is on the path
+    train = import_module('mocox.commands.train').make_parser()
+    if 'slurm' in words[0]:  # PARTITION JOB CONFIG WORK_DIR
+        return train, [words[3], '--work-dir', *words[4:]]
+    return train, [words[1], *words[3:]]  # CONFIG PROCESSES
+
+
+@pytest.mark.parametrize(('line', 'page'), commands().items())
+def test_a_command_is_understood(line, page):
+    """By its parser, and the config that it names is there."""
+    parser, arguments = parser_for(shlex.split(line, comments=True))
+    parsed = parser.parse_args(arguments)
+    if getattr(parsed, 'config', None) and not re.match(r'WORK_DIR|CONFIG|my_|[A-Z]', parsed.config):
         assert find_config(parsed.config).is_file()
 
 

@@ -5,8 +5,8 @@ import argparse
 from mocox import cli
 
 
-def main() -> None:
-    """Measures one thing and prints it."""
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('mode', choices=('step', 'data', 'memory', 'scaling'))
     parser.add_argument('--against', choices=('mmpretrain',), help='whom to measure side by side (default: nobody)')
@@ -23,7 +23,12 @@ def main() -> None:
     parser.add_argument('--processes', type=int, help='scaling: how many against one (default: 2)')
     parser.add_argument('--step-rate', type=float, metavar='R', help='data: images per second of a step to feed')
     parser.add_argument('--json', metavar='OUT', help='write the result to this file')
-    args = vars(parser.parse_args())
+    return parser
+
+
+def main() -> None:
+    """Measures one thing and prints it."""
+    args = vars(make_parser().parse_args())
 
     from lab.benchmark.run import run  # imports torch, which takes a few seconds
 

@@ -8,13 +8,18 @@ import argparse
 from mocox.cli import run_tool
 
 
-def main() -> None:
-    """Prints a table of the faults; the exit code is 0 only if every training ended as the undisturbed one."""
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--kills', type=int, default=100, help='how many faults to inject (default: 100)')
     parser.add_argument('--seed', type=int, default=0, help='of the kinds and moments (default: 0)')
     parser.add_argument('--work-dir', default='work_dirs/fault_injection', help='emptied; gets fault_injection.json')
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Prints a table of the faults; the exit code is 0 only if every training ended as the undisturbed one."""
+    args = make_parser().parse_args()
 
     from lab import fault_injection  # imports torch, which takes a few seconds
 

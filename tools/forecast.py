@@ -7,8 +7,8 @@ from mocox import cli
 CONFIGS = [f'configs/mocov3/vit-{size}.py' for size in ('base', 'large', 'huge')]
 
 
-def main() -> None:
-    """Prints the tables; every assumption can be changed."""
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('configs', nargs='*', default=CONFIGS, help='default: ViT-B, ViT-L and ViT-H of MoCo v3')
     parser.add_argument('--gpus', type=int, nargs='+', default=[8, 16, 32, 64, 128, 256, 512, 1024])
@@ -18,7 +18,12 @@ def main() -> None:
     parser.add_argument(
         '--assume', nargs='+', default=[], metavar='NAME=VALUE', help='such as utilisation=0.5 network_rate=20e9'
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Prints the tables; every assumption can be changed."""
+    args = make_parser().parse_args()
 
     from lab.benchmark.forecast import Assumptions, report  # imports torch, which takes a few seconds
 
