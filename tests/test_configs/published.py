@@ -87,6 +87,7 @@ VIT_H = vit(1280, 32, 16, 14, 16 * 16)
 VIT_S_CONV = vit(384, 11, 12, 16, 14 * 14, stem='conv', frozen_patches=False)
 VIT_B_CONV = vit(768, 11, 12, 16, 14 * 14, stem='conv', frozen_patches=False)
 VIT_TI = vit(192, 12, 12, 16, 14 * 14)
+VIT_FASHION = vit(96, 4, 3, 4, 7 * 7, stem='conv', frozen_patches=False)
 VIT_TI_32PX = vit(192, 12, 12, 4, 8 * 8)
 RESNET50_ZERO = ('resnet', 50, 'last scale of each block starts at 0')  # zero_init_residual=True [D, F]
 RESNET50 = ('resnet', 50)
@@ -193,6 +194,17 @@ PRETRAINING_TABLE = {
     'mocov3/vit-tiny_cifar10': adamw_vit(
         VIT_TI_32PX, 1, 512, 6e-4, lr=3e-4, epochs=800, crop_min=0.2, size=32, views='v3, 32 px'
     ),  # [O]
+    'mocov3/vit-tiny_fashion': adamw_vit(
+        VIT_FASHION, 1, 128, 1.5e-3, lr=3e-3, epochs=100, schedule=cosine('iteration', 5), crop_min=0.4, size=28,
+        views='one gray', projector='96-256 BN ReLU 256-256 BN ReLU 256-128 BN(no affine)',
+        predictor='128-256 BN ReLU 256-128 BN(no affine)',
+    ),  # [O]
+    'mocov3/resnet18_fashion': lars_r50(
+        gpus=1, images_per_gpu=128, optimizer='AdamW', lr=2e-3, peak_lr=1e-3, weight_decay=0.1, epochs=20,
+        schedule=cosine('iteration', 1), temperature=0.2, views='one gray', crop_min=0.4, size=28,
+        backbone=RESNET18_CIFAR, projector='128-512 BN ReLU 512-128 BN(no affine)',
+        predictor='128-512 BN ReLU 512-128',
+    ),  # [O]
     'mocov3/vit-small_webdataset': adamw_vit(VIT_S, 8, 128, 6e-4),  # [C], as vit-small
     'mocov3/vit-small_lmdb': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O], as vit-small_custom
     'mocov3/vit-small_custom': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O]
@@ -230,6 +242,11 @@ PRETRAINING_TABLE = {
         gpus=1, images_per_gpu=512, lr=0.06, lr_images=512, peak_lr=0.06, weight_decay=5e-4, momentum=(0.99, 0.99),
         temperature=0.1, queue=(1, 4096, 128), views='v2, 32 px', size=32, batch_norm='SplitBN 64',
         backbone=RESNET18_CIFAR, projector='512-512+b ReLU 512-128+b',
+    ),  # [O]
+    'mocov2/resnet18_fashion': queue_r50(
+        gpus=1, images_per_gpu=128, lr=0.06, lr_images=128, peak_lr=0.06, weight_decay=5e-4, epochs=20,
+        schedule=cosine('iteration', 1), momentum=(0.99, 0.99), temperature=0.1, queue=(1, 4096, 128),
+        views='one gray', crop_min=0.4, size=28, backbone=RESNET18_CIFAR, projector='128-128+b ReLU 128-128+b',
     ),  # [O]
     'mocov2/vit-small_queue': adamw_vit(
         VIT_S, 1, 256, 1.5e-4, algorithm='MoCo', momentum=(0.999, 0.999), queue=(1, 65536, 128), views='v2',
@@ -288,6 +305,33 @@ LINEAR_TABLE = {
     'mocov2/resnet50_linear': queue_linear(),
     'mocov2/resnet18_cifar10_linear': queue_linear(
         RESNET18_CIFAR, gpus=1, images_per_gpu=256, classes=10, crop_min=0.2, size=32, test_resize=32
+    ),  # [O]
+    'mocov3/vit-tiny_fashion_linear': linear(
+        VIT_FASHION, 3.0, 3.0, gpus=1, images_per_gpu=256, epochs=30, classes=10, crop_min=0.4, size=28, test_resize=28
+    ),  # [O]
+    'mocov3/resnet18_fashion_linear': linear(
+        RESNET18_CIFAR,
+        3.0,
+        3.0,
+        gpus=1,
+        images_per_gpu=256,
+        epochs=30,
+        classes=10,
+        crop_min=0.4,
+        size=28,
+        test_resize=28,
+    ),  # [O]
+    'mocov2/resnet18_fashion_linear': linear(
+        RESNET18_CIFAR,
+        3.0,
+        3.0,
+        gpus=1,
+        images_per_gpu=256,
+        epochs=30,
+        classes=10,
+        crop_min=0.4,
+        size=28,
+        test_resize=28,
     ),  # [O]
     'moby/swin-tiny_linear': moby_linear(SWIN_T),
     'moby/deit-small_linear': moby_linear(DEIT_S),
@@ -354,6 +398,8 @@ VIEWS |= {
         | dict(CHANNELS, **ALL_ORIENTATIONS, grayscale_weights='mean', channel_drop_prob=0.2, channel_drop=(1, 3))
     ]
     * 2,
+    'one gray': [view('color_jitter flip') | dict(color_jitter=dict(brightness=0.4, contrast=0.4), grayscale_prob=0.0)]
+    * 2,
     'gray': [
         view('channel_jitter blur flip gaussian_noise', blur=1.0) | NOISE,
         view('channel_jitter blur solarize flip gaussian_noise', blur=0.1, solarize=0.2) | NOISE,
@@ -391,6 +437,7 @@ OURS = (
     'queue',
     '1gpu',
     'digits',
+    'fashion',
     'webdataset',
     'lmdb',
     'fsdp',

@@ -1,0 +1,25 @@
+"""MoCo v3, a ResNet-18 of a quarter of the width, on the 60,000 training images of Fashion-MNIST.
+
+Source: no paper's row. The ResNet of arXiv 2104.02057 made small.
+Published: no number.
+Hardware: 2 CPU cores, 128 images.
+Launch: python tools/train.py configs/mocov3/resnet18_fashion.py --data-root DIR
+    where DIR holds train-images-idx3-ubyte.gz; Debian's package dataset-fashion-mnist has it
+"""
+
+_base_ = [
+    '../_base_/models/mocov3_resnet50.py',
+    '../_base_/datasets/fashion_mnist.py',
+    '../_base_/schedules/adamw_300e.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=16, base_channels=16, strides=(2, 2, 2, 2),
+        zero_init_residual=False),
+    neck=dict(in_channels=128, hid_channels=512, out_channels=128),
+    head=dict(temperature=0.2, predictor=dict(in_channels=128, hid_channels=512, out_channels=128)),
+)
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+param_scheduler = dict(warmup_epochs=1)
+train_cfg = dict(max_epochs=20)

@@ -1,0 +1,177 @@
+"""The contest on images of bars, with few steps: same images for all, an independent judge, honest bookkeeping."""
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lab.benchmark.mocox_contender import read_config
+from lab.quality import run as running
+from lab.quality.contest import compete
+from lab.quality.contestants import Contestant, build_backbone, mocox_contestants, supervised
+from lab.quality.images import Images, Labelled
+from lab.quality.judge import finetune, judge
+from lab.quality.peers import PEERS
+from lab.quality.run import Contest, run
+from lab.quality.table import as_table
+from tests.support.idx_files import write_idx_images
+
+CONFIG = 'configs/mocov2/resnet18_fashion.py'
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp('bars')
+    write_idx_images(folder, train=60, test=20)
+    return str(folder)
+
+
+def contest(data: str, **changes) -> Contest:
+    tiny = Contest(data, CONFIG, train=40, held_out=20, first_held_out=40, batch=8, epochs=1, with_finetuning=False)
+    return replace(tiny, **changes)
+
+
+def test_all_of_ours_and_the_references(data, tmp_path, capsys):
+    """One command trains them, writes a JSON each and the table; a second call trains nobody again."""
+    names = ['random weights', 'raw pixels', 'supervised', *mocox_contestants({})]
+    settings = dict(contestants=names, seeds=[0], test=False, held_out=20, first_held_out=40, no_finetuning=True)
+    settings |= dict(cfg_options=None, config=CONFIG, train=20, batch=20, epochs=1, seconds=None, points=1)
+    table = compete(data, str(tmp_path), **settings)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*.json')}
+    assert len(files) == len(names) == 8
+    assert all(f'| {name} | 1 |' in table for name in names)
+    written = json.loads((tmp_path / 'mocox-v3_0.json').read_text())
+    assert written['points'][0]['images'] == 20 and written['machine']['threads'] == 1
+    assert compete(data, str(tmp_path), **settings) == table
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob('*.json')} == files
+    with pytest.raises(ValueError, match='of another contest: give another --out'):
+        compete(data, str(tmp_path), **settings | dict(batch=10))
+    with pytest.raises(ValueError, match='--contestants nobody: known are random weights, '):
+        compete(data, str(tmp_path), **settings | dict(contestants=['nobody']))
+    capsys.readouterr()
+
+
+def test_every_contestant_sees_the_same_views(data):
+    config = read_config(CONFIG)
+    first, second = (Images(config, data, 40, 20, 40, seed=3) for _ in range(2))
+    for (ours, labels), (theirs, _) in itertools.islice(zip(first.views(16), second.views(16), strict=False), 3):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        assert [view.shape for view in ours] == [(16, 3, 28, 28)] * 2
+        assert len(labels) == 16
+    order = [label for _, labels in itertools.islice(first.views(40), 2) for label in labels.tolist()]
+    assert sorted(order[:40]) == sorted(np.arange(40) % 10) and order[:40] != order[40:]
+
+
+def test_the_images_to_test_on_are_others(data):
+    """Held out from the end of the training images, or the test images; normalised as the views are."""
+    config = read_config(CONFIG)
+    held_out, test = (Images(config, data, 40, number, 40, seed=0).test for number in (20, None))
+    raw = np.frombuffer(Path(data, 'train-images-idx3-ubyte').read_bytes()[16:], np.uint8).reshape(60, 28, 28)
+    pixels = held_out.images[:, 0].numpy() * 90.02 + 72.94
+    np.testing.assert_allclose(pixels, raw[40:60], atol=0.01)
+    assert held_out.labels.tolist() == [i % 10 for i in range(40, 60)]
+    assert len(test.images) == 20 and not torch.equal(test.images, held_out.images)
+    with pytest.raises(ValueError, match='50 images to train on reach into those held out, which start at 40'):
+        Images(config, data, 50, 10, 40, seed=0)
+
+
+def test_the_judge():
+    """By hand: 20 neighbours by angle, whatever their length; a linear rule that angles do not show."""
+    angles = np.repeat([0.0, np.pi / 2], 30)
+    train = np.stack([np.cos(angles), np.sin(angles)], 1) * np.linspace(1, 9, 60)[:, None]
+    labels = np.repeat([0, 1], 30)
+    test = np.array([[5.0, 0.1], [0.1, 0.2], [0.2, 0.1], [0.1, 7.0]])
+    assert judge(train, test, labels, np.array([0, 1, 0, 1])) == dict(knn=100.0, linear=75.0)
+    assert judge(train, test, labels, np.array([1, 1, 0, 1]))['knn'] == 75.0
+
+
+def test_learning_rate_follows_the_schedule_of_the_contestant():
+    fixed, free = (nn.Parameter(torch.zeros(1)) for _ in range(2))
+    optimizer = torch.optim.SGD([dict(params=[fixed], fix_lr=True), dict(params=[free])], lr=9.0)
+    contestant = Contestant(nn.Flatten(), optimizer, lambda views: 0.0, lr=0.4, warmup=0.25)
+    seen = []
+    for progress in (0, 0.125, 0.25, 0.625):
+        running._set_lr(contestant, progress)
+        seen.append([group['lr'] for group in optimizer.param_groups])
+    assert seen == [[0.4, 0.0], [0.4, 0.2], [0.4, 0.4], [0.4, pytest.approx(0.2)]]
+    contestant.decays = False
+    running._set_lr(contestant, 0.9)
+    assert optimizer.param_groups[1]['lr'] == 0.4
+
+
+def idle(batches: list) -> Contestant:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.0)
+    return Contestant(nn.Flatten(), optimizer, lambda views: float(len(batches.append(views) or batches)), 0.0)
+
+
+def test_equal_seconds(data, tmp_path, monkeypatch):
+    """A step of one second, by a clock that ticks when it is read: 7 seconds are 7 steps of 8 images."""
+    ticks = itertools.count()
+    monkeypatch.setattr(running.time, 'process_time', lambda: float(next(ticks)))
+    result = run(contest(data, seconds=7.0, points=2), 'idle', lambda *_: idle([]), 0, tmp_path)
+    assert [(point['images'], point['seconds']) for point in result['points']] == [(4 * 8, 4.0), (7 * 8, 7.0)]
+
+
+def test_a_peer_that_does_not_run_is_named_with_its_error(data, tmp_path):
+    def broken(*_):
+        raise ImportError("No module named 'lightly'")
+
+    result = run(contest(data), "lightly's example", broken, 0, tmp_path, is_ours=False)
+    assert "lightly's example does not run: ImportError: No module named 'lightly'" in as_table([result])
+    with pytest.raises(ImportError):
+        run(contest(data), 'ours', broken, 0, tmp_path)
+
+
+def test_mmpretrain_takes_part(data, tmp_path):
+    result = run(contest(data, train=20, batch=20), 'mmpretrain v3', PEERS['mmpretrain v3'], 0, tmp_path, is_ours=False)
+    assert 'error' not in result
+    assert result['points'][-1]['images'] == 20
+    assert 'neck.in_channels 128, published 2048' in result['remarks']
+
+
+def test_few_labels(monkeypatch):
+    """A linear layer on pixels, told 2 of each of 3 classes that differ in one pixel each, gets the others right."""
+    monkeypatch.setattr('lab.quality.judge.FINETUNE_LR', 0.1)
+    images = torch.zeros(60, 1, 2, 2)
+    labels = np.arange(60) % 3
+    images.flatten(1)[np.arange(60), labels] = 1
+    labelled = Labelled(images, labels)
+    assert finetune(nn.Flatten(), labelled, labelled, seed=0) == 100
+    swapped = Labelled(images, np.array([1, 0, 2])[labels])  # what it is told, and not what it could guess
+    assert finetune(nn.Flatten(), labelled, swapped, seed=0) == pytest.approx(100 / 3)
+
+
+def test_supervision_uses_the_labels(data):
+    """One batch, learned by heart."""
+    config = read_config(CONFIG)
+    views, labels = next(Images(config, data, 40, 20, 40, seed=0).views(10))
+    contestant = supervised(config, 10, 20)
+    for group in contestant.optimizer.param_groups:
+        group['lr'] = 3e-3
+    losses = [contestant.step([*views, labels]) for _ in range(12)]
+    assert losses[-1] < 0.5 < np.log(10) - 0.5 < losses[0]
+
+
+def test_backbones_start_equal():
+    config = read_config(CONFIG)
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        states.append(build_backbone(config).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_table_has_means_and_spreads():
+    def result(seed, knn, seconds):
+        return dict(
+            name='a', seed=seed, points=[dict(images=1000, seconds=seconds, knn=knn, linear=80.0)], finetuned=50
+        )
+
+    assert '| a | 2 | 1,000 | 15 | 72.0 ± 2.8 | 80.0 ± 0.0 | 50.0 ± 0.0 | 67 |' in as_table(
+        [result(0, 70.0, 10.0), result(1, 74.0, 20.0)]
+    )

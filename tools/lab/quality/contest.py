@@ -1,0 +1,49 @@
+"""From the command line to a table."""
+
+from pathlib import Path
+
+import torch
+
+from lab.quality.contestants import REFERENCES, mocox_contestants
+from lab.quality.peers import PEERS
+from lab.quality.run import Contest, run
+from lab.quality.table import as_table, read_results
+
+
+def compete(
+    data_root: str,
+    out: str,
+    contestants: list[str] | None,
+    seeds: list[int],
+    test: bool,
+    held_out: int,
+    no_finetuning: bool,
+    cfg_options: dict | None,
+    **contest: object,
+) -> str:
+    """Runs what is missing and prints the table; see ``tools/quality.py`` for the arguments.
+
+    Raises:
+        ValueError: No such contestant, or results of another contest in ``out``.
+        FileNotFoundError: No IDX files.
+    """
+    known = REFERENCES | mocox_contestants(cfg_options or {}) | PEERS
+    if contestants == ['list']:
+        print('\n'.join(known))
+        return ''
+    names = contestants or list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f'--contestants {" ".join(unknown)}: known are {", ".join(known)}')
+    torch.set_num_threads(1)
+    settings = Contest(
+        data_root,
+        held_out=None if test else held_out,
+        with_finetuning=not no_finetuning,
+        options=cfg_options or {},
+        **contest,
+    )
+    for seed in seeds:
+        for name in names:
+            run(settings, name, known[name], seed, Path(out), is_ours=name not in PEERS)
+            print(as_table(read_results(Path(out))), flush=True)
+    return as_table(read_results(Path(out)))
