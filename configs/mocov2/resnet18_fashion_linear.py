@@ -1,4 +1,4 @@
-"""Linear evaluation of MoCo v2 ResNet-18 of a quarter of the width on Fashion-MNIST: frozen backbone, 30 epochs on 60,000 images.
+"""Linear evaluation of MoCo v2 ResNet-18 of a quarter of the width on Fashion-MNIST: frozen backbone, 30 epochs.
 
 Source: no paper's row. The protocol of the official code, on 28 px.
 Published: no number, and none is claimed here.

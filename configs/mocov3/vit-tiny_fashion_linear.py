@@ -1,4 +1,4 @@
-"""Linear evaluation of the small ViT of MoCo v3 on Fashion-MNIST: frozen backbone, 30 epochs on 60,000 images.
+"""Linear evaluation of the small ViT of MoCo v3 on Fashion-MNIST: frozen backbone, 30 epochs.
 
 Source: no paper's row. The protocol of the official code, on 28 px.
 Published: no number, and none is claimed here.

@@ -8,6 +8,7 @@ from lab.quality.contestants import REFERENCES, mocox_contestants
 from lab.quality.peers import PEERS
 from lab.quality.run import Contest, run
 from lab.quality.table import as_table, read_results
+from mocox.terminal import say
 
 
 def compete(
@@ -29,7 +30,7 @@ def compete(
     """
     known = REFERENCES | mocox_contestants(cfg_options or {}) | PEERS
     if contestants == ['list']:
-        print('\n'.join(known))
+        say(*known)
         return ''
     names = contestants or list(known)
     if unknown := [name for name in names if name not in known]:
@@ -45,5 +46,5 @@ def compete(
     for seed in seeds:
         for name in names:
             run(settings, name, known[name], seed, Path(out), is_ours=name not in PEERS)
-            print(as_table(read_results(Path(out))), flush=True)
+            say(*as_table(read_results(Path(out))).splitlines())
     return as_table(read_results(Path(out)))
