@@ -66,7 +66,7 @@ setup(
         'Development Status :: 4 - Beta',
         'Intended Audience :: Science/Research',
         'Programming Language :: Python :: 3',
-        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 14)),
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(11, 14)),
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     # The default, said: so an editable installation puts this folder on the path. Without it a finder of setuptools,
@@ -77,7 +77,7 @@ setup(
     packages=find_packages(include=['mocox', 'mocox.*']),
     package_data={'mocox.report': ['page.html']},
     cmdclass={'build_py': BuildWithMim},
-    python_requires='>=3.10',
+    python_requires='>=3.11',
     install_requires=[
         # torch and torchvision are released as a pair: naming both lets the installer find one that fits.
         'torch>=2.10',  # before, a checkpoint read with weights_only=True could corrupt memory (CVE-2026-24747)
@@ -86,14 +86,15 @@ setup(
         'mmengine>=0.10.7',
         'mmcv-lite>=2.1',  # the `mmcv` module without compiled operators, none of which is used
         'mmpretrain>=1.2',
-        # The floors of setuptools, Pillow and jinja2 are the first without a known weakness.
+        # The floors of setuptools, Pillow, scikit-learn, jinja2, pydicom, pillow-heif and python-gdcm are the first
+        # without a weakness known to us. Pillow 13 mends an overflow in its JPEG decoder, and needs Python 3.11.
         # mmengine imports pkg_resources, which setuptools 82 dropped. Delete when mmengine no longer does.
         'setuptools>=78.1.1,<82',
         'numpy>=1.26',
-        'pillow>=11.3',
+        'pillow>=13.0',
         'matplotlib>=3.8',
         'safetensors>=0.4',
-        'scikit-learn>=1.4',
+        'scikit-learn>=1.5',
         'jinja2>=3.1.6',
     ],
     extras_require={
@@ -103,13 +104,13 @@ setup(
         # TIFF of any kind, GeoTIFF, OME, JPEG 2000 and XL
         'scientific': ['tifffile>=2024.8.10', 'imagecodecs>=2024.9.22'],
         'dicom': [
-            'pydicom>=3.0',
+            'pydicom>=3.0.2',
             'pylibjpeg>=2.0',
             'pylibjpeg-openjpeg>=2.3',
-            'python-gdcm>=3.0.24.1',
+            'python-gdcm>=3.2.2',
             'imagecodecs>=2024.9.22',  # JPEG of 12 bits
         ],
-        'heif': ['pillow-heif>=0.18'],
+        'heif': ['pillow-heif>=1.3'],
         'transformers': ['transformers>=4.56'],  # its models as backbones; DINOv3 since 4.56
         'umap': ['umap-learn>=0.5'],  # a third map of features
         'docs': ['sphinx>=8.1', 'furo>=2024.8.6', 'myst-parser>=4', 'sphinx-copybutton>=0.5.2'],
@@ -125,11 +126,11 @@ setup(
             'lmdb>=1.4',
             'tifffile>=2024.8.10',
             'imagecodecs>=2024.9.22',
-            'pydicom>=3.0',
+            'pydicom>=3.0.2',
             'pylibjpeg>=2.0',
             'pylibjpeg-openjpeg>=2.3',
-            'python-gdcm>=3.0.24.1',
-            'pillow-heif>=0.18',
+            'python-gdcm>=3.2.2',
+            'pillow-heif>=1.3',
             'tensorboard>=2.16',
         ],
     },

@@ -77,7 +77,7 @@ def test_wheel_holds_package_configs_and_tools(installed):
 
 def test_wheel_metadata(installed):
     metadata = (installed / 'mocox-0.1.0.dist-info' / 'METADATA').read_text()
-    for line in ('Name: mocox', 'License-Expression: Apache-2.0', 'Requires-Python: >=3.10', 'Provides-Extra: test'):
+    for line in ('Name: mocox', 'License-Expression: Apache-2.0', 'Requires-Python: >=3.11', 'Provides-Extra: test'):
         assert f'{line}\n' in metadata
 
 

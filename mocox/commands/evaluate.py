@@ -22,7 +22,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--config', help='backbone, normalisation and crops, where the file does not say them')
     parser.add_argument('--heads', type=int, help='attention heads, where the file does not say their number')
     parser.add_argument('--test-split', metavar='NAME', help='the folder to test on (default: val, else test)')
-    parser.add_argument('--work-dir', help='where results go (default: work_dirs/evaluate/NAME)')
+    parser.add_argument('--work-dir', help='where results go (default: work_dirs/evaluate/FOLDER/NAME)')
     parser.add_argument('--cache-dir', default='work_dirs/features', help='where features are kept')
     parser.add_argument('--image-size', type=int, help='side in pixels (default: that of pre-training)')
     parser.add_argument('--batch-size', type=int, default=128, help='images per forward pass (default: 128)')

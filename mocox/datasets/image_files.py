@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from mocox.datasets.base import Crops
 from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages
 from mocox.datasets.lists import parse_list
+from mocox.datasets.masks import find_masks
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.splits import find_splits
 from mocox.registry import DATASETS
@@ -98,6 +99,7 @@ class ImageFiles(EncodedImages):
         )
         self.root = os.path.expanduser(data_root)
         self.folder, self.left_out = _existing_folder(data_root, data_prefix), Counter()
+        self.masks: list[str] = []
         self.has_listed_labels = False
         self.found_splits = None if data_prefix or list_file or not splits else find_splits(self.folder)
         if self.found_splits:
@@ -138,6 +140,11 @@ class ImageFiles(EncodedImages):
             others = ', '.join(map(repr, self.found_splits.tests))
             text = f'{self.folder!r} has the training images; not used: {others} beside it (splits=False uses all)'
             notes.insert(0, (logging.INFO, text))
+        if self.masks:
+            names = ', '.join(map(repr, self.masks[:3])) + ', ...' * (len(self.masks) > 3)
+            text = f'{names}, beside images and named like masks, are taken for images as well'
+            cure = 'train_dataloader.dataset.data_prefix=FOLDER, that of the images alone, or move the others'
+            notes.insert(0, (logging.WARNING, f'{text}; set {cure}'))
         if left_out := describe_left_out(self.left_out):
             what = 'images' if self.frames == 'all' else 'files'
             notes.insert(0, (logging.INFO, f'{len(self):,} {what} in {self.folder!r}; {left_out[:-2]}'))
@@ -146,7 +153,10 @@ class ImageFiles(EncodedImages):
     def _find(self, list_file: str | None) -> tuple[PackedPaths, np.ndarray | None]:
         if list_file is None:
             self.left_out.clear()
-            paths, labels = PackedPaths(map(os.fsencode, scan(self.folder, self.left_out))), None
+            folders: set[str] = set()
+            found = _noting_folders(scan(self.folder, self.left_out), folders)
+            paths, labels = PackedPaths(map(os.fsencode, found)), None
+            self.masks = find_masks(folders)
             if not len(paths):
                 raise ValueError(
                     f'no images in {self.folder!r}: neither it nor its subfolders hold a file named '
@@ -221,6 +231,17 @@ def scan(folder: str, left_out: Counter | None = None) -> Iterator[str]:
                 if any(os.path.commonpath([target, parent]) == target for parent in crossed):
                     continue  # it leads back to a folder that the walk came through
             stack.append((prefix + name, crossed, iter(_names_in(path, endings, left_out, required=False))))
+
+
+def _noting_folders(paths: Iterator[str], folders: set[str]) -> Iterator[str]:
+    """Passes paths on and adds the folder of each."""
+    last = None
+    for path in paths:
+        folder = path.rpartition('/')[0]
+        if folder != last:
+            folders.add(folder)
+            last = folder
+        yield path
 
 
 def _names_in(folder: str, endings: frozenset[str], left_out: Counter, required: bool = True) -> list[str]:

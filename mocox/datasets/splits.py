@@ -4,6 +4,8 @@ import os
 import re
 from typing import NamedTuple
 
+from mocox.datasets.masks import is_named_like_masks
+
 TRAINING = ('train', 'training', 'trainset', 'train_set')  # small letters, the usual ones first
 TESTS = ('val', 'valid', 'validation', 'test', 'testing', 'dev', 'eval', 'evaluation', 'testset', 'test_set')
 
@@ -30,7 +32,7 @@ def find_splits(folder: str) -> Splits | None:
 
     A folder called ``train`` is a split if one for tests stands beside it, or nothing else. Where further folders
     stand there too, it is one if it holds folders itself (among classes of vehicles it would hold images), or if the
-    further folders hold no such files as it does (annotations, not classes).
+    further folders hold no such files as it does or are named like masks (annotations, not classes).
 
     Args:
         folder: Is looked at.
@@ -60,6 +62,7 @@ def _splits_among(folder: str, names: list[str]) -> Splits | None:
     others = [name for name in names if name != train and name not in tests and _word(name) not in TRAINING]
     if not tests and others:
         return None
+    others = [name for name in others if not is_named_like_masks(name)]
     if others and not _folders_in(os.path.join(folder, train)):
         endings = _endings_in(os.path.join(folder, train))
         if any(endings & _endings_in(os.path.join(folder, name)) for name in others):

@@ -116,9 +116,13 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
     for level, note in sample.notes:
         title, _, cure = note.partition('; set ')
         dark |= level >= logging.WARNING and 'value_range' in cure
+        reason = (
+            'What is dark in every image can hardly be learned from.' if cure else 'Nothing is left out in silence.'
+        )
+        if 'data_prefix' in cure:
+            reason = 'Views of masks are told from views of images at a glance, and their classes are no classes.'
         found.append(Finding(
-            WARNING if level >= logging.WARNING else NOTE, 'file_contents', title,
-            'What is dark in every image can hardly be learned from.' if cure else 'Nothing is left out in silence.',
+            WARNING if level >= logging.WARNING else NOTE, 'file_contents', title, reason,
             cure or 'none needed if that is meant; see docs/data.md',
         ))  # fmt: skip
     if sample.mean and (pixels.settings() or len(mean) != len(sample.mean)):

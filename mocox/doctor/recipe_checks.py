@@ -258,13 +258,16 @@ def warmup_too_long(recipe: Recipe) -> Finding | None:
     """A peak that is never reached."""
     schedule = recipe.config.get('param_scheduler')
     parts = schedule if isinstance(schedule, list | tuple) else [schedule]
-    warmup = max((part.get('warmup_epochs', 0) for part in parts if isinstance(part, dict)), default=0)
+    warmups = [part.get('warmup_epochs', 0) if isinstance(part, dict) else 0 for part in parts]
+    warmup = max(warmups, default=0)
     if not recipe.epochs or not warmup or warmup < recipe.epochs / 2:
         return None
+    place = f'param_scheduler.{warmups.index(warmup)}' if isinstance(schedule, list | tuple) else 'param_scheduler'
+    shorter = recipe.epochs // 8 or recipe.epochs / 8  # a part of an epoch, where there are few
     return Finding(
         WARNING, 'warmup_too_long', f'{warmup:g} of {recipe.epochs} epochs are warm-up',
         'The learning rate is at its peak for a moment or never.',
-        f'--cfg-options param_scheduler.warmup_epochs={max(1, recipe.epochs // 8)}', f'{V3}: 40 of 300 epochs',
+        f'--cfg-options {place}.warmup_epochs={shorter:g}', f'{V3}: 40 of 300 epochs',
     )  # fmt: skip
 
 

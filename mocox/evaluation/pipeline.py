@@ -1,6 +1,8 @@
 """All of an evaluation: encoder, images, features once, protocols, report."""
 
 import inspect
+import itertools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,8 @@ def evaluate(
         encoder: ``query`` or ``momentum``.
         config: See :func:`mocox.evaluation.encoder.load_encoder`; labelled datasets in it say how to read the images.
         heads: Number of attention heads, where the file does not tell.
-        work_dir: Where the report goes; by default ``work_dirs/evaluate/NAME`` with the checkpoint's name.
+        work_dir: Where the report goes; by default ``work_dirs/evaluate/FOLDER/NAME``, called as the checkpoint and its
+            folder, with a number behind it where results of other weights or other images are there already.
         cache_dir: Where features are kept.
         test_split: The folder to test on, if it is not ``val`` or ``test``.
         image_size: Side of the images in pixels, or (height, width); by default that of pre-training.
@@ -77,11 +80,11 @@ def evaluate(
     data = open_data(data_root, loaded.crops, config, test_split, loaded.pixels)
     notes: list[str] = []
     names = choose_protocols(protocols, data.multi_label, data.test is not None, notes)
-    work_dir = Path(work_dir or Path('work_dirs', 'evaluate', Path(checkpoint).name.split('.')[0]))
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     loaded.model.to(device)
     _say(loaded.checkpoint.summary, data)
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
+    work_dir = Path(work_dir) if work_dir else _own_folder(checkpoint, store.content, str(data))
     task = _make_task(store, data, device, work_dir, num_workers, seed)
     task.notes += notes
     if dist.rank() == 0 and data.test is not None and (copies := describe_copies(data.train, data.test)):
@@ -93,6 +96,29 @@ def evaluate(
         draw_chart(report, work_dir / 'results.png')
         _say('', *format_table(report), f'written: {work_dir}/results.json, results.png')
     return report
+
+
+def _own_folder(checkpoint: str | Path, content: str, data: str) -> Path:
+    """Where the results of this checkpoint on these images go: never over those of others.
+
+    Args:
+        checkpoint: Its file.
+        content: The hash of it.
+        data: The images, in words.
+    """
+    file = Path(checkpoint).expanduser().absolute()
+    folder = Path('work_dirs', 'evaluate', file.parent.name, file.name.split('.')[0])
+    for number in itertools.count(2):
+        try:
+            there = json.loads((folder / 'results.json').read_text())
+            if (there['checkpoint']['sha256'], there['data']) == (content, data):
+                return folder
+        except FileNotFoundError:
+            return folder
+        except (OSError, ValueError, LookupError, TypeError):  # results of something else
+            pass
+        folder = folder.with_name(f'{file.name.split(".")[0]}-{number}')
+    raise AssertionError('count ends')
 
 
 def _run_protocols(names: Sequence[str], task: Task, settings: Mapping[str, dict[str, Any]]) -> list[Result]:

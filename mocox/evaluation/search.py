@@ -51,18 +51,22 @@ def search_images(
     loaded = load_encoder(checkpoint, **settings)
     loaded.model.to(device)
     dataset = ImageFiles(folder, loaded.crops, splits=False, **loaded.pixels.settings())
-    store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
-    bank, _ = store(dataset, 'images in the folder')
-    if num_results > len(dataset) - 1:
-        raise ValueError(f'{folder} has {len(dataset)} images: at most {len(dataset) - 1} results are possible')
+    _check_enough(folder, dataset, num_results)
     extractor = FeatureExtractor(loaded.model, image_size=loaded.image_size, pixels=loaded.pixels)
     extractor.crops = dataset.crops
+    asked = torch.from_numpy(extractor(queries, batch_size)).to(device)  # first: a wrong path is told at once
+    store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
+    bank, _ = store(dataset, 'images in the folder')
+    _check_enough(folder, dataset, num_results)  # what could not be read has left it
     found = []
-    similarities, rows = nearest_neighbours(
-        torch.from_numpy(extractor(queries, batch_size)).to(device), bank.to(device), num_results + 1
-    )
+    similarities, rows = nearest_neighbours(asked, bank.to(device), num_results + 1)
     for query, values, places in zip(queries, similarities.tolist(), rows.tolist()):
         own = Path(query).resolve()
         pairs = [(dataset.path(row), value) for row, value in zip(places, values)]
         found.append([pair for pair in pairs if Path(pair[0]).resolve() != own][:num_results])
     return found
+
+
+def _check_enough(folder: str, dataset: ImageFiles, num_results: int) -> None:
+    if num_results > len(dataset) - 1:
+        raise ValueError(f'{folder} has {len(dataset)} images: at most {len(dataset) - 1} results are possible')

@@ -37,6 +37,9 @@ def check_options(config: 'Config', options: dict[str, Any]) -> None:
     """
     from mmengine.runner import Runner
 
+    for key in options:
+        if not key.isprintable() or ' ' in key:  # MMEngine cannot write such a config down
+            raise ValueError(f'--cfg-options: {key!r} is no key: write names with dots between them, and =VALUE')
     read = set(inspect.signature(Runner.__init__).parameters)
     known = {*config, *read}
     for key in {option.split('.')[0] for option in options} - known:

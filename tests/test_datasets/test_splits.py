@@ -1,5 +1,6 @@
 """Splits are no classes, and a class called train is no split."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from PIL import Image
 
 from mocox.datasets import ImageFiles
 from mocox.datasets.splits import find_splits
+from mocox.doctor.findings import WARNING
+from mocox.doctor.images import check_pixels, look_at
 from mocox.evaluation.data import open_data
 
 CROPS = dict(type='CenterCrop', size=8, resize=8)
@@ -49,6 +52,9 @@ def write(root: Path, *folders: str) -> str:
         ),
         (['train/train', 'train/bus', 'test/train', 'test/bus'], 'train', ('test',)),
         (['train', 'train/train', 'test'], 'train', ('test',)),  # images beside it
+        (['train', 'val', 'masks'], 'train', ('val',)),  # no classes, and annotations of the same kind
+        (['train', 'val', 'Annotations'], 'train', ('val',)),
+        (['images/train', 'images/val', 'annotations/train', 'annotations/val'], 'images/train', ('images/val',)),
     ],
 )
 def test_splits(tmp_path, folders, train, tests):
@@ -110,3 +116,31 @@ def test_a_split_that_leads_back_to_itself(tmp_path):
     (tmp_path / 'train').mkdir()
     (tmp_path / 'train' / 'train').symlink_to(tmp_path / 'train')
     assert find_splits(root) == ('train', ('test',))
+
+
+@pytest.mark.parametrize(
+    ('folders', 'masks'),
+    [
+        (['images', 'masks'], ['masks']),
+        (['images/a', 'images/b', 'annotations/a'], ['annotations']),
+        (['JPEGImages', 'SegmentationClass', 'SegmentationObject'], ['SegmentationClass', 'SegmentationObject']),
+        (['leftImg8bit/train/aachen', 'gtFine/train/aachen'], ['gtFine']),
+        (['PNGImages', 'PedMasks'], ['PedMasks']),
+        (['train/images', 'train/masks', 'val/images', 'val/masks'], ['masks']),  # below the split that is read
+        (['', 'ground_truth'], ['ground_truth']),  # among the images
+        (['images', 'masks:json'], []),
+        (['masks', 'no_masks', 'faces'], []),  # classes
+        (['images/a', 'images/b'], []),
+    ],
+)
+def test_masks_beside_images_are_said_with_the_cure(tmp_path, folders, masks):
+    images = ImageFiles(write(tmp_path, *folders), CROPS)
+    assert images.masks == masks
+    notes = [text for level, text in images.file_notes if level == logging.WARNING]
+    assert len(notes) == bool(masks)
+    if masks:
+        assert notes[0].startswith(', '.join(map(repr, masks)))
+        assert '; set train_dataloader.dataset.data_prefix=FOLDER' in notes[0]
+        findings = check_pixels(look_at(images, 2), images.pixels, [0, 0, 0])
+        (fix,) = [finding.fix for finding in findings if finding.level == WARNING]
+        assert fix.startswith('train_dataloader.dataset.data_prefix=FOLDER')

@@ -89,3 +89,19 @@ def test_numbers_of_a_recipe():
     assert eight.peak_lr == pytest.approx(1.5e-4 * 4)  # the paper's, per 256 images
     assert plan(VIT, {'train_dataloader.drop_last': False}, 8, IMAGENET).steps_per_epoch == 1252
     assert plan(V2, {}, 8, None).steps_per_epoch is None
+
+
+@pytest.mark.parametrize(('epochs', 'place'), [(1, ''), (2, ''), (60, ''), (1, '.1')])
+def test_the_shorter_warmup_that_is_advised_is_accepted(epochs, place):
+    """Of one epoch too, and of a schedule that is a list: the option is followed literally."""
+    schedule = load(f'configs/{VIT}').param_scheduler.to_dict() | dict(warmup_epochs=min(40, epochs))
+    several = [dict(type='LinearLR'), schedule]
+    recipe = plan(VIT, {'train_cfg.max_epochs': epochs, 'param_scheduler': several if place else schedule}, 8, IMAGENET)
+    (fix,) = [found.fix for found in check_recipe(recipe) if found.check == 'warmup_too_long']
+    option, _, value = fix.removeprefix('--cfg-options ').partition('=')
+    assert option == f'param_scheduler{place}.warmup_epochs'
+    assert 0 < float(value) < epochs / 2
+    config = Config(recipe.config)
+    config.merge_from_dict({option: float(value)})
+    found = {finding.check for finding in check_recipe(Recipe(config.to_dict(), 8, IMAGENET))}
+    assert 'warmup_too_long' not in found

@@ -84,6 +84,25 @@ def test_a_work_dir_is_its_newest_checkpoint(folder, tmp_path):
     assert report['checkpoint']['path'].endswith('epoch_2.pth')
 
 
+def test_by_default_no_results_are_written_over_those_of_others(folder, tmp_path, monkeypatch):
+    """Of another run whose folder or whose checkpoint has the same name, and of the same weights on other images."""
+    weights, where = torch.load(folder / 'vit.pth.tar'), []
+    for run_folder, changed in (('x/a', 0.0), ('x/b', 0.0), ('y/b', 1.0)):
+        (tmp_path / run_folder).mkdir(parents=True)
+        weights['state_dict'] = {name: tensor + changed for name, tensor in weights['state_dict'].items()}
+        torch.save(weights, tmp_path / run_folder / 'epoch_1.pth')
+    (tmp_path / 'other').symlink_to(folder / 'data')
+    monkeypatch.chdir(tmp_path)
+    results = tmp_path / 'work_dirs' / 'evaluate'
+    for path, data in (('x/a', 'data'), ('x/b', 'data'), ('y/b', 'data'), ('x/b', 'data'), ('x/b', 'other')):
+        root = str(tmp_path / 'other' if data == 'other' else folder / 'data')
+        settings = dict(heads=4, cache_dir=folder / 'cache', device='cpu', protocols=['knn'])
+        report = evaluate(f'{path}/epoch_1.pth', root, **settings)
+        where += [file for file in results.rglob('results.json') if json.loads(file.read_text()) == report]
+    names = [str(file.parent.relative_to(results)) for file in where]
+    assert names == ['a/epoch_1', 'b/epoch_1', 'b/epoch_1-2', 'b/epoch_1', 'b/epoch_1-3']
+
+
 def test_other_heads_or_another_part_are_other_features(folder, capsys):
     """Neither changes what the model prints, so both must be in the name under which features are kept."""
     settings = dict(protocols=['knn'], options={'knn.ks': 3})

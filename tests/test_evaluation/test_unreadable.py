@@ -111,6 +111,15 @@ def test_a_search_finds_no_unreadable_file(folder, tmp_path, capfd):
                       **(settings | dict(num_results=14)))  # fmt: skip
 
 
+def test_a_query_that_cannot_be_read_is_told_before_the_folder_is_searched(folder, tmp_path):
+    """Not after minutes of features; nor is a number of results that the folder cannot give."""
+    settings = dict(folder=str(folder / 'clean' / 'train'), checkpoint=folder / 'vit.pth.tar', heads=4, device='cpu')
+    for query, num_results in ((tmp_path / 'none.png', 2), (folder / 'vit.pth.tar', 2), (folder / 'none.png', 99)):
+        with pytest.raises((FileNotFoundError, ValueError), match=f'{query.name}|at most 13'):
+            search_images([str(query)], num_results=num_results, cache_dir=tmp_path / 'cache', **settings)
+    assert not (tmp_path / 'cache').exists()
+
+
 def test_pictures_of_a_folder_leave_them_out(folder, tmp_path, capfd):
     data, clean = str(folder / 'broken' / 'train'), str(folder / 'clean' / 'train')
     names = [[path.split('/train/')[1] for path in pick_images([place], 16)] for place in (data, clean)]
