@@ -1,4 +1,4 @@
-"""Pictures of what a model sees and has learned: ``mocox visualize {views,attention,neighbours,embedding}``."""
+"""Pictures of what a model sees and has learned: ``mocox visualize {views,schedule,attention,...}``."""
 
 import argparse
 
@@ -17,6 +17,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     views.add_argument('--num', type=int, default=12, help='how many images (default: 12)')
     views.add_argument('--epoch', type=int, default=0, help='the epoch whose random numbers are used (default: 0)')
+    schedule = commands.add_parser(
+        'schedule', help='learning rate and momentum of every step', parents=[cli.make_parser('', add_help=False)]
+    )
+    schedule.add_argument('--num-images', type=int, metavar='N', help='by default the data set is opened and counted')
+    schedule.add_argument('--processes', type=int, default=1, metavar='N', help='one per GPU (default: 1)')
     attention = commands.add_parser('attention', help='where the heads of a vision transformer look')
     attention.add_argument('--images', nargs='+', required=True, metavar='FILE_OR_FOLDER')
     attention.add_argument('--num', type=int, default=8, help='images taken from a folder (default: 8)')
@@ -42,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument('--image-size', type=int, help='side in pixels (default: that of pre-training)')
         command.add_argument('--device', help='default: cuda if there is a GPU')
     for name, command in commands.choices.items():
-        if name != 'embedding':
+        if name not in ('embedding', 'schedule'):
             command.add_argument('--bands', type=cli.parse_bands, metavar='R,G,B', help=BANDS)
         command.add_argument('--out', default=f'{name}.png', metavar='PNG', help=f'(default: {name}.png)')
     return parser
@@ -65,6 +70,11 @@ def _draw(command: str, args: dict) -> str:
         config = prepare_config(args.pop('config'), **args)
         num, shown = visualize.views_sheet(config, **settings)
         return f'{num} images and their views' + (f' ({shown} as red, green and blue, stretched)' if shown else '')
+    if command == 'schedule':
+        from mocox.run.options import prepare_config
+
+        wanted = {name: args.pop(name) for name in ('out', 'num_images', 'processes')}
+        return visualize.schedule_chart(prepare_config(args.pop('config'), **args), **wanted).describe()
     if command == 'attention':
         return '{} images, {} heads'.format(*visualize.attention_sheet(**args))
     if command == 'neighbours':

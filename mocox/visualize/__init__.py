@@ -2,6 +2,7 @@
 
 from mocox.visualize.attention import attention_maps, overlay
 from mocox.visualize.embedding import METHODS, embed
+from mocox.visualize.schedule import schedule_chart, schedule_of
 from mocox.visualize.sheets import (
     attention_sheet,
     embedding_map,
@@ -17,5 +18,7 @@ __all__ = [
     'embedding_map',
     'neighbours_sheet',
     'overlay',
+    'schedule_chart',
+    'schedule_of',
     'views_sheet',
 ]
