@@ -51,34 +51,36 @@ def schedule_of(config: dict[str, Any], num_images: int | None = None, processes
     if num_images is None:
         num_images = len(DATASETS.build(dict(section(config, 'train_dataloader', 'dataset'))))
     recipe = Recipe(config, processes, num_images)
-    if not recipe.epochs or recipe.peak_lr is None:
+    peak, steps = recipe.peak_lr, recipe.steps_per_epoch
+    if not recipe.epochs or peak is None:
         raise ValueError('a schedule needs train_cfg.max_epochs and optim_wrapper.optimizer.lr')
-    if not recipe.steps_per_epoch:
+    if not steps:
         raise ValueError(
             f'{recipe.num_images} images are fewer than a batch of {recipe.batch_size} '
             f'({recipe.images_per_process} x {processes} processes): lower train_dataloader.batch_size'
         )
-    total = recipe.epochs * recipe.steps_per_epoch
-    return Schedule(_learning_rates(config, recipe, total), _momenta(config, recipe, total), recipe.steps_per_epoch)
+    total = recipe.epochs * steps
+    return Schedule(_learning_rates(config, peak, recipe.epochs, steps), _momenta(config, recipe, total), steps)
 
 
-def _learning_rates(config: dict[str, Any], recipe: Recipe, total: int) -> list[float]:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=recipe.peak_lr)
+def _learning_rates(config: dict[str, Any], peak: float, epochs: int, steps: int) -> list[float]:
+    """Of every iteration: ``steps`` in each of the epochs."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=peak)
     given = config.get('param_scheduler') or []
     schedulers = []
     for entry in given if isinstance(given, list | tuple) else [given]:
         entry = dict(entry)
         by_epoch, converted = entry.setdefault('by_epoch', True), entry.get('convert_to_iter_based', False)
-        entry.setdefault('end', recipe.epochs if by_epoch else total)
-        extra = dict(epoch_length=recipe.steps_per_epoch) if converted else {}
+        entry.setdefault('end', epochs if by_epoch else epochs * steps)
+        extra = dict(epoch_length=steps) if converted else {}
         scheduler = PARAM_SCHEDULERS.build(dict(entry, optimizer=optimizer, **extra))
         schedulers.append((by_epoch and not converted, scheduler))
     rates = []
-    for step in range(total):
+    for step in range(1, epochs * steps + 1):
         rates.append(optimizer.param_groups[0]['lr'])
         optimizer.step()
         for by_epoch, scheduler in schedulers:
-            if not by_epoch or (step + 1) % recipe.steps_per_epoch == 0:
+            if not by_epoch or step % steps == 0:
                 scheduler.step()
     return rates
 
@@ -97,7 +99,7 @@ def schedule_chart(
     """Draws learning rate and momentum over the epochs as a PNG; see :func:`schedule_of`."""
     schedule = schedule_of(config, num_images, processes)
     shown = [('learning rate', schedule.lr)]
-    shown += [('momentum (weight of the old keys)', schedule.momentum)] if schedule.momentum else []
+    shown += [('momentum', schedule.momentum)] if schedule.momentum else []
     figure = Figure(figsize=(8, 2.6 * len(shown)), layout='constrained')
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     stride = max(len(schedule.lr) // 4000, 1)
