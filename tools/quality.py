@@ -5,8 +5,8 @@ import argparse
 from mocox import cli
 
 
-def main() -> None:
-    """Runs what is missing in OUT, one run after the other, and prints the table."""
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data-root', required=True, help='folder of IDX files, packed or not')
     parser.add_argument('--out', required=True, help='folder for one JSON per contestant and seed')
@@ -25,7 +25,12 @@ def main() -> None:
     parser.add_argument('--no-finetuning', action='store_true', help='leave out training on 1 %% of the labels')
     options = dict(nargs='+', action=cli.OptionsAction, metavar='KEY=VALUE')
     parser.add_argument('--cfg-options', **options, help='change the recipe of --config and those of mocox v2 and v3')
-    args = vars(parser.parse_args())
+    return parser
+
+
+def main() -> None:
+    """Runs what is missing in OUT, one run after the other, and prints the table."""
+    args = vars(make_parser().parse_args())
 
     from lab.quality.contest import compete  # imports torch, which takes a few seconds
 

@@ -1,4 +1,4 @@
-"""MoCo v2, a ResNet-18 of a quarter of the width, on the 60,000 training images of Fashion-MNIST.
+"""MoCo v2, a ResNet-18 of a quarter of the width, 20 epochs on the 60,000 training images of Fashion-MNIST.
 
 Source: no paper's row. MoCo v2 made small.
 Published: no number.

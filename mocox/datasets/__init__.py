@@ -4,6 +4,7 @@ from mocox.datasets.annotated import AnnotatedImages, FlowersImages, INaturalist
 from mocox.datasets.base import NUM_DRAWS, ViewsDataset, collate_views
 from mocox.datasets.cifar import CIFAR10Images, CIFAR100Images
 from mocox.datasets.decoding import decode
+from mocox.datasets.elpv import ELPVImages
 from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.idx import FashionMNISTImages, IDXImages
 from mocox.datasets.image_files import ImageFiles
@@ -22,6 +23,7 @@ __all__ = [
     'CIFAR10Images',
     'CIFAR100Images',
     'CenterCrop',
+    'ELPVImages',
     'EncodedImages',
     'EpochSampler',
     'FashionMNISTImages',

@@ -200,7 +200,7 @@ PRETRAINING_TABLE = {
         predictor='128-256 BN ReLU 256-128 BN(no affine)',
     ),  # [O]
     'mocov3/resnet18_fashion': lars_r50(
-        gpus=1, images_per_gpu=128, optimizer='AdamW', lr=2e-3, peak_lr=1e-3, weight_decay=0.1, epochs=20,
+        gpus=1, images_per_gpu=128, lr=0.3, peak_lr=0.15, weight_decay=1e-6, epochs=20,
         schedule=cosine('iteration', 1), temperature=0.2, views='one gray', crop_min=0.4, size=28,
         backbone=RESNET18_CIFAR, projector='128-512 BN ReLU 512-128 BN(no affine)',
         predictor='128-512 BN ReLU 512-128',
@@ -215,6 +215,11 @@ PRETRAINING_TABLE = {
     'mocov3/resnet18_custom': lars_r50(
         gpus=1, images_per_gpu=64, optimizer='AdamW', lr=2e-3, peak_lr=5e-4, weight_decay=0.1, epochs=300,
         schedule=cosine('iteration', 40), temperature=0.2, backbone=RESNET18_ZERO, projector=resnet_projector(512),
+    ),  # [O]
+    'mocov3/resnet18_elpv': lars_r50(
+        gpus=1, images_per_gpu=64, optimizer='AdamW', lr=2e-3, peak_lr=5e-4, weight_decay=0.1, epochs=200,
+        schedule=cosine('iteration', 10), temperature=0.2, views='gray', size=128, backbone=RESNET18_ZERO,
+        projector=resnet_projector(512),
     ),  # [O]
     'mocov2/resnet50_custom': queue_r50(
         gpus=1, images_per_gpu=64, lr_images=256, peak_lr=0.0075, queue=(1, 4096, 128), momentum=(0.99, 0.99)
@@ -299,6 +304,9 @@ LINEAR_TABLE = {
     'mocov3/vit-small_custom_linear': linear(VIT_S, 3.0, 0.75, gpus=1, images_per_gpu=64),  # [O]
     'mocov3/vit-tiny_custom_linear': linear(VIT_TI, 3.0, 0.75, gpus=1, images_per_gpu=64),  # [O]
     'mocov3/resnet18_custom_linear': linear(RESNET18, 0.1, 0.025, gpus=1, images_per_gpu=64),  # [O]
+    'mocov3/resnet18_elpv_linear': linear(
+        RESNET18, 0.1, 0.025, gpus=1, images_per_gpu=64, classes=4, crop_min=0.5, size=128, test_resize=128
+    ),  # [O]
     'mocov2/resnet50_custom_linear': queue_linear(gpus=1, images_per_gpu=64, peak_lr=7.5),  # [O]
     'mocov3/timm-resnet18_custom_linear': linear(TIMM_RESNET18, 0.1, 0.025, gpus=1, images_per_gpu=64),  # [O]
     'mocov1/resnet50_linear': queue_linear(),
@@ -438,6 +446,7 @@ OURS = (
     '1gpu',
     'digits',
     'fashion',
+    'elpv',
     'webdataset',
     'lmdb',
     'fsdp',

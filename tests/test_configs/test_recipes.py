@@ -20,7 +20,7 @@ LINEAR_VIEW = dict(color_jitter_prob=0.0, grayscale_prob=0.0, blur_prob=0.0, sol
 IMAGENET = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # (.485, .456, .406), (.229, .224, .225) times 255
 
 PATH = 'configs/{}.py'.format
-OWN_COLOURS = ('cifar', 'fashion', 'multispectral', 'grayscale', 'pathology')
+OWN_COLOURS = ('cifar', 'fashion', 'elpv', 'multispectral', 'grayscale', 'pathology')
 ON_IMAGENET = [name for name in PRETRAINING_TABLE if not any(word in name for word in OWN_COLOURS)]
 WITH_PARAMETER_GROUPS = {name for name in PRETRAINING_TABLE if name.startswith(('moby', 'fast_moco'))}
 MOCOVITS = [name for name in PRETRAINING_TABLE if PRETRAINING_TABLE[name].backbone[0] == 'vit']
@@ -211,7 +211,8 @@ def test_optimizer_settings(name):
     elif PRETRAINING_TABLE[name].optimizer == 'SGD':
         assert (settings['momentum'], settings['dampening'], settings['nesterov']) == (0.9, 0, False)
     else:
-        assert (settings['momentum'], settings['trust_coefficient']) == (0.9, 0.001)
+        trust = 0.02 if 'fashion' in name else 0.001  # that of solo-learn for CIFAR
+        assert (settings['momentum'], settings['trust_coefficient']) == (0.9, trust)
 
 
 @pytest.mark.parametrize('name', sorted(PRETRAINING_TABLE.keys() - WITH_PARAMETER_GROUPS))
@@ -411,7 +412,7 @@ def test_linear_protocol(name):
     assert (test.sampler.shuffle, test.get('drop_last', False), test.dataset.with_labels) == (False, False, True)
     assert (test.dataset.crops.type, test.dataset.crops.size) == ('CenterCrop', LINEAR_TABLE[name].size)
     assert cfg.val_dataloader == test
-    assert tuple(cfg.test_evaluator.topk) == ((1,) if 'custom' in name else (1, 5))  # a folder may have few classes
+    assert tuple(cfg.test_evaluator.topk) == ((1,) if 'custom' in name or 'elpv' in name else (1, 5))  # few classes
     (view,) = model_config(cfg)['data_preprocessor']['views']
     assert LINEAR_VIEW | view == LINEAR_VIEW
 

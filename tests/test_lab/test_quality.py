@@ -47,6 +47,7 @@ def test_all_of_ours_and_the_references(data, tmp_path, capsys):
     assert all(f'| {name} | 1 |' in table for name in names)
     written = json.loads((tmp_path / 'mocox-v3_0.json').read_text())
     assert written['points'][0]['images'] == 20 and written['machine']['threads'] == 1
+    assert json.loads((tmp_path / 'raw-pixels_0.json').read_text())['points'][0]['images'] == 0
     assert compete(data, str(tmp_path), **settings) == table
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob('*.json')} == files
     with pytest.raises(ValueError, match='of another contest: give another --out'):
@@ -106,7 +107,7 @@ def test_learning_rate_follows_the_schedule_of_the_contestant():
 
 def idle(batches: list) -> Contestant:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.0)
-    return Contestant(nn.Flatten(), optimizer, lambda views: float(len(batches.append(views) or batches)), 0.0)
+    return Contestant(nn.Flatten(), optimizer, lambda views: float(len(batches.append(views) or batches)), 1.0)
 
 
 def test_equal_seconds(data, tmp_path, monkeypatch):

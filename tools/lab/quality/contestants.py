@@ -37,7 +37,7 @@ class Contestant:
         backbone: (B, C, S, S) to features (B, D): what is judged.
         optimizer: Of all that is trained.
         step: Takes views, V x (B, C, S, S), trains once and returns the loss.
-        lr: At the peak, for this batch.
+        lr: At the peak, for this batch; 0: it does not train.
         warmup: Part of the run in which the rate rises.
         decays: Whether it falls along a cosine after that.
         remarks: What differs from what its authors ship, one line each.

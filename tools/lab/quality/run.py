@@ -82,6 +82,16 @@ def _train_and_judge(contest: Contest, builder: Builder, seed: int) -> dict[str,
     if contest.seconds is not None:
         steps = max(1, int(contest.seconds / _seconds_of_a_step(contest, builder, config, images)))
     contestant = _build(contest, builder, config, steps, seed)
+    if contestant.lr:
+        points, loss = _train(contest, contestant, images, steps)
+    else:
+        points, loss = [dict(images=0, seconds=0.0, **_judge(contestant, images))], None
+    last = dict(finetuned=_finetuned(contestant, images, seed)) if contest.with_finetuning else {}
+    return dict(points=points, loss=loss, remarks=contestant.remarks, **last)
+
+
+def _train(contest: Contest, contestant: Contestant, images: Images, steps: int) -> tuple[list[dict], float]:
+    """The points at which it was judged, and the mean loss of the last 20 steps."""
     judged_at = {round(steps * (i + 1) / contest.points) for i in range(contest.points)}
     points, losses, seconds = [], [], 0.0
     for done, (views, labels) in enumerate(images.views(contest.batch), start=1):
@@ -94,8 +104,7 @@ def _train_and_judge(contest: Contest, builder: Builder, seed: int) -> dict[str,
             points.append(dict(images=done * contest.batch, seconds=round(seconds, 2), **scores))
         if done == steps:
             break
-    last = dict(finetuned=_finetuned(contestant, images, seed)) if contest.with_finetuning else {}
-    return dict(points=points, loss=sum(losses[-20:]) / len(losses[-20:]), remarks=contestant.remarks, **last)
+    return points, sum(losses[-20:]) / len(losses[-20:])
 
 
 def _build(contest: Contest, builder: Builder, config: Any, steps: int, seed: int) -> Contestant:

@@ -33,7 +33,7 @@ def _row(name: str, runs: list[dict[str, Any]]) -> list[str]:
     images, seconds = (mean(point[key] for point in last) for key in ('images', 'seconds'))
     few = [run['finetuned'] for run in runs if run.get('finetuned') is not None]
     scores = [[point[key] for point in last] for key in ('knn', 'linear')]
-    trains = seconds > 0.01 * images / 1000  # references do not
+    trains = images > 0  # some references do not
     return [
         name,
         str(len(runs)),
