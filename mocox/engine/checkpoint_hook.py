@@ -17,6 +17,7 @@ from mocox.engine.disk_space import check_space, number_kept
 from mocox.engine.run_end import at_end, lock_work_dir, unlock_work_dir
 from mocox.engine.snapshot import HostCopy, take_snapshot
 from mocox.models import FullyShard
+from mocox.processes import group
 from mocox.registry import HOOKS
 
 KEPT_KEY, BETWEEN_KEY = 'kept_checkpoints', 'between_checkpoint'  # in the message hub: names of files
@@ -242,7 +243,9 @@ class CheckpointHook(hooks.CheckpointHook):
 
     def _has_failed(self) -> bool:
         """Whether the last checkpoint is not whole; the same answer on all processes."""
-        return bool(dist.maxima([not self.writer.wait()])[0])
+        failed = not self.writer.wait()
+        group.meet()  # a file may take longer to write than a collective waits
+        return bool(dist.maxima([failed])[0])
 
     def _take_over_files(self, runner: Runner) -> None:
         """What the run has kept before it was continued counts on."""
@@ -293,7 +296,9 @@ def _listed(value: Any) -> list:
 
 def newest_for_all(work_dir: str, report: Report) -> str | None:
     """What the first process finds with :func:`mocox.checkpoint.durable.newest_good`, on all of them."""
-    return dist.gather_objects(newest_good(work_dir, report) if dist.rank() == 0 else None)[0]
+    found = newest_good(work_dir, report) if dist.rank() == 0 else None
+    group.meet()  # large files may take longer to check than a collective waits
+    return dist.gather_objects(found)[0]
 
 
 def _refuse_used_folder(work_dir: str) -> None:

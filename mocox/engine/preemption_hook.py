@@ -105,6 +105,7 @@ class PreemptionHook(Hook):
         hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
         runner.logger.warning(f'{name}: saving after iteration {done} and leaving.')
         saved = all(hook.save_now(runner) for hook in hooks[:1])
+        group.meet()  # the first process may write for longer than a collective waits
         (failed,) = dist.maxima([not saved])  # nobody leaves before the file is there
         if failed:
             raise OSError(

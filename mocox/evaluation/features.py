@@ -15,6 +15,7 @@ from mocox import dist
 from mocox.checkpoint.parts import files_of
 from mocox.datasets import EncodedImages, ViewsDataset, collate_views
 from mocox.evaluation.sealed import read_sealed, user_key, write_sealed
+from mocox.processes import group
 from mocox.terminal import say
 
 SHARD_IMAGES = 4096
@@ -166,6 +167,7 @@ def cached_features(
     ]
     key = dist.gather_objects(user_key())[0]  # machines may have other homes
     missing = [shard for shard in shards if not _is_whole(*shard, dataset, key)] if dist.rank() == 0 else None
+    group.meet()  # rank 0 reads all files of the cache, which may take longer than a collective waits
     missing = dist.gather_objects(missing)[0]  # one list for all, made before any rank writes a shard
     mine = missing[dist.rank() :: dist.world_size()]
     progress = Progress(name, sum(len(rows) for _, rows in mine), len(dataset))
@@ -175,7 +177,7 @@ def cached_features(
             key: part for key, part in encode_images(model, loader, progress)._asdict().items() if part is not None
         }
         write_sealed(file, content, key)
-    dist.barrier()  # every file is written before any rank reads
+    group.meet()  # every file is written before any rank reads, however much longer one rank takes
     parts = [read_sealed(file, key) for file, _ in shards]
     return Extracted(*(torch.cat([part[key] for part in parts]) if key in parts[0] else None
                        for key in Extracted._fields))  # fmt: skip
