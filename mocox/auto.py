@@ -12,14 +12,12 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
 from mocox.checkpoint.files import write_atomically
-from mocox.datasets import ViewsDataset
 from mocox.doctor.images import look_at
 from mocox.doctor.speed import Speed, measure
+from mocox.image_choice import ImageChoice, choose_for_images, open_images
 from mocox.recipe import Recipe
-from mocox.registry import DATASETS
 from mocox.run.options import prepare_config
 from mocox.terminal import indented
 
@@ -112,6 +110,7 @@ class Plan:
         amp: Whether in bfloat16.
         lr: In the unit of the recipe; None for the recipe's.
         reasons: By setting.
+        images: Channels, range and augmentation.
     """
 
     model: str
@@ -123,11 +122,12 @@ class Plan:
     amp: bool
     lr: float | None = None
     reasons: dict[str, str] = field(default_factory=dict)
+    images: ImageChoice = field(default_factory=ImageChoice)
 
     def prepare(self, data: str, work_dir: str | Path, seed: int, options: dict[str, Any] | None = None) -> Config:
         """The config that these settings make of the recipe."""
         recipe, arch = RECIPES[self.model]
-        changed: dict[str, Any] = {'randomness.seed': seed}
+        changed: dict[str, Any] = {'randomness.seed': seed, **self.images.changes}
         if self.chunk_size and self.model.startswith('vit'):
             changed['model.chunk_size'] = self.chunk_size
         return prepare_config(
@@ -208,34 +208,35 @@ def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: M
     if given.get('model', 'resnet18') not in RECIPES:
         raise ValueError(f'model {given["model"]!r}: choose one of {", ".join(RECIPES)}')
     changes = dict(options or {})
-    dataset = _open(prepare_config(RECIPES['resnet18'][0], data_root=data, cfg_options=changes))
-    sides = sorted(look_at(dataset, 64).sides) or [0]
+    recipe = RECIPES['resnet18'][0]
+    images = choose_for_images(recipe, data, changes)
+    dataset = open_images(prepare_config(recipe, data_root=data, cfg_options=images.changes | changes))
+    sample = look_at(dataset, 64)
+    images.normalise(sample, changes)
+    sides = sorted(sample.sides) or [0]
     machine, side = Machine.here(), sides[len(sides) // 2]
     plan = choose(len(dataset), side, machine)
+    plan.images = images
     for name, value in given.items():
         setattr(plan, name, value)
         plan.reasons[name] = 'as given'
     config = plan.prepare(data, path.parent, seed, changes)
-    speed = measure(Recipe(config, 1, len(dataset)), _open(config), 3.0)
+    speed = measure(Recipe(config, 1, len(dataset)), open_images(config), 3.0)
     if plan.epochs is None:
         plan.fit_epochs(len(dataset), speed.images_per_second)
         config = plan.prepare(data, path.parent, seed, changes)
     write_atomically(path, lambda temporary: Path(temporary).write_text(config.pretty_text, encoding='utf-8'))
-    images = f'{len(dataset):,} images in {data}, {side} px (median of the shorter side)'
-    print(indented(_describe(plan, images, len(dataset), speed, path)), flush=True)
-
-
-def _open(config: Config) -> ViewsDataset:
-    with DefaultScope.overwrite_default_scope('mocox'):
-        return DATASETS.build(config.train_dataloader.dataset)
+    found = f'{len(dataset):,} images in {data}, {side} px (median of the shorter side)'
+    print(indented(_describe(plan, found, len(dataset), speed, path)), flush=True)
 
 
 def _describe(plan: Plan, images: str, num_images: int, speed: Speed, path: Path) -> str:
-    """In ten lines."""
+    """In ten lines, one of them for the images."""
     seconds = num_images * (plan.epochs or FEWEST_EPOCHS) / speed.images_per_second
     time = f'{seconds / 3600:,.1f} hours' if seconds >= 5400 else f'{max(1, round(seconds / 60))} minutes'
     chunk = f', {plan.chunk_size} at a time' if plan.chunk_size else ''
     rows = (
+        ('channels', plan.images.value, plan.images.reason),
         ('model', plan.model, plan.reasons['model']),
         ('image size', f'{plan.image_size} px', plan.reasons['image_size']),
         ('batch', f'{plan.batch_size}{chunk}', plan.reasons['batch_size']),

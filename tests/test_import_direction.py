@@ -22,6 +22,7 @@ LAYERS = [
     'visualize monitors',
     'report run',
     'cli doctor reference',
+    'image_choice',
     'demo auto',
     'api',
     'commands',

@@ -111,7 +111,7 @@ class EncodedImages(ViewsDataset):
         self._groups = self.positives and self.positives.group(self._paths, self.root, self.folder)
         census = take_census(self, NUM_PROBES)
         self.asked, self.pixels = self.pixels, census.fit()
-        self.file_notes = frame_notes + census.notes()
+        self.file_notes, self.suggested = frame_notes + census.notes(), census.suggest()
         self._check_readable()
         for level, note in self.describe_files():
             print_log(note, logger='current', level=level)
@@ -149,7 +149,8 @@ class EncodedImages(ViewsDataset):
         """
         known = Pixels.from_settings(settings)
         if self.asked.measures_range and known.auto_range is not None:
-            self.pixels = replace(self.pixels, auto_range=known.auto_range)
+            nodata = known.nodata if self.asked.nodata is None else self.asked.nodata
+            self.pixels = replace(self.pixels, auto_range=known.auto_range, nodata=nodata)
         if self.asked.measures_depth:
             self.pixels = replace(self.pixels, depth=None if known.bits == 8 else known.bits)
 

@@ -39,8 +39,8 @@ class LMDBImages(EncodedImages):
         seed: Seed of crops and draws; None takes that of the run.
         max_replacements: Images tried in place of an unreadable one before giving up.
         positives: Which images are positives of each other: the arguments of :class:`~mocox.datasets.Positives`.
-        pixels: ``channels``, ``value_range``, ``depth`` and ``auto_range`` of :class:`~mocox.datasets.Pixels`;
-            ``frames`` of :class:`~mocox.datasets.EncodedImages`.
+        pixels: ``channels``, ``value_range``, ``depth``, ``nodata`` and ``auto_range`` of
+            :class:`~mocox.datasets.Pixels`; ``frames`` of :class:`~mocox.datasets.EncodedImages`.
     """
 
     fix = FIX

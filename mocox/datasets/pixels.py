@@ -66,6 +66,9 @@ class Pixels:
             where ``value_range`` is a pair of more than 256 steps, else 8; a data set of files takes 16 where most of
             its files have more than 256 steps. Levels are 0 to 255 in the preprocessor all the same; more bits are
             digits after the point.
+        nodata: The number that stands for a missing value in files of more than 8 bits which name none; it becomes
+            black and is not measured. Under ``'auto'`` a data set of files finds one in images of floating point and
+            of 32 bits.
         auto_range: Black and white under ``'auto'`` of images of 32 bits and of floating point that say none; the same
             for all. A data set of files measures it on some of them.
 
@@ -77,6 +80,7 @@ class Pixels:
     value_range: str | tuple[float, float] = 'auto'
     depth: int | None = None
     auto_range: tuple[float, float] | None = None
+    nodata: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.channels, list | tuple):
@@ -89,6 +93,8 @@ class Pixels:
         _check_range(self.value_range)
         if self.auto_range is not None and not _is_pair(self.auto_range):
             raise ValueError(f'auto_range must be a pair (low, high) or None, got {self.auto_range!r}')
+        if self.nodata is not None and (isinstance(self.nodata, bool) or not isinstance(self.nodata, int | float)):
+            raise ValueError(f'nodata must be a number or None, got {self.nodata!r}')
         if self.depth not in (None, *DTYPES):
             raise ValueError(f'depth must be 8, 16 or 32 bits, or None, got {self.depth!r}')
 
@@ -147,6 +153,7 @@ class Pixels:
         Raises:
             ValueError: The file has other bands, or numbers without a range.
         """
+        raw = self.with_nodata(raw)
         bands = self.choose(raw)
         low, high = self.range_of(raw, bands)
         levels = self._scale(bands, low, high)
@@ -155,6 +162,11 @@ class Pixels:
         if raw.nodata is not None:
             levels = np.where(bands == raw.nodata, levels.dtype.type(0), levels)
         return np.ascontiguousarray(levels)
+
+    def with_nodata(self, raw: Raw) -> Raw:
+        """A file that does not say itself which number stands for missing values says it as it is set here."""
+        told = raw.nodata is not None or self.nodata is None or raw.bands.dtype == np.uint8
+        return raw if told else raw._replace(nodata=self.nodata)
 
     def choose(self, raw: Raw) -> np.ndarray:
         """The bands that count, (H, W, C), their numbers as they are.

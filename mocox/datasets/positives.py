@@ -33,7 +33,8 @@ class Positives:
             groups ``(...)`` hold the same text belong together; one that it is not found in is on its own.
         column: A column of ``list_file``. Images with the same entry belong together; one without is on its own.
         list_file: A table with names of columns in its first line, the path of an image in the first column, and
-            tabs, semicolons or commas between them. Relative to ``data_root``, as its paths are.
+            tabs, semicolons or commas between them. Relative to ``data_root``, as its paths are, or to where the
+            program was started; the first counts where both exist.
 
     Raises:
         ValueError: A value that cannot be.
@@ -82,7 +83,7 @@ class Positives:
         if self.pattern is not None:
             search = _compile(self.pattern).search
             return lambda path: found.groups() if (found := search(path)) else None
-        table = read_column(os.path.join(root, str(self.list_file)), str(self.column))
+        table = read_column(_find_list(str(self.list_file), root), str(self.column))
         places = ['', os.path.join(folder, '')]  # relative to the images, absolute, relative to the root
         if folder and root and not (below := os.path.relpath(folder, root)).startswith('..'):
             places.append(os.path.join(below, ''))
@@ -182,15 +183,26 @@ class Groups:
         )
 
 
+def _find_list(list_file: str, root: str) -> str:
+    """Below the data root, or from where the program was started.
+
+    Raises:
+        FileNotFoundError: It is in neither.
+    """
+    places = list(dict.fromkeys((os.path.join(root, os.path.expanduser(list_file)), os.path.expanduser(list_file))))
+    found = next((place for place in places if os.path.isfile(place)), None)
+    if found is None:
+        looked = ' or '.join(map(repr, places))
+        raise FileNotFoundError(f'positives: the list {looked} does not exist: correct positives.list_file')
+    return found
+
+
 def read_column(list_file: str, column: str) -> dict[str, str]:
     """The entries of one column of a table by the paths in its first; empty entries are left out.
 
     Raises:
-        FileNotFoundError: There is no such file.
         ValueError: It lacks the column, or is no table.
     """
-    if not os.path.isfile(list_file):
-        raise FileNotFoundError(f'positives: the list {list_file!r} does not exist: correct positives.list_file')
     with open(list_file, encoding='utf-8-sig', errors='surrogateescape', newline='') as file:
         head = file.readline(2**16)
         delimiter = next((mark for mark in DELIMITERS if mark in head), ',')

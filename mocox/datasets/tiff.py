@@ -96,6 +96,8 @@ def read(data: bytes) -> Raw:
 def _is_deep_rgb(data: bytes) -> bool:
     """16 bits of colour, band beside band, which OpenCV reads right."""
     try:
+        if _tags(data).get(SAMPLES, 1) > MAX_PILLOW:
+            return False
         image = Image.open(io.BytesIO(data), formats=['TIFF'])
     except Exception:  # Pillow raises anything
         return False

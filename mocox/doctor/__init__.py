@@ -20,7 +20,7 @@ from mocox.doctor.positives import check_positives
 from mocox.doctor.recipe_checks import check_recipe
 from mocox.doctor.speed import Speed, check_speed, free_memory_mb, measure
 from mocox.recipe import Recipe
-from mocox.registry import DATASETS
+from mocox.registry import DATASETS, MODELS
 from mocox.run.checks import check_channels
 from mocox.run.errors import explain
 from mocox.terminal import one_line
@@ -87,10 +87,14 @@ def _write(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def _check_channels(config: Mapping[str, Any]) -> list[Finding]:
-    """What a run would be refused for."""
+    """What a run would be refused for: channels, or an augmentation that is for others."""
     try:
         check_channels(config)
-    except ValueError as error:
+        preprocessor = Recipe(config).preprocessor
+        if preprocessor:
+            with DefaultScope.overwrite_default_scope('mocox'):
+                MODELS.build(dict(preprocessor))
+    except (TypeError, ValueError) as error:
         title, _, fix = str(error).partition(': ')
         return [Finding(PROBLEM, 'channels', title, 'A run is refused before it starts.', fix)]
     return []
@@ -126,7 +130,7 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     mean = recipe.preprocessor.get('mean') or []
     findings += check_pixels(sample, dataset.pixels, mean)
     findings += check_positives(dataset, recipe.num_keys)
-    fits = len(mean) == dataset.pixels.num_channels
+    fits = len(mean) == dataset.pixels.num_channels and not any(found.check == 'channels' for found in findings)
     speed = measure(recipe, dataset, seconds) if seconds and fits else None
     if speed:
         here = processes == 1 or torch.cuda.is_available()  # else it will run elsewhere

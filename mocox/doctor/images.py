@@ -1,6 +1,7 @@
 """A look at the images: how many, how large, of what kind, which cannot be read, which are there twice."""
 
 import hashlib
+import io
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from mocox.datasets.census import is_ordinary
 from mocox.datasets.image_files import read_regular_file
 from mocox.datasets.readers import read_raw
 from mocox.datasets.subset import spread
+from mocox.datasets.tiff import is_scientific
 from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
 
 MANY_UNREADABLE = 0.05
@@ -83,7 +85,7 @@ def look_at(dataset: ViewsDataset, num: int) -> Sample:
                 data = read_regular_file(path)
                 frame = dataset.frame(row)
                 pixels = dataset.decode(data, frame)
-                modes[_mode(path)] += 1
+                modes[_mode(data)] += 1
                 if not is_ordinary(data):
                     _measure_numbers(sample, read_raw(data, frame).bands)
             except Exception as error:  # Pillow's plugins raise anything; each is a finding
@@ -194,9 +196,11 @@ def check_images(sample: Sample, crop_px: int | None, jitters: bool) -> list[Fin
     return found
 
 
-def _mode(path: str) -> str:
+def _mode(data: bytes) -> str:
+    if is_scientific(data):  # Pillow logs an error of its own for some
+        return 'other'
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             return image.mode
     except Exception:  # OpenCV reads some that Pillow does not
         return 'other'

@@ -178,7 +178,7 @@ def pixels_of(checkpoint: Checkpoint, recipe: Recipe | None = None) -> Pixels:
     """
     stored = Pixels.from_settings(checkpoint.meta.get('pixels')).settings()
     own = Pixels.from_settings(recipe.dataset if recipe else {}).settings()
-    measured = {name: value for name, value in stored.items() if name in ('auto_range', 'depth')}
+    measured = {name: value for name, value in stored.items() if name in ('auto_range', 'nodata', 'depth')}
     found = Pixels.from_settings(measured | own if own else stored)
     count = checkpoint.arch.get('in_channels', found.num_channels)
     if found == RGB and count != 3:

@@ -199,7 +199,8 @@ def _check_channels(view: View, num_channels: int) -> None:
     if num_channels != 3 and (view.color_jitter or needs_luma):
         raise ValueError(
             f'color_jitter and grayscale need red, green and blue, and mean has {num_channels} channels: use '
-            'channel_jitter and grayscale_weights'
+            'channel_jitter and grayscale_weights, as mocov3/vit-small_multispectral.py does, and for one channel '
+            'mocov3/vit-small_grayscale.py (--arch chooses the backbone)'
         )
     view.check_channels(num_channels)
 

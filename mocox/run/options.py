@@ -130,7 +130,8 @@ def _take_over_pixels(config: 'Config', path: str) -> None:
     meta = read(path).meta
     pixels = Pixels.from_settings(meta.get('pixels'))
     is_told = any(Pixels.from_settings(dataset).settings() for dataset in datasets)
-    taken = {key: value for key, value in pixels.settings().items() if not is_told or key in ('auto_range', 'depth')}
+    measured = ('auto_range', 'nodata', 'depth')
+    taken = {key: value for key, value in pixels.settings().items() if not is_told or key in measured}
     for dataset in datasets if pixels.settings() else ():
         dataset.update({key: value for key, value in taken.items() if key not in dataset})
     if is_told or not pixels.settings():

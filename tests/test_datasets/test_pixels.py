@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -266,7 +267,9 @@ def test_crops_have_the_depth_of_most_files(tmp_path, num_deep, bits):
     assert dataset.pixels.bits == bits
     assert dataset[0]['inputs'][0].dtype == (torch.uint16 if bits == 16 else torch.uint8)
     assert dataset.metainfo == (dict(pixels=dict(depth=16)) if bits == 16 else {})
-    cures = [note.partition('keep not all of their steps; set ')[2] for _, note in dataset.file_notes]
+    *kinds, (_, others) = dataset.file_notes or [(0, '')]
+    assert (f'the other {5 - num_deep} images looked at have 8 bits' in others) == bool(num_deep)
+    cures = [note.partition('keep not all of their steps; set ')[2] for _, note in kinds]
     assert cures == ([''] if num_deep == 3 else ['train_dataloader.dataset.depth=16'] if num_deep else [])
     assert ImageFiles(str(tmp_path), CROPS, depth=8).pixels.bits == 8
 
@@ -329,20 +332,85 @@ def test_a_hot_pixel_hides_no_dark_folder(tmp_path):
     assert 'set train_dataloader.dataset.value_range="(0,4095)"' in note
 
 
-@pytest.mark.parametrize(('dtype', 'marker', 'pair'), [
-    ('f4', -9999, '(-90,195)'), ('f4', -3.4028235e38, '(-90,195)'), ('i2', -32768, '(-90,195)'),
-    ('u2', 65535, '(0,255)'),
+@pytest.mark.parametrize(('dtype', 'marker', 'cure'), [
+    ('i2', -32768, 'value_range="(-90,195)"'), ('i2', -9999, 'value_range="(-90,195)"'),
+    ('u2', 65535, 'value_range="(0,255)" train_dataloader.dataset.nodata=65535'),
 ])  # fmt: skip
-def test_missing_values_that_no_tag_names_are_found(tmp_path, dtype, marker, pair):
+def test_missing_values_that_no_tag_names_are_found(tmp_path, dtype, marker, cure):
+    values = np.linspace(0 if dtype == 'u2' else -90, 195, 1024).reshape(32, 32).astype(dtype)
+    values[1:9] = marker
     for i in range(3):
-        values = np.linspace(0 if dtype == 'u2' else -90, 195, 1024).reshape(32, 32).astype(dtype)
-        values[1:9] = marker
         tifffile.imwrite(tmp_path / f'{i}.tif', values)
     notes = ImageFiles(str(tmp_path), CROPS, channels=1).file_notes
     level, note = notes[-1]
     assert sum('; set ' in note for _, note in notes) == 1
     assert level == logging.WARNING and ' without those far off)' in note
-    assert f'set train_dataloader.dataset.value_range="{pair}"' in note
+    assert note.endswith(f'; set train_dataloader.dataset.{cure}')
+    settings = dict(value_range=(-90, 195) if dtype == 'i2' else (0, 255), nodata=marker if dtype == 'u2' else None)
+    dataset = ImageFiles(str(tmp_path), CROPS, channels=1, **settings)  # the line, copied
+    assert (dataset.load(0)[0][1:9] == 0).all() and dataset.file_notes[-1][0] == logging.INFO
+
+
+@pytest.mark.parametrize('marker', [-9999, -3.4028235e38, 1e20, 9.96921e36, -777777])
+@pytest.mark.parametrize(('low', 'high'), [(-90, 195), (0, 8848)])
+@pytest.mark.parametrize('dtype', ['f4', 'f8'])
+def test_missing_values_of_floating_point_are_found_black_and_not_measured(tmp_path, dtype, marker, low, high):
+    """Heights and temperatures with a number for what is missing, of which no tag tells."""
+    values = np.random.default_rng(0).uniform(low, high, (2, 32, 32)).astype(dtype)
+    stored = values.copy()
+    stored[:, 1:9] = marker
+    for i in range(2):
+        tifffile.imwrite(tmp_path / f'{i}.tif', stored[i])
+    dataset = ImageFiles(str(tmp_path), CROPS, channels=1)
+    measured = np.percentile(np.delete(stored, np.s_[1:9], axis=1), [0.1, 99.9])
+    assert dataset.pixels.auto_range == pytest.approx(measured)
+    assert dataset.pixels.nodata == np.dtype(dtype).type(marker)
+    expected = (values[0] - measured[0]) / (measured[1] - measured[0]) * 65535
+    expected[1:9] = 0
+    np.testing.assert_allclose(dataset.load(0)[0][:, :, 0], expected.clip(0, 65535), atol=1)
+    assert any(note.startswith('25.0% of the numbers are ') for level, note in dataset.file_notes if level > 20)
+    again = Pixels.from_settings(dataset.metainfo['pixels'])  # as a checkpoint keeps it
+    np.testing.assert_array_equal(decode((tmp_path / '0.tif').read_bytes(), pixels=again), dataset.load(0)[0])
+    line = next(note for _, note in dataset.file_notes if '; set ' in note).partition('; set ')[2]
+    assert ('nodata=' in line) == (marker > high)
+
+
+def test_no_missing_values_are_found_where_there_are_none(tmp_path):
+    """Zeros around an image, a saturated sensor, and a few hot pixels."""
+    values = np.random.default_rng(0).uniform(0, 1, (32, 32)).astype(np.float32)
+    values[:8], values[8:10], values[31, 31] = 0, 1, 1e9
+    tifffile.imwrite(tmp_path / '1.tif', values)
+    tifffile.imwrite(tmp_path / '2.tif', values)
+    assert ImageFiles(str(tmp_path), CROPS, channels=1).pixels.nodata is None
+
+
+def write_kinds(folder, *kinds):
+    """Four files of each, gray: whether as PNG, and what white is in them."""
+    for as_png, dtype, white in kinds:
+        values = np.linspace(0, white, 1024).reshape(32, 32).astype(dtype)
+        for i in range(4):
+            path = folder / f'{np.dtype(dtype)}_{white}_{i}.{"png" if as_png else "tif"}'
+            Image.fromarray(values).save(path) if as_png else tifffile.imwrite(path, values)
+
+
+@pytest.mark.parametrize(('kinds', 'shares', 'cure'), [
+    ([(True, 'u2', 4095), (True, 'u1', 255)], ['6%'], 'value_range="(0,4095)"'),
+    ([(True, 'u2', 4095), (False, 'i2', 3000)], ['6%', '5%'], 'value_range="(0,4095)"'),
+    ([(True, 'u2', 4095), (False, 'u2', 65535)], ['6%', '100%'], 'value_range=percentile'),
+    ([(True, 'u2', 4095), (True, 'u2', 65535)], ['100%'], 'value_range=percentile'),  # the kind, and files of it
+    ([(True, 'u2', 4095), (False, 'f4', 1)], ['6%'], 'value_range=percentile'),
+    ([(True, 'u2', 65535), (True, 'u1', 255)], ['100%'], None),
+])  # fmt: skip
+def test_files_of_several_kinds_are_judged_by_kind(tmp_path, kinds, shares, cure):
+    write_kinds(tmp_path, *kinds)
+    dataset = ImageFiles(str(tmp_path), CROPS, channels=1)
+    deep = [(level, note) for level, note in dataset.file_notes if 'have more than 8 bits' in note]
+    assert sorted(re.search(r', (\d+%) of the range', note)[1] for _, note in deep) == sorted(shares)
+    warned = {note.partition('; set train_dataloader.dataset.')[2] for level, note in deep if level > logging.INFO}
+    assert warned == ({cure} if cure else set())
+    assert any('4 images looked at have 8 bits' in note for _, note in dataset.file_notes) == ('u1' in str(kinds))
+    if shares == ['100%'] and cure:
+        assert '4 of them have no number above 25% of it' in deep[0][1]
 
 
 def test_numbers_beyond_black_and_white_are_named_with_their_cure(tmp_path):

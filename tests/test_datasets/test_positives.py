@@ -227,3 +227,14 @@ def test_share_of_a_group():
     """Two of 5, three of 5: of the 20 ordered pairs 2 + 6 are of one group."""
     assert Groups(np.array([0, 1, 0, 1, 1])).share() == pytest.approx(8 / 20)
     assert Groups(np.array([-1, 0, 1])).share() == 0
+
+
+def test_a_list_lies_below_the_data_or_where_the_program_was_started(folder, tmp_path, monkeypatch):
+    text = 'file,patient\n' + ''.join(f'{name},{name[:2]}\n' for name in NAMES[:10])
+    (tmp_path / 'here.csv').write_text(text)
+    monkeypatch.chdir(tmp_path)
+    positives = dict(column='patient', prob=1.0)
+    dataset = ImageFiles(str(folder), CROPS, positives=dict(list_file='here.csv', **positives))
+    assert sorted(dataset.groups.sizes.tolist()) == [2, 3, 4]
+    with pytest.raises(FileNotFoundError, match=r"images.*/gone.csv' or 'gone.csv' does not exist"):
+        ImageFiles(str(folder), CROPS, positives=dict(list_file='gone.csv', **positives))

@@ -71,6 +71,27 @@ def test_channels_that_a_run_is_refused_for_are_a_problem(tmp_path):
     assert found.fix.startswith('set model.backbone.in_channels=5')
 
 
+@pytest.mark.parametrize('extra', [True, False])
+def test_many_bands_get_words_of_ours(tmp_path, monkeypatch, caplog, extra):
+    """Not Pillow's error line; and the augmentation that a run is refused for is a problem without measuring."""
+    for i in range(3):
+        values = np.random.default_rng(i).integers(0, 10000, (40, 40, 13), np.uint16)
+        tifffile.imwrite(tmp_path / f'{i}.tif', values, planarconfig='contig', photometric='minisblack')
+    config = config_of(tmp_path, channels=13, value_range=(0, 10000))
+    config.model.backbone.in_channels = 13
+    config.data_preprocessor.update(mean=[100.0] * 13, std=[50.0] * 13)
+    if extra:
+        diagnosis = examine(config, seconds=0)
+        (found,) = (finding for finding in diagnosis.findings if finding.check == 'channels')
+        assert found.title == 'color_jitter and grayscale need red, green and blue, and mean has 13 channels'
+        assert 'mocov3/vit-small_multispectral.py' in found.fix and diagnosis.exit_code == 1
+    else:
+        monkeypatch.setitem(__import__('sys').modules, 'tifffile', None)
+        with pytest.raises(ValueError, match=r'pip install "mocox\[scientific\]"'):
+            examine(config, seconds=0)
+    assert 'ore samples per pixel' not in caplog.text
+
+
 def test_no_mean_and_std_are_offered_beside_another_range(tmp_path):
     """Copied together they would not fit each other."""
     for i in range(3):

@@ -1,0 +1,142 @@
+"""Whole small runs of ``mocox pretrain`` on images as the field has them: what it chooses, and what comes of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from mmengine.config import Config
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+import mocox
+from mocox.checkpoint import read
+from mocox.checkpoint.writing import convert
+from mocox.datasets import ImageFiles, Pixels
+from mocox.doctor.speed import measure
+from mocox.evaluation.pipeline import evaluate
+from mocox.image_choice import choose_for_images
+from mocox.recipe import Recipe
+from tests.support.processes import forget_runner
+
+CROPS = dict(type='RandomResizedCrops', size=16)
+RECIPE = 'mocov3/resnet18_custom.py'
+TINY = {'model.neck.hid_channels': 16, 'model.head.predictor.hid_channels': 16, 'model.backbone.base_channels': 8}
+TINY |= {'model.backbone.stem_channels': 8, 'model.neck.in_channels': 64, 'default_hooks.report.num_images': 0}
+
+
+def smooth(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Noise that crops and resizing leave something of, 0 to 1."""
+    return rng.random((4, 4, *shape)).repeat(8, 0).repeat(8, 1)
+
+
+def write(folder: Path, kind: str) -> dict[Path, np.ndarray]:
+    """16 images of two classes; returns the numbers (H, W, C) that were written."""
+    rng, made = np.random.default_rng(0), {}
+    for i in range(16):
+        path = folder / 'ab'[i % 2] / f'{i:02}'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == 'bands':
+            values = 3000 * smooth(rng, 13)
+            values[:, :, 10] = values[:, :, 10] / 6 + 6000 * (i % 2)
+            values = values.astype(np.uint16)
+        elif kind == 'scans':
+            values = (1500 * smooth(rng, 1) + 2500 * (i % 2)).astype(np.uint16)
+        elif kind == 'floats':
+            values = (0.6 * smooth(rng, 2) + [0.5 * (i % 2), -0.1]).astype(np.float32)
+            values[:8] = -9999
+        else:
+            values = (255 * smooth(rng, 3 if kind == 'colour' else 1)).astype(np.uint8)
+        if kind in ('bands', 'floats'):
+            path = path.with_suffix('.tif')
+            tifffile.imwrite(path, values, planarconfig='contig', photometric='minisblack')
+        else:
+            path = path.with_suffix('.png')
+            Image.fromarray(values.squeeze()).save(path)
+        made[path] = values
+    return made
+
+
+def levels_of(values: np.ndarray, black: float, white: float) -> np.ndarray:
+    """0 to 255, worked out in float64."""
+    return ((values.astype(np.float64) - black) / (white - black)).clip(0, 1) * 255
+
+
+CHOICES = {  # channels, range, a part of the reason
+    'bands': (13, (0, 8191), 'all 16 images looked at have 13 bands'),
+    'scans': (1, (0, 4095), 'all 16 images looked at have one channel'),
+    'floats': (2, None, 'all 16 images looked at have 2 bands'),
+}
+
+
+@pytest.mark.parametrize('kind', CHOICES)
+def test_a_run_on_a_folder_as_it_lies(tmp_path, monkeypatch, capsys, kind):
+    """Chosen, trained, judged, exported, and loaded by timm, with the pixels that were written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('mocox.auto.measure', lambda recipe, dataset, seconds: measure(recipe, dataset, 0.1))
+    made = write(tmp_path / 'data', kind)
+    channels, pair, reason = CHOICES[kind]
+    run = mocox.pretrain('data', out='out', epochs=1, image_size=32, workers=0, options=TINY)
+    assert reason in capsys.readouterr().out
+    forget_runner()
+    config = Recipe(Config.fromfile(run.config))
+    stack = np.stack(list(made.values()))
+    pixels = Pixels.from_settings(read(run.checkpoint).meta['pixels'])
+    if pair is None:  # 0.1 and 99.9 % of what is not missing
+        pair = tuple(np.percentile(stack[:, 8:], [0.1, 99.9]))
+        assert pixels.nodata == -9999
+    levels = levels_of(stack, *pair)
+    assert config.preprocessor['mean'] == pytest.approx(levels.mean((0, 1, 2)), abs=0.2)
+    assert config.preprocessor['std'] == pytest.approx(levels.std((0, 1, 2)), abs=0.2)
+    assert all('color_jitter' not in view and view['channel_jitter'] for view in config.views)
+    assert (pixels.num_channels, pixels.bits) == (channels, 16)
+    dataset = ImageFiles('data', CROPS, **pixels.settings())
+    for index, path in enumerate(sorted(made)):  # what training, features and evaluation see
+        seen, expected = dataset.load(index)[0] / 257, levels[list(made).index(path)]
+        np.testing.assert_allclose(seen, expected, atol=0.01)
+    found = mocox.features(run.checkpoint, 'data')
+    assert found.paths == [str(path.relative_to(tmp_path)) for path in sorted(made)]
+    report = evaluate(run.checkpoint, 'data', ['knn'], work_dir='judged', cache_dir='judged/cache')
+    assert max(row['value'] for row in report['results']) >= (60 if kind != 'floats' else 0)
+    (usage, *_) = convert(run.checkpoint, 'timm.safetensors', 'timm')
+    assert f'in_chans={channels}' in usage
+    assert Pixels.from_settings(read('timm.safetensors').meta['pixels']) == pixels
+
+
+@pytest.mark.parametrize(('kinds', 'options', 'channels', 'changed'), [
+    (['colour'], {}, 3, set()),
+    (['gray'], {}, 1, {'channels', 'in_channels', 'views', 'value_range'}),
+    (['gray', 'colour'], {}, 3, set()),
+    (['scans', 'colour'], {}, 3, {'value_range'}),
+    (['bands', 'colour', 'gray'], {}, 3, {'value_range'}),  # twice as many can be read
+    (['bands'], {'channels': [3, 2, 1]}, 3, {'value_range'}),
+    (['bands'], {'channels': 13, 'value_range': (0, 10000)}, 13, {'in_channels', 'views'}),
+])  # fmt: skip
+def test_channels_and_range_are_those_of_the_images(tmp_path, kinds, options, channels, changed):
+    for kind in kinds:
+        write(tmp_path / kind, kind)
+    given = {f'train_dataloader.dataset.{name}': value for name, value in options.items()}
+    choice = choose_for_images(RECIPE, str(tmp_path), given)
+    assert {name.rpartition('.')[2] for name in choice.changes} == changed
+    assert choice.value.partition(',')[0] == str(channels)
+    assert choice.changes.get('model.backbone.in_channels', 3) == channels
+    if kinds == ['scans', 'colour']:
+        assert choice.changes['train_dataloader.dataset.value_range'] == (0, 4095)
+
+
+def test_dicoms_and_transparency(tmp_path):
+    for name in ('CT_small.dcm', 'MR_small.dcm', 'MR_small_RLE.dcm'):
+        path = Path(get_testdata_file(name, download=False))
+        (tmp_path / name).write_bytes(path.read_bytes())
+    choice = choose_for_images(RECIPE, str(tmp_path), {})
+    assert choice.changes['train_dataloader.dataset.channels'] == 1
+    Image.new('RGBA', (32, 32)).save(tmp_path / 'a.png')
+    assert choose_for_images(RECIPE, str(tmp_path), {}).value.startswith('3')
+
+
+def test_errors_name_no_option_of_another_command(tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'no image')
+    for data in (tmp_path, tmp_path / 'nowhere'):
+        with pytest.raises((OSError, ValueError)) as caught:
+            choose_for_images(RECIPE, str(data), {})
+        assert str(data) in str(caught.value) and '--data-root' not in str(caught.value)
