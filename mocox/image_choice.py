@@ -67,7 +67,10 @@ def choose_for_images(recipe: str, data: str, options: Mapping[str, Any]) -> Ima
     channels = _channels(seen) if seen else given.num_channels
     changes: dict[str, Any] = {}
     if channels != COLOUR:
-        views = open_config(VIEWS.get(channels, BANDS)).data_preprocessor.views
+        views = [dict(view) for view in open_config(VIEWS.get(channels, BANDS)).data_preprocessor.views]
+        for view in views:
+            if 'channel_drop' in view:  # no more than a quarter, and never all
+                view['channel_drop'] = (1, max(1, min(view['channel_drop'][1], channels // 4)))
         changes = {'model.backbone.in_channels': channels, 'data_preprocessor.views': views}
         changes |= {f'{SETTING}channels': channels} if seen else {}
     dataset = _open(recipe, data, {**changes, **options})

@@ -69,6 +69,7 @@ CHOICES = {  # channels, range, a part of the reason
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', CHOICES)
 def test_a_run_on_a_folder_as_it_lies(tmp_path, monkeypatch, capsys, kind):
     """Chosen, trained, judged, exported, and loaded by timm, with the pixels that were written."""
@@ -108,7 +109,7 @@ def test_a_run_on_a_folder_as_it_lies(tmp_path, monkeypatch, capsys, kind):
     (['gray'], {}, 1, {'channels', 'in_channels', 'views', 'value_range'}),
     (['gray', 'colour'], {}, 3, set()),
     (['scans', 'colour'], {}, 3, {'value_range'}),
-    (['bands', 'colour', 'gray'], {}, 3, {'value_range'}),  # twice as many can be read
+    (['bands', 'colour', 'gray'], {}, 3, set()),  # twice as many can be read
     (['bands'], {'channels': [3, 2, 1]}, 3, {'value_range'}),
     (['bands'], {'channels': 13, 'value_range': (0, 10000)}, 13, {'in_channels', 'views'}),
 ])  # fmt: skip
