@@ -93,7 +93,7 @@ setup(
         'numpy>=1.26',
         'pillow>=13.0',
         'matplotlib>=3.8',
-        'safetensors>=0.4',
+        'safetensors>=0.4.3',
         'scikit-learn>=1.5',
         'jinja2>=3.1.6',
     ],

@@ -271,19 +271,27 @@ def _recognise(tensors: Mapping[str, Tensor], content: Mapping, path: str, besid
 def _arranged(tensors: Mapping[str, Tensor]) -> tuple[layouts.Layout, dict, dict[str, Tensor], dict]:
     """The layout, the names it gives, the tensors under our names, and the backbone they make.
 
-    Where the layouts that we know give no backbone that we know, the only one in the file counts.
+    Where the layouts that we know give no backbone that we know, the only one in the file counts; the slow one of a
+    training does not stand in for a damaged one that learns.
     """
     layout = layouts.recognise(tensors)
     mapping, state, arch = _named(tensors, layout)
     if not strip(state, 'backbone.') and (slow := strip(state, 'momentum_encoder.backbone.')):
         arch = describe(slow)
     if arch['family'] == 'unknown' and (found := backbones_in(tensors)):
-        if len(found) == 1:
+        if len(found) == 1 and strip(state, 'backbone.') and _is_slow(found[0], mapping):
+            arch = {**arch, 'name': 'unknown or incomplete; that of the momentum encoder is whole'}
+        elif len(found) == 1:
             layout = layouts.below(found[0].rstrip('.'))
             mapping, state, arch = _named(tensors, layout)
         else:
             arch = {**arch, 'choices': found, 'name': f'several backbones, below {", ".join(found)}'}
     return layout, mapping, state, arch
+
+
+def _is_slow(prefix: str, mapping: Mapping[str, str | None]) -> bool:
+    names = (ours for key, ours in mapping.items() if ours and key.startswith(prefix))
+    return any(name.startswith('momentum_encoder.') for name in names)
 
 
 def _named(tensors: Mapping[str, Tensor], layout: layouts.Layout) -> tuple[dict, dict[str, Tensor], dict]:

@@ -652,3 +652,17 @@ def test_the_classifier_of_a_teacher_is_left_out(tmp_path):
     for choice in ({'encoder': 'momentum'}, {'prefix': 'teacher.backbone'}):
         convert(file, tmp_path / 'out.pth', 'openmmlab', heads=3, backbone_only=True, **choice)
         assert same(read(tmp_path / 'out.pth').backbone(), SHIFTED)
+
+
+@pytest.mark.parametrize(('fast', 'slow'), [('backbone.', 'momentum_encoder.backbone.'), ('encoder_q.', 'encoder_k.')])
+def test_a_momentum_encoder_does_not_stand_in_for_a_damaged_query_encoder(tmp_path, fast, slow):
+    """Weights of the one were handed out as those of the other where a tensor of the query encoder was missing."""
+    model = perturbed(small_resnet() if fast == 'encoder_q.' else tiny_vit())
+    lost = 'conv1.weight' if fast == 'encoder_q.' else 'cls_token'
+    state = {f'{slow}{key}': tensor for key, tensor in model.state_dict().items()}
+    state |= {f'{fast}{key}': tensor + 1 for key, tensor in model.state_dict().items() if key != lost}
+    torch.save(dict(state_dict=state), tmp_path / 'damaged.pth')
+    found = read(tmp_path / 'damaged.pth')
+    assert 'unknown or incomplete; that of the momentum encoder is whole' in found.summary
+    with pytest.raises(ValueError, match='unknown or incomplete'):
+        load_encoder(tmp_path / 'damaged.pth')
