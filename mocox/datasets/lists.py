@@ -133,6 +133,11 @@ def _refuse_other_forms(
         raise ValueError(f'{list_file!r} begins with {line[:40]!r}, as JSON does: write a text file; {FORM}')
     if _URL.match(path):
         raise ValueError(f'{line!r} in {list_file!r} is an address: download the images, and list the files')
+    if not labelled and '.' not in line and re.search(r'[\t ,;]', line):
+        raise ValueError(
+            f'{line!r} in {list_file!r} has no label, and there is no such file: write paths with their endings, '
+            f'and remove a header (pandas: to_csv(..., index=False, header=False)); {FORM}'
+        )
     label, _, rest = line.replace(',', ' ').replace(';', ' ').replace('\t', ' ').partition(' ')
     rest = _as_written_here(_unquoted(rest.strip()), folder)
     behind = LABELLED_LINE.fullmatch(rest) or WITH_TEXT.fullmatch(rest)

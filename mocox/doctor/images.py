@@ -13,7 +13,6 @@ from PIL import Image
 
 from mocox.datasets import Pixels, ViewsDataset
 from mocox.datasets.census import is_ordinary
-from mocox.datasets.image_files import read_regular_file
 from mocox.datasets.readers import read_raw
 from mocox.datasets.subset import spread
 from mocox.datasets.tiff import is_scientific
@@ -82,7 +81,7 @@ def look_at(dataset: ViewsDataset, num: int) -> Sample:
         else:
             path = dataset.path(row)
             try:
-                data = read_regular_file(path)
+                data = dataset.read_bytes(row)
                 frame = dataset.frame(row)
                 pixels = dataset.decode(data, frame)
                 modes[_mode(data)] += 1

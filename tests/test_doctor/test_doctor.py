@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mocox.datasets import ImageFiles
+from mocox.datasets import ImageFiles, WebDatasetImages
 from mocox.doctor.findings import count
 from mocox.doctor.images import check_images, look_at
 from mocox.doctor.speed import Speed, _extrapolate, _saved_bytes, check_speed
+from tests.support.shards import write_shard
 from tests.support.tiny_run import run_tool, write_run
 
 
@@ -153,3 +154,14 @@ def test_a_wrong_argument_is_named(run, capsys, arguments, words):
         run_tool('doctor.py', run, *arguments)
     assert ended.value.code == 1
     assert words in capsys.readouterr().err
+
+
+def test_images_in_a_shard_are_read_from_the_shard(folder):
+    """As files would be: they were called unreadable, because a member of an archive is no file."""
+    members = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    write_shard(folder / 'shards' / 'a.tar', members)
+    crops = dict(type='RandomResizedCrops', size=32)
+    sample = look_at(WebDatasetImages(str(folder / 'shards'), crops, shards='a.tar'), 1000)
+    expected = look_at(ImageFiles(str(folder), crops), 1000)
+    assert (sample.sizes, sample.modes) == (expected.sizes, expected.modes)
+    assert [path.rsplit('/')[-1] for path, _ in sample.unreadable] == ['27.png', '28.jpg']
