@@ -47,7 +47,9 @@ class ImageChoice:
         if self.changes and sample.mean:
             measured = dict(mean=sample.mean, std=[max(value, 1.0) for value in sample.std])
             lines = {f'data_preprocessor.{name}': [round(v, 2) for v in values] for name, values in measured.items()}
-            self.changes |= {key: value for key, value in lines.items() if key not in options}
+            taken = {key: value for key, value in lines.items() if key not in options}
+            self.changes |= taken
+            self.reason += '; mean and deviation as measured' if taken else ''
 
 
 def choose_for_images(recipe: str, data: str, options: Mapping[str, Any]) -> ImageChoice:
@@ -145,12 +147,14 @@ def _describe(pixels: Pixels, found: Mapping[str, Any], seen: Counter, channels:
         reasons.append('the range is that of their numbers, of which the files say none')
     if channels != COLOUR:
         reasons.append('brightness and contrast change per channel')
+    if not reasons:
+        reasons.append('red, green and blue of more than 8 bits')
     shown = str(channels)
     if isinstance(value_range, tuple):
         shown += f', {value_range[0]:g} to {value_range[1]:g}'
     elif pixels.auto_range:
         shown += f', {pixels.auto_range[0]:.4g} to {pixels.auto_range[1]:.4g}'
-    return shown, '; '.join([*reasons, 'mean and deviation as measured'])
+    return shown, '; '.join(reasons)
 
 
 @contextmanager

@@ -78,7 +78,8 @@ def test_a_run_on_a_folder_as_it_lies(tmp_path, monkeypatch, capsys, kind):
     made = write(tmp_path / 'data', kind)
     channels, pair, reason = CHOICES[kind]
     run = mocox.pretrain('data', out='out', epochs=1, image_size=32, workers=0, options=TINY)
-    assert reason in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert reason in shown and 'mean and deviation as measured' in shown
     forget_runner()
     config = Recipe(Config.fromfile(run.config))
     stack = np.stack(list(made.values()))

@@ -63,7 +63,7 @@ class Census:
             self.unknown.add(values)
             self.unknown.deep += 1
             return
-        name = f'{raw.name.removeprefix("a ")} of {raw.bands.dtype}'
+        name = f'{raw.name.removeprefix("a ")} of {raw.bands.dtype.name}'
         kind = self.kinds.setdefault(name, Kind(name))
         _, high = kind.add(values)
         black, white = self.pixels.range_of(raw, chosen)
