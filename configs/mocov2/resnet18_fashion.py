@@ -1,7 +1,7 @@
 """MoCo v2, a ResNet-18 of a quarter of the width, 20 epochs on the 60,000 training images of Fashion-MNIST.
 
 Source: no paper's row. MoCo v2 made small.
-Published: no number.
+Published: no number. What was measured, and how it was chosen: docs/small_images.md
 Hardware: 2 CPU cores, 128 images.
 Launch: python tools/train.py configs/mocov2/resnet18_fashion.py --data-root DIR
     where DIR holds train-images-idx3-ubyte.gz; Debian's package dataset-fashion-mnist has it
