@@ -2,6 +2,7 @@
 
 from mocox.engine.checkpoint_hook import CheckpointHook
 from mocox.engine.classes_hook import ClassesHook
+from mocox.engine.freeze_hook import FreezeBackboneHook
 from mocox.engine.lars import LARS
 from mocox.engine.lr_schedule import WarmupCosineLR
 from mocox.engine.momentum_hook import MomentumUpdateHook
@@ -23,6 +24,7 @@ __all__ = [
     'ClassesHook',
     'EpochBasedTrainLoop',
     'EpochSeedHook',
+    'FreezeBackboneHook',
     'LocalVisBackend',
     'MomentumUpdateHook',
     'PreemptionHook',

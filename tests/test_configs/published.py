@@ -95,6 +95,8 @@ RESNET18 = ('resnet', 18)
 RESNET18_ZERO = ('resnet', 18, 'last scale of each block starts at 0')
 RESNET18_CIFAR = ('resnet, 3 x 3 stem', 18)
 TIMM_RESNET18 = ('timm', 'resnet18')
+DINOV2_S = ('timm', 'vit_small_patch14_reg4_dinov2')
+DINOV3_CONVNEXT = ('timm', 'convnext_tiny')
 SWIN_T = ('swin', 96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 4)  # width, blocks, heads, window, patch [M]
 DEIT_S = ('deit', 384, 12, 6, 1536, 16, 14 * 14)  # timm's deit_small_patch16_224 [M]
 
@@ -178,7 +180,17 @@ def fast_moco(epochs):
     )  # fmt: skip
 
 
+def going_on(backbone, width):
+    """[O]: lr 1e-4 per 256, wd .05, 50 epochs, 5 of warm-up, m .996, crops from 20 %."""
+    return adamw_vit(
+        backbone, 1, 64, 2.5e-5, lr=1e-4, weight_decay=0.05, epochs=50, schedule=cosine('iteration', 5),
+        momentum=(0.996, 1.0), crop_min=0.2, projector=vit_projector(width),
+    )  # fmt: skip
+
+
 PRETRAINING_TABLE = {
+    'mocov3/continue_vit-small': going_on(DINOV2_S, 384),  # [O]
+    'mocov3/continue_convnext-tiny': going_on(DINOV3_CONVNEXT, 768),  # [O]
     'mocov3/vit-small': adamw_vit(VIT_S, 8, 128, 6e-4),  # [C] one node, -b 1024
     'mocov3/vit-base': adamw_vit(VIT_B, 64, 64, 2.4e-3),  # [C] 8 nodes, batch 4096
     'mocov3/vit-large': adamw_vit(VIT_L, 64, 64, 2.4e-3),  # [P] batch 4096, 300 epochs (section 6.2, training length)
@@ -309,6 +321,8 @@ LINEAR_TABLE = {
     ),  # [O]
     'mocov2/resnet50_custom_linear': queue_linear(gpus=1, images_per_gpu=64, peak_lr=7.5),  # [O]
     'mocov3/timm-resnet18_custom_linear': linear(TIMM_RESNET18, 0.1, 0.025, gpus=1, images_per_gpu=64),  # [O]
+    'mocov3/continue_vit-small_linear': linear(DINOV2_S, 3.0, 0.75, gpus=1, images_per_gpu=64),  # [O]
+    'mocov3/continue_convnext-tiny_linear': linear(DINOV3_CONVNEXT, 0.1, 0.025, gpus=1, images_per_gpu=64),  # [O]
     'mocov1/resnet50_linear': queue_linear(),
     'mocov2/resnet50_linear': queue_linear(),
     'mocov2/resnet18_cifar10_linear': queue_linear(
@@ -437,6 +451,7 @@ ACCURACIES = {
     'fast_moco/resnet50_400e': 75.5,
 }
 OURS = (
+    'continue',
     'custom',
     'multispectral',
     'grayscale',

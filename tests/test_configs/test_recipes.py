@@ -22,7 +22,10 @@ IMAGENET = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # (.485, .456, .4
 PATH = 'configs/{}.py'.format
 OWN_COLOURS = ('cifar', 'fashion', 'elpv', 'multispectral', 'grayscale', 'pathology')
 ON_IMAGENET = [name for name in PRETRAINING_TABLE if not any(word in name for word in OWN_COLOURS)]
-WITH_PARAMETER_GROUPS = {name for name in PRETRAINING_TABLE if name.startswith(('moby', 'fast_moco'))}
+WITH_PARAMETER_GROUPS = {
+    name for name in PRETRAINING_TABLE if name.startswith(('moby', 'fast_moco', 'mocov3/continue'))
+}
+WARM_VITS = ['mocov3/continue_vit-small']  # its patches stay as they were trained
 MOCOVITS = [name for name in PRETRAINING_TABLE if PRETRAINING_TABLE[name].backbone[0] == 'vit']
 
 
@@ -224,6 +227,23 @@ def test_one_weight_decay_for_everything(name):
     assert group['weight_decay'] == PRETRAINING_TABLE[name].weight_decay
 
 
+@pytest.mark.parametrize('name', ['mocov3/continue_vit-small', 'mocov3/continue_convnext-tiny'])
+def test_going_on_moves_early_layers_least(name):
+    """[O]: the heads have the whole learning rate, the last block .75 of it, each one before .75 of the next."""
+    model, optimizer = built_optimizer(name)
+    for group in optimizer.param_groups:
+        (p,) = group['params']
+        key = group['param_name']
+        assert group['weight_decay'] == (0 if p.ndim == 1 else 0.05), key
+        depth, num_depths = model.backbone.get_layer_depth(key, 'backbone.') if key.startswith('backbone.') else (1, 2)
+        assert group['lr'] == pytest.approx(1e-4 * 0.75 ** (num_depths - 1 - depth)), key
+    rates = {group['param_name']: group['lr'] for group in optimizer.param_groups}
+    assert set(rates) == {key for key, p in model.named_parameters() if p.requires_grad}
+    if name == 'mocov3/continue_vit-small':
+        assert rates['backbone.timm_model.blocks.0.attn.qkv.weight'] == pytest.approx(1e-4 * 0.75**12)
+        assert rates['backbone.timm_model.cls_token'] == pytest.approx(1e-4 * 0.75**13)
+
+
 @pytest.mark.parametrize('name', ['moby/swin-tiny', 'moby/deit-small'])
 def test_moby_leaves_norms_and_biases_without_decay(name):
     model, optimizer = built_optimizer(name)
@@ -324,8 +344,9 @@ def test_normalisation(name):
 @pytest.mark.parametrize('name', PRETRAINING_TABLE)
 def test_nothing_but_positions_and_patches_of_moco_vits_is_frozen(name):
     model = build(PATH(name))
-    frozen = {key.split('.')[0] for key, p in model.backbone.named_parameters() if not p.requires_grad}
-    patches = {'patch_embed'} if PRETRAINING_TABLE[name].backbone[-1] is True else set()
+    names = {key.removeprefix('timm_model.'): p.requires_grad for key, p in model.backbone.named_parameters()}
+    frozen = {key.split('.')[0] for key, trained in names.items() if not trained}
+    patches = {'patch_embed'} if PRETRAINING_TABLE[name].backbone[-1] is True or name in WARM_VITS else set()
     assert frozen == patches | ({'pos_embed'} if name in MOCOVITS else set())
     assert all(p.requires_grad for p in [*model.neck.parameters(), *model.head.parameters()])
 
@@ -412,7 +433,8 @@ def test_linear_protocol(name):
     assert (test.sampler.shuffle, test.get('drop_last', False), test.dataset.with_labels) == (False, False, True)
     assert (test.dataset.crops.type, test.dataset.crops.size) == ('CenterCrop', LINEAR_TABLE[name].size)
     assert cfg.val_dataloader == test
-    assert tuple(cfg.test_evaluator.topk) == ((1,) if 'custom' in name or 'elpv' in name else (1, 5))  # few classes
+    few = re.search('custom|elpv|continue', name)  # a folder may have few classes
+    assert tuple(cfg.test_evaluator.topk) == ((1,) if few else (1, 5))
     (view,) = model_config(cfg)['data_preprocessor']['views']
     assert LINEAR_VIEW | view == LINEAR_VIEW
 

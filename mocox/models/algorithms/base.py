@@ -106,6 +106,20 @@ class MomentumContrast(LoggedModel):
         for encoder in (self.backbone, self.momentum_encoder.backbone):
             compile_blocks(encoder, compile)
 
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Where a parameter stands, for mmpretrain's layer-wise learning rate decay: the backbone's own answer.
+
+        Raises:
+            TypeError: The backbone has none.
+        """
+        find: Any = getattr(self.backbone, 'get_layer_depth', None)
+        if find is None:
+            raise TypeError(
+                f'{type(self.backbone).__name__} has no get_layer_depth(param_name, prefix), which layer_decay_rate '
+                'needs: leave optim_wrapper.constructor out, or give it that method'
+            )
+        return find(param_name, 'backbone.')
+
     def init_weights(self) -> None:
         """Initialise the query encoder, then make the momentum encoder equal to it; say what chunks do to BatchNorm."""
         self.backbone.to(memory_format=torch.contiguous_format)  # random numbers are drawn in the order of memory
