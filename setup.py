@@ -112,6 +112,8 @@ setup(
         ],
         'heif': ['pillow-heif>=1.3'],
         'transformers': ['transformers>=4.56'],  # its models as backbones; DINOv3 since 4.56
+        'onnx': ['onnx>=1.20', 'onnxscript>=0.5', 'onnxruntime>=1.22'],  # --to onnx; torch's exporter needs the second
+        'parquet': ['pyarrow>=20'],  # features as a table
         'umap': ['umap-learn>=0.5'],  # a third map of features
         'docs': ['sphinx>=8.1', 'furo>=2024.8.6', 'myst-parser>=4', 'sphinx-copybutton>=0.5.2'],
         'test': [
@@ -132,6 +134,10 @@ setup(
             'python-gdcm>=3.2.2',
             'pillow-heif>=1.3',
             'tensorboard>=2.16',
+            'onnx>=1.20',
+            'onnxscript>=0.5',
+            'onnxruntime>=1.22',
+            'pyarrow>=20',
         ],
     },
     zip_safe=False,

@@ -9,13 +9,14 @@ from typing import Any
 from mocox import compat
 from mocox.version import __version__
 
-__all__ = ['FeatureExtractor', '__version__', 'evaluate', 'extract_features', 'features', 'load', 'pretrain']
+__all__ = ['FeatureExtractor', '__version__', 'evaluate', 'extract_features', 'features', 'load', 'predict', 'pretrain']
 _PLACES = {
     'FeatureExtractor': 'mocox.evaluation.inference',
     'evaluate': 'mocox.evaluation.pipeline',
     'extract_features': 'mocox.evaluation.inference',
     'features': 'mocox.api',
     'load': 'mocox.api',
+    'predict': 'mocox.evaluation.prediction',
     'pretrain': 'mocox.api',
 }
 

@@ -1,37 +1,28 @@
 """What a program calls, ``mocox.pretrain(...)`` and its like; the commands call the same."""
 
 import html
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
+import torch
 
+from mocox import dist
 from mocox.auto import plan_run
-from mocox.checkpoint.files import newest_in, write_atomically
+from mocox.checkpoint.files import newest_in
+from mocox.datasets import Pixels
+from mocox.evaluation.encoder import load_encoder
+from mocox.evaluation.feature_files import Features, extract, parts_of, require_format, write_features
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.report.runs import read_run
 from mocox.report.verdict import judge
 from mocox.run.build import build_runner
 from mocox.run.options import prepare_config
-from mocox.visualize.sheets import pick_images
+from mocox.terminal import say
 
 CONFIG = 'auto.py'  # of a work dir
 Auto = Literal['auto']
-
-
-class Features(NamedTuple):
-    """Features of images.
-
-    Args:
-        features: (N, C) float32.
-        paths: Of the N images.
-    """
-
-    features: np.ndarray
-    paths: list[str]
 
 
 def load(checkpoint: str | Path, **settings: Any) -> FeatureExtractor:
@@ -57,6 +48,9 @@ def features(
     batch_size: int = 64,
     num_workers: int = 0,
     progress: bool = False,
+    device: str | None = None,
+    pixels: Pixels | None = None,
+    level: str = 'backbone',
     **settings: Any,
 ) -> Features:
     """Features of image files and of all images in folders; those of a folder that cannot be read are left out.
@@ -64,30 +58,34 @@ def features(
     Args:
         checkpoint: See :func:`load`.
         images: Files and folders, or one of them.
-        out: An ``.npz`` file to write them to, with ``features`` and ``paths``.
+        out: A file to write them to, with ``features`` and ``paths``: ``.npz``, ``.parquet`` or ``.csv``. Until it is
+            whole, a folder of that name with ``.parts`` behind it keeps what is done; the next call goes on there.
         batch_size: Images per forward pass.
         num_workers: Processes that load images.
         progress: Print how far it is.
-        settings: See :func:`load`.
+        device: By default ``cuda`` if there is a GPU.
+        pixels: How image files are read; by default as the checkpoint says.
+        level: ``backbone``; ``projector``; or ``patches`` for the map (N, H, W, C), a vector for each place.
+        settings: ``encoder``, ``config``, ``heads``, ``image_size`` of :func:`load`.
 
     Raises:
         FileNotFoundError: No such file or folder.
         ValueError: No images, or a file of them that cannot be read; ``out`` of another kind.
     """
-    if out is not None and Path(out).suffix != '.npz':
-        raise ValueError(f'out={str(out)!r}: features are written as .npz')
-    extractor = load(checkpoint, **settings)
-    places = [images] if isinstance(images, str | Path) else images
-    paths = pick_images(places, sys.maxsize, extractor.pixels)
-    found = Features(extractor(paths, batch_size, num_workers, progress), paths)
     if out is not None:
-        write_atomically(out, lambda temporary: _write_npz(temporary, found))
+        require_format(out, level == 'patches')
+    checkpoint = newest_in(checkpoint)
+    loaded = load_encoder(checkpoint, level=level, **settings)
+    if pixels is not None:
+        loaded.pixels = pixels
+    loaded.model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    for note in loaded.notes if progress and dist.rank() == 0 else ():
+        say(note)
+    places = [images] if isinstance(images, str | Path) else images
+    found = extract(loaded, checkpoint, places, None if out is None else parts_of(out), batch_size, num_workers)
+    if out is not None:
+        write_features(out, found)
     return found
-
-
-def _write_npz(path: str, found: Features) -> None:
-    with open(path, 'wb') as file:
-        np.savez(file, features=found.features, paths=np.array(found.paths))
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,52 @@ def end_what_a_run_began(module: ModuleType) -> None:
     runner.train = train_and_end
 
 
+def know_models_of_mocox(module: ModuleType) -> None:
+    """Lets ``mmpretrain.list_models``, ``get_model`` and the inferencers know the recipes of mocox by their names.
+
+    Those of detection and segmentation apart, which mmpretrain cannot build.
+    For: every mmpretrain (1.2.0) and onedl-mmpretrain, whose hub knows the models of mmpretrain alone.
+    Delete when: its hub asks other installed packages for their models.
+    """
+    hub = module.ModelHub
+    find_own, get = hub._register_mmpretrain_models.__func__, hub.get.__func__
+    ours: set[str] = set()
+
+    def find_all(cls: Any) -> None:
+        find_own(cls)
+        if not ours:
+            from mocox.configs import config_folder
+
+            root, known = config_folder().parent, set(cls._models_dict)
+            cls.register_model_index(root / 'model-index.yml', config_prefix=root)
+            ours.update(cls._models_dict.keys() - known)
+            for name in [name for name in ours if name.startswith(('detection_', 'segmentation_'))]:
+                ours.remove(name)
+                del cls._models_dict[name]
+
+    def get_any(cls: Any, model_name: str) -> Any:
+        found = get(cls, model_name)
+        if model_name.lower() in ours:
+            from mocox.datasets.inferencer import with_pipeline
+
+            found.config = with_pipeline(found.config)
+        return found
+
+    hub._register_mmpretrain_models, hub.get = classmethod(find_all), classmethod(get_any)
+
+
+def build_models_of_mocox(module: ModuleType) -> None:
+    """Lets ``mmengine.hub.get_model('mocox::...')`` build a model.
+
+    It asks a package for ``utils.register_all_modules``, which registries that import their own parts do not need.
+    For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12).
+    Delete when: ``mmengine.hub.get_model`` does without.
+    """
+    stand_in: Any = ModuleType('mocox.utils', 'What MMEngine asks a package for.')
+    stand_in.register_all_modules = lambda: None
+    sys.modules['mocox.utils'] = stand_in
+
+
 def repair_runner(module: ModuleType) -> None:
     """Both repairs of the same class."""
     resume_safely(module)
@@ -188,6 +234,7 @@ def repair_runner(module: ModuleType) -> None:
 
 REPAIRS: dict[str, Repair] = {
     'mmengine.config.utils': find_configs_of_mocox,
+    'mmengine.hub.hub': build_models_of_mocox,
     'mmengine.fileio.handlers.yaml_handler': read_plain_yaml,
     'mmengine.logging.history_buffer': allow_log_history,
     'mmengine.logging.logger': escape_log_lines,
@@ -195,6 +242,7 @@ REPAIRS: dict[str, Repair] = {
     'mmengine.runner.checkpoint': never_load_unsafely,
     'mmengine.runner.runner': repair_runner,
     'mmengine.runner._flexible_runner': end_what_a_run_began,
+    'mmpretrain.apis.model': know_models_of_mocox,
 }
 
 

@@ -19,7 +19,7 @@ LAYERS = [
     'recipe',
     'checkpoint',
     'evaluation engine',
-    'visualize monitors',
+    'visualize monitors export',
     'report run',
     'cli doctor reference',
     'image_choice',

@@ -27,6 +27,9 @@ path = {path!r}
 own = Config.fromfile(path)
 assert own.model.type == 'MoCoV3' and own.train_cfg.max_epochs == 7, own
 assert hub.get_config('mocox::mocov3/vit-small.py').model.type == 'MoCoV3'
+import torch
+with torch.device('meta'):
+    assert type(hub.get_model('mocox::mocov3/vit-small_linear.py')).__name__ == 'LinearProbe'
 print('FOUND', mocox.__file__)
 """
 

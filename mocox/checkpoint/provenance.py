@@ -27,11 +27,13 @@ _ACTIVATIONS = {
     'silu': 'swish',
 }
 
+_OPTIONAL = ('pixels', 'img_size', 'backbone', 'image_size', 'classes', 'test_crops')
+
 _KINDS_OF = {
     **dict.fromkeys(['kind', 'encoder', 'recipe', 'channel_order', 'activation', 'mocox_version'], (str, type(None))),
     **dict.fromkeys(['epochs', 'heads'], (int, type(None))),
-    **dict.fromkeys(['mean', 'std', 'img_size'], (list, type(None))),
-    **dict.fromkeys(['pixels', 'backbone'], (dict, type(None))),
+    **dict.fromkeys(['mean', 'std', 'img_size', 'classes'], (list, type(None))),
+    **dict.fromkeys(['pixels', 'backbone', 'test_crops'], (dict, type(None))),
     'image_size': (int, type(None)),
 }
 
@@ -120,7 +122,7 @@ def stamp(kind: str, encoder: str, arch: Mapping, meta: Mapping) -> dict:
         'architecture': arch['name'],
         'heads': arch.get('num_heads'),
         **{key: meta.get(key) for key in keys},
-        **{key: meta[key] for key in ('pixels', 'img_size', 'backbone', 'image_size') if meta.get(key)},
+        **{key: meta[key] for key in _OPTIONAL if meta.get(key)},
         'mocox_version': __version__,
     }
 
@@ -140,6 +142,7 @@ def _from_mmengine(meta: Mapping) -> dict:
         **({'img_size': size} if (size := oblong(recipe.backbone.get('img_size'))) else {}),
         **_normalisation(recipe.preprocessor),
         **_by_name(recipe),
+        **_classification(meta, recipe),
     }
 
 
@@ -170,6 +173,23 @@ def _by_name(recipe: Recipe) -> dict:
     found = {'backbone': {key: value for key, value in recipe.backbone.items() if key not in loaded}}
     size = recipe.crops.get('size')
     return found | ({'image_size': size} if isinstance(size, int) else {})
+
+
+def _classification(meta: Mapping, recipe: Recipe) -> dict:
+    """Names of the classes, and how the images of the test were cut, of a run with labels."""
+    names, crops = section(meta, 'dataset_meta').get('classes'), recipe.test_crops
+    named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    found = {'classes': list(names)} if named and recipe.is_labelled else {}
+    sizes = {key: crops[key] for key in ('size', 'resize') if _is_size(crops.get(key))}
+    if recipe.is_labelled and type_of(crops) == 'CenterCrop' and 'size' in sizes:
+        way = crops.get('interpolation')
+        found['test_crops'] = sizes | ({'interpolation': way} if isinstance(way, str) else {})
+    return found
+
+
+def _is_size(value: object) -> bool:
+    sides = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
+    return all(type(side) is int and 0 < side <= 8192 for side in sides)
 
 
 def _normalisation(preprocessor: Mapping) -> dict:

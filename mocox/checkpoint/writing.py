@@ -102,6 +102,7 @@ def convert(
         raise ValueError(
             f'{path_in} is not a whole pre-training state, as the official format is: {checkpoint.summary}'
         )
+    arch |= _shape_of(backbone, arch) | {'backbone': checkpoint.meta.get('backbone')}
     arch['num_classes'] = len(classifier['weight']) if classifier and TARGETS[to].classifiers else 0
     notes = [_USAGE[to](arch, str(path_out)), *checkpoint.notes]
     if arch['family'] == 'vit' and not arch['num_heads']:
@@ -280,13 +281,40 @@ def _timm_usage(arch: Mapping, path: str) -> str:
     return f'timm.create_model({", ".join(words)})'
 
 
+def _shape_of(backbone: Mapping[str, Tensor], arch: Mapping) -> dict:
+    """Of a ResNet: widths that its depth does not tell, as arguments of mmpretrain's class, and whose class it is."""
+    if arch['family'] != 'resnet':
+        return {}
+    width = len(backbone['layer1.0.conv1.weight'])
+    ratio = len(backbone['layer1.0.conv3.weight']) // width if arch['bottleneck'] else 1
+    is_cifar = backbone['conv1.weight'].shape[-1] == 3
+    usual = dict(stem_channels=64, base_channels=64, expansion=4 if arch['bottleneck'] else 1)
+    found = dict(stem_channels=arch['width'], base_channels=width, expansion=ratio)
+    return {'shape': {key: value for key, value in found.items() if value != usual[key]}, 'is_cifar': is_cifar}
+
+
+def _words(settings: Mapping) -> str:
+    return ', '.join(f'{key}={value!r}' for key, value in settings.items())
+
+
+def _resnet_config(arch: Mapping) -> str:
+    name = 'ResNet_CIFAR' if arch.get('is_cifar') else 'ResNet'
+    return _words({'type': f'mmpretrain.{name}', 'depth': arch.get('depth') or '...'} | arch.get('shape', {}))
+
+
+def _vit_sizes(arch: Mapping) -> dict:
+    return {key: arch.get(key) for key in ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')}
+
+
+def _side(arch: Mapping) -> object:
+    return arch['grid'] * arch['patch_size'] if arch.get('grid') else arch.get('img_size') or '...'
+
+
 def _mm_usage(vit: str) -> Callable[[Mapping, str], str]:
     def usage(arch: Mapping, path: str) -> str:
-        sizes = {key: arch.get(key) for key in ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')}
-        side = arch['grid'] * arch['patch_size'] if arch.get('grid') else arch.get('img_size') or '...'
-        backbone = f"type='ResNet', depth={arch.get('depth') or '...'}"
+        backbone = _resnet_config(arch)
         if arch['family'] == 'vit':
-            backbone = vit.format(**{**arch, 'arch': sizes, 'img_size': side})
+            backbone = vit.format(**{**arch, 'arch': _vit_sizes(arch), 'img_size': _side(arch)})
         if (count := arch.get('in_channels', 3)) != 3:
             backbone += f', in_channels={count}'
         return f"backbone=dict({backbone}, init_cfg=dict(type='Pretrained', checkpoint={path!r}, prefix='backbone.'))"
@@ -294,20 +322,49 @@ def _mm_usage(vit: str) -> Callable[[Mapping, str], str]:
     return usage
 
 
+def _mocox_usage(arch: Mapping, path: str) -> str:
+    settings = dict(arch.get('backbone') or {})
+    if settings:
+        backbone = _words(settings)
+    elif arch['family'] == 'resnet' and arch.get('depth'):
+        backbone = _resnet_config(arch)
+    elif arch['family'] == 'vit':
+        sizes = {'arch': _vit_sizes(arch), 'img_size': _side(arch), 'patch_size': arch['patch_size']}
+        stem = {'stem': 'conv'} if arch.get('stem') == 'conv' else {}
+        backbone = _words({'type': 'mocox.MoCoViT'} | sizes | stem)
+    else:
+        return f"the config of this backbone with init_cfg=dict(type='mocox.Pretrained', checkpoint={path!r})"
+    if (count := arch.get('in_channels', 3)) != 3 and not settings:
+        backbone += f', in_channels={count}'
+    return f"backbone=dict({backbone}, init_cfg=dict(type='mocox.Pretrained', checkpoint={path!r}))"
+
+
 def _torchvision_usage(arch: Mapping, path: str) -> str:
-    head = 'fc' if arch['family'] == 'resnet' else 'heads'
-    without = '' if arch['num_classes'] else f'model.{head} = torch.nn.Identity(); '
+    is_resnet = arch['family'] == 'resnet'
+    classes = {'num_classes': arch['num_classes']} if arch['num_classes'] else {}
+    if is_resnet and (arch['shape'] or arch['is_cifar'] or not arch.get('depth')):
+        return f'torchvision has no {arch["name"]} of these widths: for a model of yours with {path}'
+    if is_resnet:
+        built = f'torchvision.models.resnet{arch["depth"]}({_words(classes)})'
+    else:
+        sizes = {'image_size': _side(arch), 'patch_size': arch['patch_size'], 'num_layers': arch['num_layers']}
+        sizes |= {'num_heads': arch['num_heads'] or '...', 'hidden_dim': arch['embed_dims']}
+        sizes |= {'mlp_dim': arch['feedforward_channels']}
+        built = f'torchvision.models.VisionTransformer({_words(sizes | classes)})'
+    steps = [f'model = {built}']
     if (count := arch.get('in_channels', 3)) != 3:  # torchvision cannot be told otherwise
         width, patch = arch.get('embed_dims'), arch.get('patch_size')
-        first = f'conv_proj = torch.nn.Conv2d({count}, {width}, {patch}, {patch})'
-        if arch['family'] == 'resnet':
-            first = f'conv1 = torch.nn.Conv2d({count}, {arch["width"]}, 7, 2, 3, bias=False)'
-        without = f'model.{first}; {without}'
-    return f"{without}model.load_state_dict(torch.load({path!r})['state_dict'])"
-
-
-def _in_channels(arch: Mapping) -> str:
-    return '' if (count := arch.get('in_channels', 3)) == 3 else f'in_channels={count}, '
+        steps.append(
+            f'model.conv1 = torch.nn.Conv2d({count}, {arch["width"]}, 7, 2, 3, bias=False)'
+            if is_resnet
+            else f'model.conv_proj = torch.nn.Conv2d({count}, {width}, {patch}, {patch})'
+        )
+    if not classes:
+        steps.append(f'model.{"fc" if is_resnet else "heads"} = torch.nn.Identity()')
+    tensors = f"torch.load({path!r})['state_dict']"
+    if path.endswith('.safetensors'):
+        tensors = f'safetensors.torch.load_file({path!r})'
+    return '; '.join([*steps, f'model.load_state_dict({tensors})'])
 
 
 _USAGE: dict[str, Callable[[Mapping, str], str]] = {
@@ -322,7 +379,5 @@ _USAGE: dict[str, Callable[[Mapping, str], str]] = {
     'torchvision': _torchvision_usage,
     'transformers': lambda arch, path: f'transformers.ViTModel.from_pretrained({path!r}, add_pooling_layer=False)',
     'official': lambda arch, path: 'a linear-evaluation file in the official format',
-    'mocox': lambda arch, path: (
-        f"backbone=dict(..., {_in_channels(arch)}init_cfg=dict(type='mocox.Pretrained', checkpoint={path!r}))"
-    ),
+    'mocox': _mocox_usage,
 }

@@ -21,6 +21,7 @@ SUMMARIES = {
     'test': 'test a classifier as a config says',
     'evaluate': 'measure what a checkpoint has learned: k-NN, linear probe, few-shot and more',
     'features': 'write the features of images to a file',
+    'predict': 'name the classes of new images, after a linear evaluation or fine-tuning',
     'search': 'find the images that are most similar to one',
     'report': 'write report.html, a page that says whether runs learn',
     'visualize': 'pictures of views, attention, neighbours and features',

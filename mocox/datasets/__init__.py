@@ -8,6 +8,7 @@ from mocox.datasets.elpv import ELPVImages
 from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.idx import FashionMNISTImages, IDXImages
 from mocox.datasets.image_files import ImageFiles
+from mocox.datasets.inferencer import InferencerCrops
 from mocox.datasets.lmdb_images import LMDBImages, write_lmdb
 from mocox.datasets.pixels import Pixels
 from mocox.datasets.positives import Positives
@@ -31,6 +32,7 @@ __all__ = [
     'IDXImages',
     'INaturalistImages',
     'ImageFiles',
+    'InferencerCrops',
     'LMDBImages',
     'PetsImages',
     'Pixels',

@@ -27,6 +27,7 @@ from mocox.registry import MODELS, require_registered
 
 MAX_SIDE = 8192  # of an image that a model is shown; beyond it, memory ends in an error of the allocator
 LEVELS = ('backbone', 'projector')
+PATCHES = 'patches'  # a vector for each place of the map; no vector of an image
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 SMALL_PX = 64  # images up to this size are seen whole; larger ones lose a border of 1/16 at each side, as published
 HINT = 'build the backbone from a config: --config CFG'
@@ -42,6 +43,7 @@ class Encoder(BaseModel):
         std: Per channel, 0 to 255.
         bgr: The backbone wants blue first.
         flip_prob: Probability of a mirror image when a classifier is trained on top; none otherwise.
+        patches: Give the map itself, channels last.
     """
 
     def __init__(
@@ -52,21 +54,34 @@ class Encoder(BaseModel):
         std: list[float] = IMAGENET['std'],
         bgr: bool = False,
         flip_prob: float = 0.5,
+        patches: bool = False,
     ) -> None:
         super().__init__(ViewsPreprocessor(mean, std, views=[dict(flip_prob=flip_prob)]))
+        self.patches = patches
         self.backbone, self.projector, self.bgr = backbone, projector, bgr
 
     @torch.no_grad()
     def extract_feat(self, images: Tensor) -> Tensor:
-        """Features (B, C), or projections (B, D), of normalised images (B, C, S, S)."""
+        """Features (B, C), projections (B, D) or maps (B, H, W, C) of normalised images (B, C, S, S)."""
         name = type(self.backbone).__name__
-        output = self.backbone(images.flip(1) if self.bgr else images)
-        features = average_positions(require_layout(last_output(output, name), images, name))
+        images = images.flip(1) if self.bgr else images
+        if self.patches:
+            return _map_of(self.backbone, images, name).permute(0, 2, 3, 1)
+        features = average_positions(require_layout(last_output(self.backbone(images), name), images, name))
         return features if self.projector is None else self.projector(features)
 
     def forward(self, images: Tensor, data_samples: list | None = None, mode: str = 'tensor') -> Tensor:
         """MMEngine's entry; there is only ``mode='tensor'``."""
         return self.extract_feat(images)
+
+
+def _map_of(backbone: nn.Module, images: Tensor, name: str) -> Tensor:
+    """(B, C, H, W)."""
+    output = backbone.forward_map(images) if hasattr(backbone, 'forward_map') else backbone(images)
+    features = require_layout(last_output(output, name), images, name)
+    if features.ndim != 4:
+        raise ValueError(f'level={PATCHES!r}: {name} gives one vector per image, no map')
+    return features
 
 
 @dataclass
@@ -108,7 +123,7 @@ def load_encoder(
     Args:
         path: Any file that :func:`mocox.checkpoint.read` recognises.
         encoder: ``query`` or ``momentum``.
-        level: ``backbone``, or ``projector`` for what the contrastive loss compares.
+        level: ``backbone``; ``projector`` for what the contrastive loss compares; or ``patches`` for the map.
         config: A pre-training or linear-evaluation config: its backbone, normalisation and crops are used.
         heads: Number of attention heads, where the file does not tell.
         image_size: Side of the images in pixels, or (height, width); by default that of the config or of pre-training.
@@ -118,8 +133,8 @@ def load_encoder(
         FileNotFoundError: No such file.
         ValueError: The file does not tell its architecture, or does not have what was asked for.
     """
-    if level not in LEVELS:
-        raise ValueError(f'level={level!r}: choose one of {", ".join(LEVELS)}')
+    if level not in (*LEVELS, PATCHES):
+        raise ValueError(f'level={level!r}: choose one of {", ".join((*LEVELS, PATCHES))}')
     checkpoint = read(path, prefix=prefix, encoder=encoder)
     weights = checkpoint.backbone(encoder)
     config = None if config is None else open_config(config)
@@ -130,6 +145,8 @@ def load_encoder(
         raise ValueError(f'image_size={size!r}: at most {MAX_SIDE} pixels')
     if cfg['type'] in ('MoCoViT', 'mocox.MoCoViT') or cfg.get('img_size'):
         cfg['img_size'] = size
+    if level == PATCHES and type_of(cfg) in ('MoCoViT', 'VisionTransformer'):
+        cfg['out_type'] = 'featmap'
     with DefaultScope.overwrite_default_scope('mocox'):
         backbone = MODELS.build(cfg)
     report = load_backbone(backbone, checkpoint, encoder, heads=heads)
@@ -152,6 +169,7 @@ def load_encoder(
         std=list(normalisation.get('std') or IMAGENET['std']),
         bgr=not preprocessor and checkpoint.meta.get('channel_order') == 'BGR',
         flip_prob=_flip_prob(recipe),
+        patches=level == PATCHES,
     )
     if model.bgr:  # a file that wants BGR states its constants in that order too
         model.data_preprocessor.mean = model.data_preprocessor.mean.flip(0)

@@ -61,6 +61,20 @@ def describe_left_out(paths: Sequence[str], total: int, name: str) -> str:
     return f'{total - len(paths):,} of {total:,} {name}; left out, because they cannot be read: {names}{more}'
 
 
+def check_finite(features: Tensor, name: str) -> None:
+    """Refuses features that no protocol could use.
+
+    Raises:
+        ValueError: Some are NaN or infinite.
+    """
+    wrong = (~features.isfinite().all(dim=1)).nonzero().flatten()
+    if len(wrong):
+        raise ValueError(
+            f'the features of {len(wrong)} of {len(features)} {name} are NaN or infinite, first number '
+            f'{int(wrong[0])}: the checkpoint is of a run that diverged, or not for these images'
+        )
+
+
 class Loader(Protocol):
     """What is asked of a ``DataLoader``."""
 

@@ -20,7 +20,7 @@ from mocox.datasets.copies import describe_copies
 from mocox.datasets.transforms import Size
 from mocox.evaluation.data import Data, labels_of, open_data
 from mocox.evaluation.encoder import LoadedEncoder, load_encoder
-from mocox.evaluation.features import cache_key, cached_features, dataset_hash, file_hash
+from mocox.evaluation.features import cache_key, cached_features, check_finite, dataset_hash, file_hash
 from mocox.evaluation.protocols import PROTOCOLS, Result, Task, choose_protocols
 from mocox.evaluation.published import published_numbers
 from mocox.evaluation.report import draw_chart, format_table, rows_of, software_versions, write_json
@@ -211,20 +211,6 @@ class FeatureStore:
         features, labels, _ = found.without_stand_ins()
         check_finite(features, name)
         return features, labels
-
-
-def check_finite(features: Tensor, name: str) -> None:
-    """Refuses features that no protocol could use.
-
-    Raises:
-        ValueError: Some are NaN or infinite.
-    """
-    wrong = (~features.isfinite().all(dim=1)).nonzero().flatten()
-    if len(wrong):
-        raise ValueError(
-            f'the features of {len(wrong)} of {len(features)} {name} are NaN or infinite, first number '
-            f'{int(wrong[0])}: the checkpoint is of a run that diverged, or not for these images'
-        )
 
 
 def _make_task(

@@ -175,6 +175,9 @@ class LabelledPreprocessor(ViewsPreprocessor):
         """
         from mmpretrain.structures import DataSample  # slow to import, and only classifiers need it
 
+        if 'label' not in data and 'data_samples' in data and not training:  # of mmpretrain's inferencers
+            (images,) = self._prepare_views(dict(inputs=[data['inputs']]), training)
+            return dict(inputs=images, data_samples=data['data_samples'])
         if 'label' not in data:
             raise ValueError('the batch has no labels: set with_labels=True in the dataset')
         (images,) = self._prepare_views(data, training)

@@ -178,7 +178,7 @@ def test_notes_name_what_the_reader_must_do(tmp_path, official_vit, official_res
     out = tmp_path / 'out.pth'
     assert any('does not say its number of attention heads' in note for note in convert(official_vit, out, 'timm'))
     assert 'num_classes=10' in convert(probe_file(tmp_path / 'probe.pth.tar'), out, 'timm')[0]
-    assert convert(official_resnet, out, 'torchvision')[0].startswith('model.fc = torch.nn.Identity(); ')
+    assert convert(official_resnet, out, 'torchvision')[0].startswith('torchvision has no ResNet-18 of width 8')
     assert 'depth=18' in convert(official_resnet, out, 'openmmlab')[0]
     assert 'img_size=32, patch_size=8' in convert(official_vit, out, 'openmmlab')[0]
 

@@ -89,6 +89,24 @@ class TIMMBackbone(BaseModule):
             return tuple(self._channels_first(features) for features in self.timm_model(x))
         return (self.timm_model.forward_head(self.timm_model.forward_features(x), pre_logits=True),)
 
+    def forward_map(self, x: Tensor) -> Tensor:
+        """The map (B, C, H, W) that is pooled to a vector; of tokens, those of patches on their grid.
+
+        Raises:
+            ValueError: The tokens are no grid of this model's patches.
+        """
+        features = self.timm_model.forward_features(x)
+        if isinstance(features, Tensor) and features.ndim == 4:
+            return self._channels_first(features)
+        embed, prefix = getattr(self.timm_model, 'patch_embed', None), getattr(self.timm_model, 'num_prefix_tokens', 0)
+        if not isinstance(features, Tensor) or features.ndim != 3 or not hasattr(embed, 'dynamic_feat_size'):
+            raise ValueError(f'{self.model_name} gives no map and no tokens of patches')
+        patches = features[:, prefix:]  # (B, patches, C)
+        grid = embed.dynamic_feat_size(x.shape[2:])
+        if grid[0] * grid[1] != patches.shape[1]:
+            raise ValueError(f'{self.model_name} gives {patches.shape[1]} tokens for {grid[0]} x {grid[1]} patches')
+        return patches.transpose(1, 2).unflatten(2, tuple(grid))
+
     def _channels_first(self, features: Tensor) -> Tensor:
         fmt = getattr(self.timm_model, 'output_fmt', 'NCHW')
         return features.permute(0, 3, 1, 2).contiguous() if str(fmt).endswith('NHWC') else features
