@@ -52,8 +52,8 @@ def test_the_command_writes_what_the_call_returns(made, tmp_path, capsys):
 
 
 def test_features_of_another_kind_of_file_are_refused(made, tmp_path):
-    with pytest.raises(ValueError, match=r'written as \.npz'):
-        mocox.features(made / 'vit.pth', made / 'images', out=tmp_path / 'f.csv')
+    with pytest.raises(ValueError, match=r'written as \.npz, \.parquet, \.csv'):
+        mocox.features(made / 'vit.pth', made / 'images', out=tmp_path / 'f.txt')
 
 
 def test_names_of_the_package_are_found(made):
