@@ -16,6 +16,7 @@ from mocox.evaluation.encoder import LoadedEncoder
 from mocox.evaluation.features import cache_key, cached_features, check_finite, dataset_hash
 from mocox.evaluation.pipeline import FeatureStore
 from mocox.evaluation.places import ImagePlaces
+from mocox.processes import group
 from mocox.terminal import say
 
 SHARD_IMAGES = 1024  # lost at most, by each process, when it is killed
@@ -64,7 +65,7 @@ def extract(
         folder = place / cache_key(dataset=dataset_hash(dataset), batch_size=batch_size, **identity)
         shard_images = max(batch_size, SHARD_IMAGES // batch_size * batch_size)  # the batches are those without shards
         found = cached_features(loaded.model, dataset, folder, batch_size, num_workers, shard_images)
-        dist.barrier()  # the first process's folder stays until all have read
+        group.meet()  # the first process's folder stays until all have read
     if left_out := found.left_out(dataset, 'images'):
         lost = [dataset.path(row) for row in (~found.read).nonzero()[:, 0].tolist()]
         if named := [path for path in lost if dataset.is_named(path)]:
@@ -103,7 +104,7 @@ def write_features(out: str | Path, found: Features) -> None:
     if dist.rank() == 0:
         write_atomically(out, lambda path: WRITERS[Path(out).suffix](path, found))
         shutil.rmtree(parts_of(out), ignore_errors=True)
-    dist.barrier()
+    group.meet()
 
 
 def _write_npz(path: str, found: Features) -> None:
