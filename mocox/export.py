@@ -37,6 +37,9 @@ class Graph(nn.Module):
         normalise: Take images of 0 to 255 and normalise them inside the graph.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, encoder: Encoder, classifier: nn.Linear | None, normalise: bool) -> None:
         super().__init__()
         self.backbone, self.classifier, self.bgr = encoder.backbone, classifier, encoder.bgr

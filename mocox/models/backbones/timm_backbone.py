@@ -98,7 +98,8 @@ class TIMMBackbone(BaseModule):
         features = self.timm_model.forward_features(x)
         if isinstance(features, Tensor) and features.ndim == 4:
             return self._channels_first(features)
-        embed, prefix = getattr(self.timm_model, 'patch_embed', None), getattr(self.timm_model, 'num_prefix_tokens', 0)
+        embed: Any = getattr(self.timm_model, 'patch_embed', None)
+        prefix = getattr(self.timm_model, 'num_prefix_tokens', 0)
         if not isinstance(features, Tensor) or features.ndim != 3 or not hasattr(embed, 'dynamic_feat_size'):
             raise ValueError(f'{self.model_name} gives no map and no tokens of patches')
         patches = features[:, prefix:]  # (B, patches, C)
