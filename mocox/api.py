@@ -13,7 +13,7 @@ from mocox.auto import plan_run
 from mocox.checkpoint.files import newest_in
 from mocox.datasets import Pixels
 from mocox.evaluation.encoder import load_encoder
-from mocox.evaluation.feature_files import Features, extract, parts_of, require_format, write_features
+from mocox.evaluation.feature_files import Features, features_of, parts_of, require_format, write_features
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.report.runs import read_run
 from mocox.report.verdict import judge
@@ -82,7 +82,7 @@ def features(
     for note in loaded.notes if progress and dist.rank() == 0 else ():
         say(note)
     places = [images] if isinstance(images, str | Path) else images
-    found = extract(loaded, checkpoint, places, None if out is None else parts_of(out), batch_size, num_workers)
+    found = features_of(loaded, checkpoint, places, None if out is None else parts_of(out), batch_size, num_workers)
     if out is not None:
         write_features(out, found)
     return found

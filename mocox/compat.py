@@ -13,6 +13,7 @@ import importlib.util
 import pickle
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -194,9 +195,8 @@ def know_models_of_mocox(module: ModuleType) -> None:
     def find_all(cls: Any) -> None:
         find_own(cls)
         if not ours:
-            from mocox.configs import config_folder
-
-            root, known = config_folder().parent, set(cls._models_dict)
+            package, known = Path(__file__).parent, set(cls._models_dict)
+            root = package.parent if (package.parent / 'model-index.yml').is_file() else package / '.mim'
             cls.register_model_index(root / 'model-index.yml', config_prefix=root)
             ours.update(cls._models_dict.keys() - known)
             for name in [name for name in ours if name.startswith(('detection_', 'segmentation_'))]:
@@ -206,12 +206,19 @@ def know_models_of_mocox(module: ModuleType) -> None:
     def get_any(cls: Any, model_name: str) -> Any:
         found = get(cls, model_name)
         if model_name.lower() in ours:
-            from mocox.datasets.inferencer import with_pipeline
-
-            found.config = with_pipeline(found.config)
+            found.config = _with_pipeline(found.config)
         return found
 
     hub._register_mmpretrain_models, hub.get = classmethod(find_all), classmethod(get_any)
+
+
+def _with_pipeline(config: Any) -> Any:
+    """A config of ours as mmpretrain's inferencers read one: its names are found in our scope, it has a pipeline."""
+    config.model['_scope_'] = 'mocox'
+    dataset: Any = (config.get('test_dataloader') or {}).get('dataset') or {}
+    if 'crops' in dataset:
+        dataset['pipeline'] = [dict(type='mocox.InferencerCrops', crops=dict(dataset['crops'], _scope_='mocox'))]
+    return config
 
 
 def build_models_of_mocox(module: ModuleType) -> None:

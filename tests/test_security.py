@@ -315,7 +315,7 @@ REMOVERS = {
     'durable.py',  # checkpoints of the run's own naming scheme, and its own temporary files
     'files.py',  # a temporary file beside the target
     'tar_index.py',  # the index of shards, likewise
-    'sealed.py',  # the key of this user, and temporary files beside features, likewise
+    'sealed.py',  # the key of this user, temporary files beside features, and shards that it has written itself
     'lmdb_images.py',  # the folder that make_lmdb has begun
     'fault_injection.py',  # of the developers: folders that it made
     'report.py',  # of the benchmark: its own chart

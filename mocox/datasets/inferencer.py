@@ -24,12 +24,3 @@ class InferencerCrops:
 
         image = np.ascontiguousarray(results['img'][..., ::-1])
         return dict(inputs=self.crops(image, None)[0], data_samples=DataSample())
-
-
-def with_pipeline(config: Any) -> Any:
-    """A config of ours as mmpretrain's inferencers read one: its names are found in our scope, it has a pipeline."""
-    config.model['_scope_'] = 'mocox'
-    dataset: Any = (config.get('test_dataloader') or {}).get('dataset') or {}
-    if 'crops' in dataset:
-        dataset['pipeline'] = [dict(type='mocox.InferencerCrops', crops=dict(dataset['crops'], _scope_='mocox'))]
-    return config

@@ -1,7 +1,6 @@
 """Features of named images, computed in shards that an interrupted extraction finds again, and files of them."""
 
 import csv
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from mocox.evaluation.encoder import LoadedEncoder
 from mocox.evaluation.features import cache_key, cached_features, check_finite, dataset_hash
 from mocox.evaluation.pipeline import FeatureStore
 from mocox.evaluation.places import ImagePlaces
+from mocox.evaluation.sealed import remove_sealed
 from mocox.processes import group
 from mocox.terminal import say
 
@@ -34,7 +34,7 @@ class Features(NamedTuple):
     paths: list[str]
 
 
-def extract(
+def features_of(
     loaded: LoadedEncoder,
     checkpoint: str | Path,
     places: Sequence[str | Path],
@@ -103,7 +103,7 @@ def write_features(out: str | Path, found: Features) -> None:
     """Writes them whole or not at all, then removes the shards. The same features give the same bytes."""
     if dist.rank() == 0:
         write_atomically(out, lambda path: WRITERS[Path(out).suffix](path, found))
-        shutil.rmtree(parts_of(out), ignore_errors=True)
+        remove_sealed(parts_of(out))
     group.meet()
 
 

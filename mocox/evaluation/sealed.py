@@ -56,6 +56,16 @@ def read_sealed(file: Path, key: bytes) -> dict[str, Tensor]:
         raise ValueError(f'{str(file)!r} is damaged ({error})') from error
 
 
+def remove_sealed(folder: Path) -> None:
+    """Removes the files of :func:`write_sealed` below a folder, and the folders that are empty then; nothing else."""
+    for file in folder.glob('*/*.features'):
+        if file.is_file() and not file.is_symlink() and not file.parent.is_symlink():
+            file.unlink()
+    for place in (*folder.glob('*'), folder):
+        if place.is_dir() and not place.is_symlink() and not any(place.iterdir()):
+            place.rmdir()
+
+
 def _seal(file: Path, content: bytes, key: bytes) -> bytes:
     digest = hmac.new(key, os.fsencode(f'{file.parent.name}/{file.name}') + b'\0', 'sha256')
     digest.update(content)

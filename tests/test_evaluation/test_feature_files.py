@@ -130,3 +130,11 @@ def test_data_is_an_option_too(made, tmp_path, capsys):
         main(['features', str(made / 'vit.pth'), '--data', str(made / 'images'), '--out', str(out)])
     shown = capsys.readouterr().out
     assert f'{out}: 6 images, 32 numbers each' in shown and 'in place of the file that was there' in shown
+
+
+def test_a_folder_of_a_person_beside_the_file_is_left_alone(made, tmp_path):
+    own = tmp_path / 'f.npz.parts' / 'mine' / 'notes.txt'
+    own.parent.mkdir(parents=True)
+    own.write_text('mine')
+    mocox.features(made / 'vit.pth', made / 'images', out=tmp_path / 'f.npz')
+    assert [path.name for path in (tmp_path / 'f.npz.parts').iterdir()] == ['mine'] and own.read_text() == 'mine'
