@@ -1,0 +1,1 @@
+"""Everything that is open for a GPU, in stages that can be interrupted and continued."""
