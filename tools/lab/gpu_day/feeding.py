@@ -71,9 +71,15 @@ def config_of(day: Day, workers: int, batch: int, **options: Any) -> Config:
     """ViT-S on the photographs."""
     changed = day.options(VIT_S) | {'log_level': 'WARNING'} | options
     return prepare_config(
-        ON_FILES, work_dir=str(day.out / f'real_run-{time.time():.0f}'), data_root=str(photo_folder(day)), batch_size=batch,
-        workers=workers, image_size=day.size(224, 32), amp=day.device == 'cuda', cfg_options=changed,
-    )  # fmt: skip
+        ON_FILES,
+        work_dir=str(day.out / f'real_run-{time.time():.0f}'),
+        data_root=str(photo_folder(day)),
+        batch_size=batch,
+        workers=workers,
+        image_size=day.size(224, 32),
+        amp=day.device == 'cuda',
+        cfg_options=changed,
+    )
 
 
 def _several(day: Day, workers: int, notes: Notes) -> dict[str, Any]:
