@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab.gpu_day import lacks
 from lab.gpu_day.stages import STAGES, choose, describe
+from mocox.terminal import say
 
 TOOLS = Path(__file__).parents[2]
 
@@ -32,7 +33,7 @@ def run(
     """
     stages = choose(stage)
     if list_only:
-        print(describe(stages, out))
+        say(*describe(stages, out).splitlines())
         return True
     if minutes is not None and minutes <= 0:
         raise ValueError(f'--minutes {minutes:g}: must be above 0')
@@ -41,9 +42,9 @@ def run(
     folder = _make(out)
     cores = cores or (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
     found = lacks.find(device, data, folder, cores)
-    print('\n'.join(['lacking:', *(f'  {line}' for line in found)] if found else ['nothing is lacking']), flush=True)
+    say(*(['lacking:', *(f'  {line}' for line in found)] if found else ['nothing is lacking']))
     if len(stages) == len(STAGES):
-        print(describe(stages, out), flush=True)
+        say(*describe(stages, out).splitlines())
     until = time.time() + 60 * minutes if minutes else time.time() + 86_400
     settings = [str(folder), device, str(int(tiny)), data or '', str(cores), f'{os.getpid()}-{time.time():.0f}']
     return _work([*settings, f'{until:.0f}', *(one.name for one in stages)], folder)
@@ -68,12 +69,12 @@ def _work(arguments: list[str], folder: Path) -> bool:
         before = _size(folder)
         code = subprocess.run([sys.executable, '-m', 'lab.gpu_day.worker', *arguments], env=environment).returncode
         if code == 0:
-            print(f'written: {folder}/report.md', flush=True)
+            say(f'written: {folder}/report.md')
             return True
         if _size(folder) == before:
-            print(f'the worker ended with code {code} and did nothing', flush=True)
+            say(f'the worker ended with code {code} and did nothing')
             return False
-        print('going on in a new process', flush=True)
+        say('going on in a new process')
 
 
 def _size(folder: Path) -> int:

@@ -18,6 +18,7 @@ from lab.gpu_day.day import Day, Notes, Piece
 from lab.gpu_day.journal import DONE, FAILED, STARTED, Journal
 from lab.gpu_day.report import write_report
 from lab.gpu_day.stages import STAGE_SECONDS, STAGES, Stage
+from mocox.terminal import say
 
 AGAIN = 3  # exit code: a piece failed, and what is left needs a process that it has not touched
 GRACE_SECONDS = 20  # beyond the end of a stage, for a piece that takes longer than expected
@@ -71,7 +72,7 @@ def _report(day: Day) -> None:
 def _try(piece: Piece, stage: Stage, journal: Journal, end: float) -> bool:
     """Runs one piece; whether it came to its end. One that takes far too long ends the process."""
     journal.write(STARTED, piece.name)
-    faulthandler.dump_traceback_later(max(end - time.time(), 1) + GRACE_SECONDS, exit=True)
+    faulthandler.dump_traceback_later(max(end - time.time(), 1) + GRACE_SECONDS, exit=True, file=sys.__stderr__)
     start = time.perf_counter()
     try:
         result = piece.run(Notes(journal, piece.name))
@@ -90,7 +91,7 @@ def _try(piece: Piece, stage: Stage, journal: Journal, end: float) -> bool:
 
 
 def _say(stage: Stage, piece: Piece, text: str) -> None:
-    print(f'[{stage.name}] {piece.name}: {text}', flush=True)
+    say(f'[{stage.name}] {piece.name}: {text}')
 
 
 def _free() -> None:
