@@ -12,7 +12,8 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 MIM = ('configs', 'tools', 'model-index.yml')
-OF_DEVELOPERS = ('lab', 'benchmark.py', 'forecast.py', 'fault_injection.py')  # in tools/, not in a wheel
+# In tools/, not in a wheel.
+OF_DEVELOPERS = ('lab', 'benchmark.py', 'forecast.py', 'fault_injection.py', 'quality.py', 'gpu_day.py')
 
 
 class BuildWithMim(build_py):

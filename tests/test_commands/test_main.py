@@ -13,7 +13,7 @@ from mocox.checkpoint import TARGETS
 from mocox.commands import SUMMARIES, convert
 
 ROOT = Path(__file__).parents[2]
-OF_DEVELOPERS = {'benchmark', 'forecast', 'fault_injection'}
+OF_DEVELOPERS = {'benchmark', 'forecast', 'fault_injection', 'quality', 'gpu_day'}
 
 
 @pytest.mark.parametrize('name', SUMMARIES)
