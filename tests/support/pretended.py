@@ -55,6 +55,8 @@ def pretended_gpu() -> Iterator[PretendedGPU]:
     gpu = PretendedGPU()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, '_lazy_init', lambda: None)
+        patch.setattr(torch.cuda.amp.common, 'amp_definitely_not_available', lambda: False)  # else autocast is off
+        patch.setattr(torch.cuda, 'is_bf16_supported', lambda *args, **kwargs: True)
         with gpu.mode:
             yield gpu
 

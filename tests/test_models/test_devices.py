@@ -56,6 +56,11 @@ def test_a_backward_pass(name, chunk_size):
     assert all(p.grad is not None and p.grad.device.type == 'meta' for p in trained)
 
 
+def test_autocast_is_on():
+    with pretended_gpu() as gpu, torch.autocast('cuda', dtype=torch.bfloat16):
+        assert gpu.move_module(nn.Linear(4, 3))(gpu.tensor(2, 4)).dtype == torch.bfloat16
+
+
 class Adds(nn.Module):
     """A loss that goes wrong in the way that is asked for."""
 
