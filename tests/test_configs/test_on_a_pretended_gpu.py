@@ -73,6 +73,7 @@ def build(name, **changes):
     return model
 
 
+@pytest.mark.slow  # together
 @pytest.mark.parametrize('name', distinct(PRETRAINING, model_alone))
 def test_pre_training_under_bfloat16_autocast(name):
     """Forward pass, the monitor's signals and the momentum update; float32 is in tests/test_models/test_devices.py."""
