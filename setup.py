@@ -103,13 +103,13 @@ setup(
         'webdataset': ['webdataset>=0.2.86', 'fsspec[http]>=2024.2'],
         'lmdb': ['lmdb>=1.4'],
         # TIFF of any kind, GeoTIFF, OME, JPEG 2000 and XL
-        'scientific': ['tifffile>=2024.8.10', 'imagecodecs>=2024.9.22'],
+        'scientific': ['tifffile>=2024.8.10', 'imagecodecs>=2025.3.30'],
         'dicom': [
             'pydicom>=3.0.2',
             'pylibjpeg>=2.0',
             'pylibjpeg-openjpeg>=2.3',
             'python-gdcm>=3.2.2',
-            'imagecodecs>=2024.9.22',  # JPEG of 12 bits
+            'imagecodecs>=2025.3.30',  # JPEG of 12 bits
         ],
         'heif': ['pillow-heif>=1.3'],
         'transformers': ['transformers>=4.56'],  # its models as backbones; DINOv3 since 4.56
@@ -128,7 +128,7 @@ setup(
             'fsspec[http]>=2024.2',
             'lmdb>=1.4',
             'tifffile>=2024.8.10',
-            'imagecodecs>=2024.9.22',
+            'imagecodecs>=2025.3.30',
             'pydicom>=3.0.2',
             'pylibjpeg>=2.0',
             'pylibjpeg-openjpeg>=2.3',

@@ -228,7 +228,9 @@ class TransformedCrops:
             return [self._transform(view) for view in views]
 
     def _transform(self, view: Tensor) -> Tensor:
-        results = dict(img=view.permute(1, 2, 0).flip(2).numpy(), img_shape=tuple(view.shape[1:]))
+        results = dict(
+            img=np.ascontiguousarray(view.permute(1, 2, 0).numpy()[..., ::-1]), img_shape=tuple(view.shape[1:])
+        )
         for transform in self.transforms:
             results = transform(results)
         transformed = _to_tensor(np.ascontiguousarray(results['img'][:, :, ::-1]))
