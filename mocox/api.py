@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from mocox import dist
 from mocox.auto import plan_run
 from mocox.checkpoint.files import newest_in
 from mocox.datasets import Pixels
-from mocox.evaluation.encoder import load_encoder
+from mocox.evaluation.encoder import choose_device, load_encoder
 from mocox.evaluation.feature_files import Features, features_of, parts_of, require_format, write_features
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.report.runs import read_run
@@ -78,7 +76,7 @@ def features(
     loaded = load_encoder(checkpoint, level=level, **settings)
     if pixels is not None:
         loaded.pixels = pixels
-    loaded.model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    loaded.model.to(choose_device(device))
     for note in loaded.notes if progress and dist.rank() == 0 else ():
         say(note)
     places = [images] if isinstance(images, str | Path) else images

@@ -1,6 +1,7 @@
 """Rewrite a checkpoint for another library: ``mocox convert IN OUT --to timm``; or as a graph: ``--to onnx``."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from mocox.terminal import say
@@ -36,20 +37,20 @@ def run(arguments: argparse.Namespace) -> None:
 
     given = {name: value for name in OF_GRAPHS if (value := getattr(arguments, name)) is not None}
     shared = dict(encoder=arguments.encoder, heads=arguments.heads, prefix=arguments.prefix)
+    write: Callable[..., list[str]] = convert
     if arguments.to in GRAPHS:
         from mocox.export import default_name, export
 
         out = arguments.output or default_name(arguments.input, arguments.to)
-        was_there = Path(out).exists()
-        notes = export(arguments.input, out, arguments.to, **shared, **given)
+        write = export
+    elif given:
+        raise ValueError(f'--{next(iter(given)).replace("_", "-")} is for --to {" and ".join(GRAPHS)}')
+    elif arguments.output is None:
+        raise ValueError('name the file to write: mocox convert IN OUT --to ...')
     else:
-        if given:
-            raise ValueError(f'--{next(iter(given)).replace("_", "-")} is for --to {" and ".join(GRAPHS)}')
-        if arguments.output is None:
-            raise ValueError('name the file to write: mocox convert IN OUT --to ...')
         out = arguments.output
-        was_there = Path(out).exists()
-        notes = convert(arguments.input, out, arguments.to, **shared)
+    was_there = Path(out).exists()
+    notes = write(arguments.input, out, arguments.to, **shared, **given)
     summary = read(arguments.input, prefix=arguments.prefix).summary
     replaced = ', in place of the file that was there' * was_there
     say(f'{out} written from {arguments.input}: {summary}{replaced}', *(f'  {note}' for note in notes))

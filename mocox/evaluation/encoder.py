@@ -109,6 +109,11 @@ class LoadedEncoder:
     pixels: Pixels = RGB
 
 
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The one that was asked for; by default ``cuda`` if there is a GPU."""
+    return torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+
+
 def load_encoder(
     path: str | Path,
     encoder: str = 'query',

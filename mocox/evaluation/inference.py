@@ -16,7 +16,7 @@ from mocox.datasets.decoding import to_rgb
 from mocox.datasets.image_files import read_regular_file
 from mocox.datasets.pixels import DTYPES, RGB
 from mocox.datasets.transforms import Size
-from mocox.evaluation.encoder import LEVELS, Encoder, evaluation_crops, load_encoder
+from mocox.evaluation.encoder import LEVELS, Encoder, choose_device, evaluation_crops, load_encoder
 from mocox.evaluation.features import Progress, extract_from_loader
 from mocox.registry import TRANSFORMS
 
@@ -64,7 +64,7 @@ class FeatureExtractor:
             loaded = load_encoder(model, encoder, level, config, heads, image_size)
             self.model, crops = loaded.model, loaded.crops
             self.pixels = pixels or loaded.pixels
-            device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+            device = choose_device(device)
         self.model.to(device)
         self.crops = TRANSFORMS.build(crops)
 

@@ -19,7 +19,7 @@ from mocox.datasets import ViewsDataset
 from mocox.datasets.copies import describe_copies
 from mocox.datasets.transforms import Size
 from mocox.evaluation.data import Data, labels_of, open_data
-from mocox.evaluation.encoder import LoadedEncoder, load_encoder
+from mocox.evaluation.encoder import LoadedEncoder, choose_device, load_encoder
 from mocox.evaluation.features import cache_key, cached_features, check_finite, dataset_hash, file_hash
 from mocox.evaluation.protocols import PROTOCOLS, Result, Task, choose_protocols
 from mocox.evaluation.published import published_numbers
@@ -80,7 +80,7 @@ def evaluate(
     data = open_data(data_root, loaded.crops, config, test_split, loaded.pixels)
     notes: list[str] = []
     names = choose_protocols(protocols, data.multi_label, data.test is not None, notes)
-    device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    device = choose_device(device)
     loaded.model.to(device)
     _say(loaded.checkpoint.summary, data)
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)

@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.config import Config
-from torch import Tensor, nn
+from torch import nn
 
 from mocox.checkpoint.files import newest_in, write_atomically
 from mocox.checkpoint.reading import Checkpoint
 from mocox.datasets.transforms import Size
-from mocox.evaluation.encoder import Encoder, LoadedEncoder, load_encoder
+from mocox.evaluation.encoder import LoadedEncoder, choose_device, load_encoder
 from mocox.evaluation.features import Progress, check_finite, encode_images
 from mocox.evaluation.places import ImagePlaces, loader_of
 from mocox.terminal import say
@@ -44,17 +43,6 @@ class Predictions:
         ]
 
 
-class _Classifier(Encoder):
-    """An encoder that gives class scores in place of features."""
-
-    classifier: nn.Linear
-
-    @torch.no_grad()
-    def extract_feat(self, images: Tensor) -> Tensor:
-        """Scores (B, K) of normalised images (B, C, S, S)."""
-        return self.classifier(super().extract_feat(images))
-
-
 def classifier_of(checkpoint: Checkpoint) -> nn.Linear | None:
     """The linear layer that stands behind the encoder in a file, frozen; None if there is none."""
     tensors = checkpoint.classifier()
@@ -72,8 +60,8 @@ def load_classifier(
     heads: int | None = None,
     image_size: Size | None = None,
     prefix: str | None = None,
-) -> tuple[LoadedEncoder, list[str]]:
-    """The encoder of a checkpoint whose features are class scores, and the names of the classes.
+) -> tuple[LoadedEncoder, nn.Linear, list[str]]:
+    """The encoder of a checkpoint, the linear layer that makes class scores of its features, and the classes' names.
 
     Args:
         checkpoint: Of a linear evaluation or a fine-tuning, in any layout that :func:`mocox.checkpoint.read` knows.
@@ -83,7 +71,7 @@ def load_classifier(
         prefix: Take what is below this prefix, or in this container, of the file.
 
     Raises:
-        ValueError: There is no classifier in the file, or it does not fit the features.
+        ValueError: There is no classifier in the file.
     """
     loaded = load_encoder(newest_in(checkpoint), config=config, heads=heads, image_size=image_size, prefix=prefix)
     layer = classifier_of(loaded.checkpoint)
@@ -92,8 +80,6 @@ def load_classifier(
             f'{checkpoint} has no classifier: it is {loaded.checkpoint.summary}. Train one on it, with mocox train '
             'RECIPE_linear.py --pretrained CHECKPOINT --data-root DIR'
         )
-    loaded.model.classifier = layer
-    loaded.model.__class__ = _Classifier
     crops = loaded.checkpoint.meta.get('test_crops')
     if crops and not (config or image_size):
         loaded = replace(loaded, crops=dict(type='CenterCrop', **crops), image_size=crops['size'])
@@ -102,7 +88,7 @@ def load_classifier(
         names = None
     if not names:
         loaded.notes.append(f'the file does not name its {layer.out_features} classes: they are numbers, from 0')
-    return loaded, list(names or map(str, range(layer.out_features)))
+    return loaded, layer, list(names or map(str, range(layer.out_features)))
 
 
 def predict(
@@ -147,8 +133,8 @@ def predict(
         raise ValueError(f'out={str(out)!r}: predictions are written as .csv')
     if top_k < 1:
         raise ValueError(f'top_k={top_k}: at least 1')
-    loaded, names = load_classifier(checkpoint, config, heads, image_size, prefix)
-    loaded.model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    loaded, classifier, names = load_classifier(checkpoint, config, heads, image_size, prefix)
+    loaded.model.to(choose_device(device))
     for note in loaded.notes if progress else ():
         say(note)
     dataset = ImagePlaces([images] if isinstance(images, str | Path) else images, loaded)
@@ -157,7 +143,7 @@ def predict(
     paths, unreadable = (
         [dataset.path(row) for row in mask.nonzero()[:, 0].tolist()] for mask in (found.read, ~found.read)
     )
-    scores = found.features[found.read]
+    scores = classifier(found.features[found.read])
     check_finite(scores, 'images')
     result = Predictions(paths, names, scores.softmax(1).numpy(), unreadable)
     if unreadable:

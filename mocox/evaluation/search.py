@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from mocox.datasets import ImageFiles
-from mocox.evaluation.encoder import load_encoder
+from mocox.evaluation.encoder import choose_device, load_encoder
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours
 from mocox.evaluation.pipeline import FeatureStore
@@ -47,19 +47,19 @@ def search_images(
     """
     if num_results < 1:
         raise ValueError(f'--num-results {num_results}: ask for at least 1')
-    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    place = choose_device(device)
     loaded = load_encoder(checkpoint, **settings)
-    loaded.model.to(device)
+    loaded.model.to(place)
     dataset = ImageFiles(folder, loaded.crops, splits=False, **loaded.pixels.settings())
     _check_enough(folder, dataset, num_results)
     extractor = FeatureExtractor(loaded.model, image_size=loaded.image_size, pixels=loaded.pixels)
     extractor.crops = dataset.crops
-    asked = torch.from_numpy(extractor(queries, batch_size)).to(device)  # first: a wrong path is told at once
+    asked = torch.from_numpy(extractor(queries, batch_size)).to(place)  # first: a wrong path is told at once
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
     bank, _ = store(dataset, 'images in the folder')
     _check_enough(folder, dataset, num_results)  # what could not be read has left it
     found = []
-    similarities, rows = nearest_neighbours(asked, bank.to(device), num_results + 1)
+    similarities, rows = nearest_neighbours(asked, bank.to(place), num_results + 1)
     for query, values, places in zip(queries, similarities.tolist(), rows.tolist()):
         own = Path(query).resolve()
         pairs = [(dataset.path(row), value) for row, value in zip(places, values)]

@@ -5,15 +5,15 @@ from functools import cached_property
 from typing import Any
 
 import timm
-from mmengine.model import BaseModule
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from mocox.models.backbones.ready_made import ReadyMadeBackbone
 from mocox.registry import MODELS, find_layer
 
 
 @MODELS.register_module()
-class TIMMBackbone(BaseModule):
+class TIMMBackbone(ReadyMadeBackbone):
     """A model of timm, without its classifier; the same arguments and state-dict names as mmpretrain's class.
 
     It gives one vector (B, C) per image, pooled by the model's own rule: the class token, the mean of the patches, the
@@ -73,15 +73,6 @@ class TIMMBackbone(BaseModule):
         """``mean`` and ``std`` of the images that timm's weights were trained on, in levels of 0 to 255."""
         config = getattr(self.timm_model, 'pretrained_cfg', None) or {}
         return {key: [round(255 * x, 4) for x in config[key]] for key in ('mean', 'std') if config.get(key)}
-
-    def init_weights(self) -> None:
-        """MMEngine's entry: timm has drawn the initial weights already; ``init_cfg``, if there is one, loads others."""
-        if self.init_cfg and not self.is_init:
-            for child in self.timm_model.modules():  # MMEngine would draw the weights of those anew
-                if hasattr(child, 'init_weights'):
-                    child.is_init = True
-            super().init_weights()
-        self._is_init = True
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of images (B, in_channels, H, W): a one-element tuple with (B, C), or maps (B, C, H, W)."""

@@ -7,16 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mocox.models.backbones.ready_made import ReadyMadeBackbone
 from mocox.registry import MODELS
 
 _BLOCK = re.compile(r'(?:^|\.)(?:layers?|blocks|stages)\.(\d+)(?:\.(?:layers?|blocks)\.(\d+))?\.')
 
 
 @MODELS.register_module()
-class TransformersBackbone(BaseModule):
+class TransformersBackbone(ReadyMadeBackbone):
     """A model that ``save_pretrained`` of transformers has written: ViT, DINOv2, DINOv3, Swin, ConvNeXt and others.
 
     It gives one vector (B, C) per image: what the model itself calls its pooled output, else the class token behind
@@ -68,15 +68,6 @@ class TransformersBackbone(BaseModule):
         return {
             k: [round(scale * x, 4) for x in config[f'image_{k}']] for k in ('mean', 'std') if f'image_{k}' in config
         }
-
-    def init_weights(self) -> None:
-        """MMEngine's entry: the weights are there already; ``init_cfg``, if there is one, loads others."""
-        if self.init_cfg and not self.is_init:
-            for child in self.model.modules():  # MMEngine would draw the weights of those anew
-                if hasattr(child, 'init_weights'):
-                    child.is_init = True
-            super().init_weights()
-        self._is_init = True
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """Features (B, C) of images (B, in_channels, H, W), in a one-element tuple."""
