@@ -51,7 +51,7 @@ def link_outside(app: Sphinx, page: str, source: list[str]) -> None:
         target = (Path(app.srcdir, page).parent / match[1] / match[2]).resolve()
         if not target.exists():
             raise FileNotFoundError(f'docs/{page}.md links to {match[1]}{match[2]}, and there is no such file')
-        if target.is_dir() or target.suffix == '.md':
+        if target.is_relative_to(ROOT / 'configs') and (target.is_dir() or target.suffix == '.md'):
             return f']({Path(os.path.relpath(app.srcdir, Path(app.srcdir, page).parent), "reference/recipes.md")})'
         return f'](path:/{os.path.relpath(target, app.srcdir)})'
 
@@ -67,14 +67,14 @@ def help_of(name: str) -> str:
 
 def write_commands(app: Sphinx) -> None:
     """docs/reference/commands.md."""
-    page = ['# Commands', '', '`mocox COMMAND`, also `python -m mocox COMMAND`; each is a file of `tools/` as well.']
+    page = ['# Commands', '', '`mocox COMMAND`, also `python -m mocox COMMAND`; most are files of `tools/` as well.']
     for name, summary in SUMMARIES.items():
         page += ['', f'## mocox {name}', '', f'{summary[0].upper()}{summary[1:]}.', '', '```text', help_of(name), '```']
     write(Path(app.srcdir, 'reference/commands.md'), page)
 
 
 def write_recipes(app: Sphinx) -> None:
-    """docs/reference/recipes.md: what each folder's README and each recipe's first lines say."""
+    """docs/reference/recipes.md: what the first lines of each recipe say."""
     page = ['# Recipes', '', 'Every file of `configs/`, as `mocox configs print NAME` and `mocox train NAME` take it.']
     for folder in ('mocov3', 'mocov2', 'mocov1', 'moby', 'fast_moco', 'benchmarks'):
         page += ['', f'## {folder}']

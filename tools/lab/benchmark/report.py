@@ -84,7 +84,8 @@ def device_name(device: str) -> str:
     if device == 'cuda':
         return torch.cuda.get_device_name()
     info = Path('/proc/cpuinfo')
-    names = [line.partition(':')[2].strip() for line in info.read_text().splitlines() if line.startswith('model name')]
+    lines = info.read_text().splitlines() if info.is_file() else []  # Linux only
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return f'{names[0] if names else platform.processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads'
 
 

@@ -1,8 +1,6 @@
 """One contest: train, judge, write a line of JSON; what is there already is not done again."""
 
 import json
-import os
-import platform
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 import torch
 
 from lab.benchmark.mocox_contender import read_config
+from lab.benchmark.report import device_name
 from lab.quality.contestants import Builder, Contestant
 from lab.quality.images import Images
 from lab.quality.judge import features_of, finetune, judge
@@ -145,12 +144,4 @@ def _finetuned(contestant: Contestant, images: Images, seed: int) -> float | Non
 
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
-    return dict(processor=_processor(), cores=os.cpu_count(), threads=torch.get_num_threads(), torch=torch.__version__)
-
-
-def _processor() -> str:
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.machine())
+    return dict(processor=device_name('cpu'), threads=torch.get_num_threads(), torch=torch.__version__)
