@@ -97,7 +97,7 @@ class Machine:
 
 
 @dataclass
-class Plan:
+class RunPlan:
     """The settings of a run, and a reason for each.
 
     Args:
@@ -147,7 +147,7 @@ class Plan:
         )
 
 
-def choose(num_images: int, side: int, machine: Machine) -> Plan:
+def choose(num_images: int, side: int, machine: Machine) -> RunPlan:
     """The plan of the tables.
 
     Args:
@@ -178,7 +178,7 @@ def choose(num_images: int, side: int, machine: Machine) -> Plan:
     chunk = row.chunk_size if row.chunk_size and batch_size > row.chunk_size else None
     lr = PEAK_LR * 256 / batch_size if row.model.startswith('vit') and batch_size > 256 else None
     epochs = None if on_cpu else epochs_for(num_images)
-    return Plan(row.model, image_size, batch_size, chunk, epochs, workers, not on_cpu, lr, reasons)
+    return RunPlan(row.model, image_size, batch_size, chunk, epochs, workers, not on_cpu, lr, reasons)
 
 
 def fitting_batch(num_images: int, most: int) -> int:
@@ -197,7 +197,7 @@ def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: M
     Args:
         data: The folder of images.
         path: The config to write, in the work dir.
-        given: Settings of a :class:`Plan` that are not to be chosen.
+        given: Settings of a :class:`RunPlan` that are not to be chosen.
         seed: Of everything random.
         options: Changes of the config, by key with dots.
 
@@ -230,7 +230,7 @@ def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: M
     print(indented(_describe(plan, found, len(dataset), speed, path)), flush=True)
 
 
-def _describe(plan: Plan, images: str, num_images: int, speed: Speed, path: Path) -> str:
+def _describe(plan: RunPlan, images: str, num_images: int, speed: Speed, path: Path) -> str:
     """In ten lines, one of them for the images."""
     seconds = num_images * (plan.epochs or FEWEST_EPOCHS) / speed.images_per_second
     time = f'{seconds / 3600:,.1f} hours' if seconds >= 5400 else f'{max(1, round(seconds / 60))} minutes'

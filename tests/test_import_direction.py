@@ -79,6 +79,16 @@ def test_no_package_hides_a_module_behind_a_function():
     assert not hidden
 
 
+def test_no_two_classes_share_a_name():
+    folder, files = Path(mocox.__file__).parent, {}
+    for path in sorted(folder.rglob('*.py')):
+        if '.mim' not in path.parts:
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    files.setdefault(node.name, []).append(str(path.relative_to(folder)))
+    assert not {name: paths for name, paths in files.items() if len(paths) > 1}
+
+
 def test_one_public_name_is_one_object():
     assert mocox.extract_features is evaluation.extract_features
     assert mocox.FeatureExtractor is evaluation.FeatureExtractor

@@ -26,7 +26,7 @@ FIRST_WEIGHT = 15  # column of the packed parameters
 
 
 class Plan(NamedTuple):
-    """What of a view is part of the program; the numbers are data."""
+    """The part of a view that is compiled into the program; everything else is passed as data."""
 
     order: tuple[str, ...]
     jitters: tuple[str, ...]

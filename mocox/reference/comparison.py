@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mocox.reference.case import Case
 from mocox.reference.configs import METHODS
-from mocox.reference.replays import Result
+from mocox.reference.replays import ReplayResult
 
 STATE_GROUPS = ('parameters', 'momentum parameters', 'predictor', 'BN statistics', 'queue')
 
@@ -30,7 +30,7 @@ class Check:
     share: float
 
 
-def compare(case: Case, result: Result) -> tuple[dict, list[Check]]:
+def compare(case: Case, result: ReplayResult) -> tuple[dict, list[Check]]:
     """Hold a replay against the recorded numbers.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How a ``case.json`` becomes an ordinary config."""
+"""Turn a ``case.json`` into an ordinary config."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from mocox.reference.case import Case
 from mocox.registry import PARAM_SCHEDULERS
 
 METHODS: dict[str, Any] = dict(
-    v3=methods.Pretraining,
+    v3=methods.MoCoV3Method,
     v2=methods.QueuePretraining,
     v1=methods.QueuePretraining,
     lincls=methods.LinearEvaluation,
-    moby=variants.MoBY,
-    fast_moco=variants.FastMoCo,
+    moby=variants.MoBYMethod,
+    fast_moco=variants.FastMoCoMethod,
     symmetric_v2=variants.SymmetricV2,
     finetune=variants.FineTuning,
 )

@@ -8,7 +8,7 @@ from mocox.reference.backbones import backbone_config
 from mocox.reference.case import Case
 
 
-class Pretraining:
+class MoCoV3Method:
     """MoCo v3 pre-training: how a case describes it, and where its numbers are found."""
 
     ignored = r'$^'  # official tensors without a counterpart
@@ -71,7 +71,7 @@ class Pretraining:
         return outputs
 
 
-class QueuePretraining(Pretraining):
+class QueuePretraining(MoCoV3Method):
     """MoCo v1 and v2 pre-training; the recorded permutations replace our own."""
 
     @staticmethod
@@ -97,7 +97,7 @@ class QueuePretraining(Pretraining):
 
     @staticmethod
     def load(model: nn.Module, case: Case) -> None:
-        Pretraining.load(model, case)
+        MoCoV3Method.load(model, case)
         inputs = case.tensors('inputs')
         model.draw_permutation = lambda num_rows, iteration: inputs[f'step{iteration:02d}.idx_shuffle']
 

@@ -23,8 +23,8 @@ from mocox.registry import MODELS
 
 
 @dataclass
-class Result:
-    """What a replay gave.
+class ReplayResult:
+    """The numbers of a replay.
 
     Attributes:
         losses: Loss of each step, mean over processes.
@@ -45,7 +45,7 @@ class Result:
 
 def replay(
     case: Case, chunk_size: int | None = None, accumulation: int = 1, optimizer_options: dict | None = None
-) -> Result:
+) -> ReplayResult:
     """Train on the recorded inputs, in processes of its own unless there are as many as the trace has already.
 
     Args:
@@ -66,7 +66,7 @@ def replay(
             s.bind(('127.0.0.1', 0))
             port = s.getsockname()[1]
         multiprocessing.spawn(_train_rank, (world_size, port, config, case, out), nprocs=world_size)
-        return Result(**torch.load(out, weights_only=True))
+        return ReplayResult(**torch.load(out, weights_only=True))
 
 
 class TraceHook(Hook):
@@ -74,7 +74,7 @@ class TraceHook(Hook):
 
     priority = 'HIGH'  # before the schedule moves on
 
-    def __init__(self, result: Result, validation: list[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, result: ReplayResult, validation: list[tuple[Tensor, Tensor]]) -> None:
         self.result = result
         self.validation = validation
 
@@ -115,12 +115,12 @@ def _train_rank(rank: int, world_size: int, port: int, config: Config, case: Cas
     torch.distributed.destroy_process_group()
 
 
-def _train(config: Config, case: Case) -> Result:
+def _train(config: Config, case: Case) -> ReplayResult:
     method = METHODS[case.spec['method']]
     model = MODELS.build(config.model).to(DTYPES[case.precision])
     runner_config = {k: v for k, v in config.items() if k not in ('model', 'model_wrapper_cfg')}
     runner = Runner(model=model, experiment_name=Path(config.work_dir).name, cfg=config, **runner_config)
-    result = Result()
+    result = ReplayResult()
     inputs = case.tensors('inputs')
     validation = [(inputs[k], inputs[k[:-1] + 'y']) for k in sorted(inputs) if k.startswith('val') and k[-1] == 'x']
     runner.register_hook(TraceHook(result, validation))

@@ -12,13 +12,13 @@ from mocox import dist
 from mocox.engine.momentum_hook import MomentumUpdateHook
 from mocox.reference import backbones, names
 from mocox.reference.case import Case
-from mocox.reference.methods import Pretraining
+from mocox.reference.methods import MoCoV3Method
 from mocox.registry import HOOKS
 
 INPUTS = dict(type='mocox.RecordedInputs')
 
 
-class Variant(Pretraining):
+class Variant(MoCoV3Method):
     """What the variants share: names are translated one by one, and drop paths draw recorded random numbers."""
 
     @staticmethod
@@ -44,7 +44,7 @@ class Variant(Pretraining):
         return renamed_state(model, cls.patterns(spec))
 
 
-class MoBY(Variant):
+class MoBYMethod(Variant):
     """MoBY with Swin or DeiT."""
 
     ignored = r'.*\.attn_mask'  # we compute it where it is used
@@ -80,7 +80,7 @@ class MoBY(Variant):
         return [*inner, *heads, *names.MOBY_ENCODERS]
 
 
-class FastMoCo(Variant):
+class FastMoCoMethod(Variant):
     """Fast-MoCo with a ResNet."""
 
     @staticmethod

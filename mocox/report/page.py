@@ -19,7 +19,7 @@ from mocox.report import recipe
 from mocox.report.charts import NUM_COLORS, NUM_DASHES, Chart, Level, Line, Mark, draw_chart
 from mocox.report.pictures import Pictures
 from mocox.report.runs import ODD, Run, Series
-from mocox.report.verdict import Verdict, format_value, judge
+from mocox.report.verdict import RunVerdict, format_value, judge
 from mocox.version import __version__
 
 MAX_BYTES = 5_000_000
@@ -91,7 +91,7 @@ class Card:
     """What a stranger should know of one run after five seconds."""
 
     run: Run
-    verdict: Verdict
+    verdict: RunVerdict
     method: str
     color: int
     dash: int

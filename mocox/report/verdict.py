@@ -21,7 +21,7 @@ RISES = 10.0  # percent of the way lost that are worth a word, though not yet wh
 
 
 @dataclass
-class Verdict:
+class RunVerdict:
     """One run in words.
 
     Args:
@@ -43,7 +43,7 @@ class Verdict:
     source: str = ''
 
 
-def judge(run: Run) -> Verdict:
+def judge(run: Run) -> RunVerdict:
     """The monitors' last word, or what the loss says where they were not on."""
     states = [event for event in run.events if event.get('kind') == 'state']
     ends = [event for event in run.events if event.get('kind') == 'end']
@@ -59,16 +59,18 @@ def judge(run: Run) -> Verdict:
             verdict.message = f'Since iteration {states[-1].get("iter", "?")}: {verdict.message} Now: {message}'
         return verdict
     state = LEARNED if state == LEARNING and run.finished else state
-    return Verdict(state, *tone_of(state), message, source='judged from the loss alone: no monitor was on in this run')
+    return RunVerdict(
+        state, *tone_of(state), message, source='judged from the loss alone: no monitor was on in this run'
+    )
 
 
-def from_event(event: dict[str, Any]) -> Verdict:
+def from_event(event: dict[str, Any]) -> RunVerdict:
     """The verdict that a line of ``events.jsonl`` states."""
     state = str(event.get('state') or event.get('kind') or 'unknown')
     evidence = event.get('evidence') if isinstance(event.get('evidence'), dict) else {}
     causes = event.get('causes') if isinstance(event.get('causes'), list) else []
     early = 'chance' in state and not causes  # as every run is at first
-    return Verdict(
+    return RunVerdict(
         state,
         *(('calm', '…') if early else tone_of(state)),
         _sentence(event.get('message', '')),
