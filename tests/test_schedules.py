@@ -16,14 +16,10 @@ from mocox.schedules import (
     progress_percent,
     queue_chance_level,
 )
-from tests.test_models.test_mocov3 import config
+from tests.support.oracles import simplex
+from tests.support.small_models import config
 
 N, K, T = 6, 9, 0.3
-
-
-def simplex(num: int) -> torch.Tensor:
-    """Unit vectors (num, num) as far from each other as possible."""
-    return F.normalize(torch.eye(num, dtype=torch.float64) - 1 / num, dim=1)
 
 
 def algorithm(kind: str, **settings) -> nn.Module:

@@ -15,11 +15,9 @@ import mocox.engine  # noqa: F401
 from mocox.registry import MODELS
 from mocox.run.build import build_runner
 from tests.support.processes import run_processes
+from tests.support.runs import Images
+from tests.support.small_models import VIT, build, config, moco_config, resnet_model, views
 from tests.support.tiny_run import write_run
-from tests.test_engine.test_momentum_hook import Images
-from tests.test_models.test_chunks import resnet_model
-from tests.test_models.test_moco import config as moco_config
-from tests.test_models.test_mocov3 import VIT, build, config, views
 
 READS = {'aten._local_scalar_dense.default', 'aten.nonzero.default', 'aten.is_nonzero.default', 'aten.item.default'}
 

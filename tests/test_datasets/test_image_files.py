@@ -6,7 +6,6 @@ import os
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -15,28 +14,9 @@ from mocox.datasets import ImageFiles, collate_views, encoded_images
 from mocox.datasets.image_files import EXTENSIONS, EXTRAS, scan
 from mocox.datasets.lists import parse_list
 from mocox.registry import DATASETS
+from tests.support.image_folders import level_shown, make_files, names, write_image
 
 CROPS = dict(type='RandomResizedCrops', size=8)
-
-
-def write_image(path: Path, level: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new('RGB', (12, 10), (level, level, level)).save(path, 'PNG')
-
-
-def make_files(root: Path, *names: str) -> None:
-    for number, name in enumerate(sorted(names)):
-        write_image(root / name, number)
-
-
-def level_shown(item: dict) -> int:
-    """Which of :func:`make_files`'s images an item shows."""
-    (level,) = np.unique(item['inputs'][0])
-    return int(level)
-
-
-def names(dataset: ImageFiles) -> list[str]:
-    return [str(Path(dataset.path(index)).relative_to(dataset.folder)) for index in range(len(dataset))]
 
 
 def test_flat_and_nested_folders_in_sorted_order(tmp_path):

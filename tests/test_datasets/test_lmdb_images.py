@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mocox.datasets import ImageFiles, LMDBImages, collate_views, write_lmdb
-from tests.test_datasets.test_image_files import level_shown, make_files, names
+from tests.support.image_folders import level_shown, make_files, names
 
 CROPS = dict(type='RandomResizedCrops', size=8)
 

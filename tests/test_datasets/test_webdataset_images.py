@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from mocox.datasets import EpochSampler, ImageFiles, WebDatasetImages, collate_views
 from mocox.datasets.tar_index import index_shard
 from mocox.datasets.webdataset_images import expand_shards
+from tests.support.image_folders import level_shown
 from tests.support.shards import write_shard
-from tests.test_datasets.test_image_files import level_shown
 
 pytest.importorskip('fsspec')
 pytest.importorskip('braceexpand')

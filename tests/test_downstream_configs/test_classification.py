@@ -19,7 +19,7 @@ from mocox.models.backbones.vit import sincos_position_embedding
 from mocox.models.batch_norm import SyncBatchNorm
 from mocox.registry import DATASETS, FUNCTIONS, MODELS
 from tests.support.tiny_run import run_tool
-from tests.test_configs import test_layout as layout
+from tests.test_configs import layout
 from tests.test_configs.shipped import ROOT, build_on_meta, model_config
 from tests.test_downstream_configs import miniature
 
@@ -164,9 +164,9 @@ def read(name: str) -> Recipe:
 
 @pytest.mark.parametrize('name', EVERY)
 def test_layout(name):
-    layout.test_leaf_is_short(name)
-    layout.test_docstring_says_what_a_table_row_says(name)
-    layout.test_one_base_level(name)
+    layout.check_length(name)
+    layout.check_docstring(name)
+    layout.check_bases(name)
 
 
 def test_every_config_is_in_the_table():

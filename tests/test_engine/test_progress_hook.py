@@ -5,49 +5,17 @@ import sys
 
 import pytest
 import torch
-from mmengine.dataset import DefaultSampler
-from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from torch import nn
-from torch.utils.data import DataLoader
 
 from mocox.engine.progress_hook import ProgressHook, _memory
 from mocox.terminal import CLEAR_LINE
+from tests.support.runs import CountingModel, run_counting
 from tests.test_monitors.tiny import model, train
 
 
-class Model(BaseModel):
-    """Its loss counts 1, 2, 3, ... whatever it sees."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-        self.steps = 0
-
-    def forward(self, inputs, mode='tensor'):
-        self.steps += 1
-        return dict(loss=self.weight * 0 + self.steps)
-
-
-class ModelWithChance(Model):
+class ModelWithChance(CountingModel):
     def chance_level(self, batch_size: int) -> float:
         return 100 + batch_size
-
-
-def run(tmp_path, hook: ProgressHook, model: BaseModel, epochs: int = 3) -> Runner:
-    """Twelve images, four a step: three steps an epoch."""
-    data = [dict(inputs=torch.zeros(1)) for _ in range(12)]
-    runner = Runner(
-        model,
-        str(tmp_path),
-        custom_hooks=[hook],
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        train_dataloader=DataLoader(data, batch_size=4, sampler=DefaultSampler(data)),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.25)),
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
-    )
-    runner.train()
-    return runner
 
 
 def progress_lines(text: str) -> list[str]:
@@ -55,7 +23,7 @@ def progress_lines(text: str) -> list[str]:
 
 
 def test_lines_tell_where_training_is(tmp_path, capsys):
-    run(tmp_path, ProgressHook(seconds=0), ModelWithChance())
+    run_counting(tmp_path, ProgressHook(seconds=0), ModelWithChance())
     lines = progress_lines(capsys.readouterr().out)
     assert len(lines) == 9
     # Step 5 of 9 is the second of epoch 2. A chance level of 100 + 4 images says which batch size was passed on.
@@ -79,7 +47,7 @@ def test_a_line_with_monitors_is_short_and_says_all(tmp_path, capsys):
 
 
 def test_few_lines_where_the_output_is_no_terminal(tmp_path, capsys):
-    run(tmp_path, ProgressHook(seconds=100), Model())
+    run_counting(tmp_path, ProgressHook(seconds=100), CountingModel())
     out = capsys.readouterr().out
     first, last = progress_lines(out)
     assert 'loss 1.000 |' in first
@@ -89,7 +57,7 @@ def test_few_lines_where_the_output_is_no_terminal(tmp_path, capsys):
 
 def test_one_renewed_line_in_a_terminal(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
-    run(tmp_path, ProgressHook(), Model())
+    run_counting(tmp_path, ProgressHook(), CountingModel())
     out = capsys.readouterr().out
     assert f'{CLEAR_LINE}#####' in out
     assert 'left\n' in out  # after training the line is left standing
@@ -97,7 +65,7 @@ def test_one_renewed_line_in_a_terminal(tmp_path, capsys, monkeypatch):
 
 
 def test_the_console_has_no_second_log_but_the_file_has(tmp_path, capsys):
-    runner = run(tmp_path, ProgressHook(seconds=0), Model())
+    runner = run_counting(tmp_path, ProgressHook(seconds=0), CountingModel())
     assert 'Epoch(train)' not in capsys.readouterr().out
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert log.count('Epoch(train)') == 9
@@ -112,7 +80,7 @@ def test_the_console_has_no_second_log_but_the_file_has(tmp_path, capsys):
 @pytest.mark.parametrize('rank', [0, 1])
 def test_only_the_first_process_speaks(tmp_path, capsys, monkeypatch, rank):
     monkeypatch.setattr(Runner, 'rank', rank)
-    run(tmp_path, ProgressHook(seconds=0), Model(), epochs=1)
+    run_counting(tmp_path, ProgressHook(seconds=0), CountingModel(), epochs=1)
     assert len(progress_lines(capsys.readouterr().out)) == (3 if rank == 0 else 0)
 
 

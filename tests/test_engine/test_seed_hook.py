@@ -2,8 +2,8 @@
 
 import torch
 
-from tests.test_engine.test_momentum_hook import train
-from tests.test_models.test_mocov3 import VIT, config
+from tests.support.runs import train
+from tests.support.small_models import VIT, config
 
 MODEL = config(dict(VIT, drop_path_rate=0.5), base_momentum=0.9)
 

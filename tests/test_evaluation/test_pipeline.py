@@ -17,8 +17,8 @@ from mocox.evaluation.features import cache_key, cached_features, dataset_hash
 from mocox.evaluation.pipeline import evaluate
 from tests.support.processes import forget_runner, run_processes
 from tests.support.tiny_run import ROOT, run_tool
+from tests.support.voc_files import write_voc
 from tests.test_checkpoint.conftest import VIT, official_file, pretraining_model
-from tests.test_datasets.test_voc07 import write_voc
 from tests.test_evaluation.images import write_images
 
 CROPS = dict(type='CenterCrop', size=32, resize=32)

@@ -25,8 +25,8 @@ from mocox.visualize.sheets import embedding_map, pick_images
 from tests.support.processes import run_processes
 from tests.support.shards import write_shard
 from tests.support.tiny_run import run_tool, write_run
+from tests.support.voc_files import write_voc
 from tests.test_checkpoint.conftest import VIT, official_file
-from tests.test_datasets.test_voc07 import write_voc
 from tests.test_evaluation.images import write_images
 
 CROPS = dict(type='CenterCrop', size=32, resize=32)

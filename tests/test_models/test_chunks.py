@@ -2,49 +2,19 @@
 
 import copy
 import logging
-import weakref
-from collections.abc import Callable
 
 import pytest
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
 
-from mocox.models.algorithms import MomentumContrast
 from mocox.models.chunks import encode_in_chunks
 from mocox.models.shuffle_bn import draw_permutation
 from mocox.registry import MODELS
+from tests.support.gradients import assert_same, gradients, saved_bytes
+from tests.support.oracles import contrast, encode
 from tests.support.processes import run_processes
-from tests.test_models.test_moco import config as moco_config
-from tests.test_models.test_moco import contrast, encode
-from tests.test_models.test_mocov3 import VIT, assert_same, build, config, gradients, views
-
-
-def saved_bytes(loss_of: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    """The loss, and what autograd keeps for its backward pass beside the parameters."""
-    saved = []
-
-    def pack(x: Tensor) -> Tensor:
-        if not isinstance(x, nn.Parameter):
-            saved.append(weakref.ref(x))
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        loss = loss_of()
-    storages = [x().untyped_storage() for x in saved if x() is not None]
-    return loss, sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
-
-
-def resnet_model(norm: str = 'BN', dtype: torch.dtype = torch.float64, **kwargs) -> MomentumContrast:
-    """MoCo with a narrow ResNet, whose SplitBN makes groups of 2."""
-    torch.manual_seed(0)
-    settings = moco_config(norm, **kwargs)
-    if norm.endswith('SplitBN'):
-        settings['backbone']['norm_cfg']['group_size'] = 2
-    model = MODELS.build(settings).to(dtype)
-    model.init_weights()
-    return model
-
+from tests.support.small_models import VIT, build, config, resnet_model, views
 
 # ---- transformers: exact
 

@@ -10,10 +10,10 @@ from torch import nn
 from mocox.models.compilation import compile_blocks, repeated_blocks
 from mocox.registry import MODELS
 from mocox.visualize.attention import attention_maps
+from tests.support.gradients import assert_same, gradients
 from tests.support.processes import run_processes
-from tests.test_engine.test_momentum_hook import train
-from tests.test_models.test_moco import config as moco_config
-from tests.test_models.test_mocov3 import VIT, assert_same, build, config, gradients, views
+from tests.support.runs import train
+from tests.support.small_models import VIT, build, config, moco_config, views
 
 RESNET = moco_config()['backbone']
 

@@ -7,7 +7,7 @@ from torch import nn
 from mocox.evaluation.encoder import Encoder
 from mocox.models.layout import require_layout
 from mocox.registry import MODELS
-from tests.test_models.test_mocov3 import VIT, config
+from tests.support.small_models import VIT, config
 
 
 @pytest.mark.parametrize('sides', [(224, 224), (32, 32), (8, 8), (64, 32), (225, 96)])

@@ -7,7 +7,7 @@ from mocox import dist
 from mocox.models import LinearProbe
 from mocox.registry import MODELS
 from tests.support.processes import run_processes
-from tests.test_models.test_mocov3 import VIT
+from tests.support.small_models import VIT
 
 
 def build(backbone: dict) -> LinearProbe:

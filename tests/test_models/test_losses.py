@@ -7,7 +7,7 @@ import torch
 
 from mocox.models.heads import ContrastiveHead, l2_normalize
 from mocox.models.losses import CHUNK_LOGITS, InfoNCELoss, chunked_info_nce, contrastive_logits, info_nce
-from tests.test_models.test_chunks import saved_bytes
+from tests.support.gradients import saved_bytes
 
 
 def test_equal_logits_give_ln_m():

@@ -13,23 +13,12 @@ from mocox import dist
 from mocox.models import MoCo
 from mocox.models.shuffle_bn import draw_permutation, shuffle_rows, unshuffle_rows
 from mocox.registry import MODELS
+from tests.support.gradients import assert_same, gradients
+from tests.support.oracles import contrast, encode
 from tests.support.processes import run_processes
-from tests.test_engine.test_momentum_hook import train
-from tests.test_models.test_mocov3 import VIT, assert_same, gradients, views
-
-
-def config(norm: str = 'BN', **kwargs) -> dict:
-    """A narrow ResNet-18 with v2's projector."""
-    return dict(
-        type='MoCo',
-        backbone=dict(
-            type='mmpretrain.ResNet', depth=18, stem_channels=4, base_channels=4, norm_cfg=dict(type=norm)
-        ),
-        neck=dict(type='mmpretrain.MoCoV2Neck', in_channels=32, hid_channels=16, out_channels=8),
-        head=dict(type='ContrastiveHead', temperature=0.2),
-        queue_len=16,
-        feat_dim=8,
-    ) | kwargs  # fmt: skip
+from tests.support.runs import train
+from tests.support.small_models import VIT, views
+from tests.support.small_models import moco_config as config
 
 
 def build(**kwargs) -> MoCo:
@@ -37,15 +26,6 @@ def build(**kwargs) -> MoCo:
     model = MODELS.build(config(**kwargs)).double()
     model.init_weights()
     return model
-
-
-def encode(backbone: nn.Module, neck: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return F.normalize(neck(backbone(x))[0], dim=1)
-
-
-def contrast(q: torch.Tensor, k: torch.Tensor, queue: torch.Tensor, temperature: float = 0.2) -> torch.Tensor:
-    logits = torch.cat([torch.einsum('nd,nd->n', q, k)[:, None], torch.einsum('nd,dk->nk', q, queue)], dim=1)
-    return F.cross_entropy(logits / temperature, torch.zeros(len(q), dtype=torch.long))
 
 
 def test_loss_is_algorithm_1_and_the_queue_is_read_before_it_is_written():

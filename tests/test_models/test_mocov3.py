@@ -6,48 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from mocox.checkpoint import convert, load_backbone
-from mocox.models import MoCoV3
-from mocox.registry import MODELS
+from tests.support.gradients import assert_same, gradients
 from tests.support.processes import run_processes
+from tests.support.runs import train
+from tests.support.small_models import VIT, build, config, views
 
-VIT = dict(
-    type='MoCoViT',
-    arch=dict(embed_dims=16, num_layers=2, num_heads=4, feedforward_channels=32),
-    img_size=8,
-    patch_size=4,
-)
 CONV = dict(type='MoCoViT', arch=VIT['arch'], img_size=32, patch_size=16, stem='conv')
-
-
-def config(backbone: dict = VIT, **kwargs) -> dict:
-    neck = dict(type='NonLinearNeck', in_channels=16, hid_channels=12, out_channels=8, with_last_bn_affine=False)
-    predictor = dict(neck, in_channels=8)
-    head = dict(type='ContrastiveHead', predictor=predictor, temperature=0.2)
-    return dict(type='MoCoV3', backbone=backbone, neck=neck, head=head, **kwargs)
-
-
-def build(**kwargs) -> MoCoV3:
-    torch.manual_seed(0)
-    model = MODELS.build(config(**kwargs)).double()
-    model.init_weights()
-    return model
-
-
-def views(size: int = 8, n: int = 6) -> list[torch.Tensor]:
-    return list(torch.randn(2, n, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
-
-
-def gradients(model: nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    loss.backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_same(ours: dict, expected: dict, rtol: float = 1e-10) -> None:
-    assert ours.keys() == expected.keys()
-    largest = max(g.abs().max() for g in expected.values())
-    for name in expected:
-        torch.testing.assert_close(ours[name], expected[name], rtol=rtol, atol=rtol * largest.item(), msg=name)
 
 
 @pytest.mark.parametrize(('backbone', 'size'), [(VIT, 8), (CONV, 32)], ids=['patch', 'conv stem'])
@@ -85,8 +49,6 @@ def test_one_pass_for_each_view_is_the_same():
 
 
 def test_channels_last_through_a_run_and_its_checkpoint(tmp_path):
-    from tests.test_engine.test_momentum_hook import train
-
     model = config(backbone=dict(VIT, stem='conv'), channels_last=True)
     saving = dict(checkpoint=dict(type='CheckpointHook', interval=1))
     straight, _ = train(tmp_path / 'straight', model=model, default_hooks=saving)

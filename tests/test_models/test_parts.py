@@ -12,8 +12,7 @@ from mocox.models import ContrastiveHead, LinearProbe, MoCo, MoCoV3, NonLinearNe
 from mocox.models.parts import feature_width
 from mocox.registry import MODELS
 from mocox.run.options import prepare_config
-from tests.test_models.test_moco import config as moco_config
-from tests.test_models.test_mocov3 import VIT, config
+from tests.support.small_models import VIT, config, moco_config
 
 
 class Own(nn.Module):

@@ -12,7 +12,7 @@ from mocox.evaluation.encoder import Encoder
 from mocox.models import TIMMBackbone
 from mocox.models.chunks import has_batch_norm
 from mocox.registry import MODELS
-from tests.test_models.test_mocov3 import assert_same, gradients
+from tests.support.gradients import assert_same, gradients
 
 SMALL = dict(embed_dim=16, depth=2, num_heads=2)
 SWIN = dict(img_size=64, drop_path_rate=0.0, embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))

@@ -10,8 +10,8 @@ from torch import nn
 from mocox.models import TransformersBackbone
 from mocox.models.chunks import has_batch_norm
 from mocox.registry import MODELS
+from tests.support.gradients import assert_same, gradients
 from tests.test_checkpoint.conftest import perturbed
-from tests.test_models.test_mocov3 import assert_same, gradients
 
 VIT = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32)
 STAGES = dict(hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 2, 1])

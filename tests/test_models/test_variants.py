@@ -13,11 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mocox.models.algorithms.fast_moco import split_grid
 from mocox.registry import MODELS
+from tests.support.gradients import assert_same, gradients
+from tests.support.oracles import contrast
+from tests.support.runs import Images, train
+from tests.support.small_models import VIT, moco_config, views
 from tests.support.tiny_run import ROOT
-from tests.test_engine.test_momentum_hook import Images, train
-from tests.test_models.test_moco import config as moco_config
-from tests.test_models.test_moco import contrast
-from tests.test_models.test_mocov3 import VIT, assert_same, gradients, views
 
 MLP = dict(
     type='NonLinearNeck', hid_channels=12, out_channels=8, with_bias=True, with_last_bias=True, with_last_bn=False

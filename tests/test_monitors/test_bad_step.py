@@ -6,8 +6,8 @@ from torch import nn
 
 from mocox.monitors.bad_step import replay_step
 from mocox.registry import MODELS
+from tests.support.small_models import VIT, config
 from tests.support.tiny_run import run_tool
-from tests.test_models.test_mocov3 import VIT, config
 from tests.test_monitors.tiny import PREPROCESSOR, Spoil, events, train
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from mocox.monitors.gradients import LayerNorms, SpikeDetector, layer_name
 from mocox.registry import MODELS
-from tests.test_models.test_mocov3 import VIT, config
+from tests.support.small_models import VIT, config
 
 
 @pytest.mark.parametrize(

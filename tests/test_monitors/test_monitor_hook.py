@@ -19,8 +19,8 @@ from mocox.monitors.offline_knn import offline_knn
 from mocox.registry import MODELS
 from mocox.schedules import in_batch_chance_level, in_batch_floor
 from tests.support.processes import run_processes
-from tests.test_engine.test_progress_hook import Model, run
-from tests.test_models.test_mocov3 import VIT, config
+from tests.support.runs import CountingModel, run_counting
+from tests.support.small_models import VIT, config
 from tests.test_monitors.tiny import PREPROCESSOR, Patterns, events, model, scalars, train
 
 SIGNALS = {
@@ -256,7 +256,7 @@ def test_tensorboard_gets_the_scalars(tmp_path):
 
 
 def test_a_model_that_is_not_contrastive_is_left_alone(tmp_path):
-    runner = run(tmp_path, MonitorHook(interval=2), Model())
+    runner = run_counting(tmp_path, MonitorHook(interval=2), CountingModel())
     assert 'train/images_per_second' in runner.message_hub.log_scalars
     assert 'train/progress' not in runner.message_hub.log_scalars
     assert not list(tmp_path.rglob('events.jsonl'))

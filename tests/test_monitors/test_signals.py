@@ -14,7 +14,7 @@ from mocox.monitors.signals import (
     measure,
     uniformity,
 )
-from tests.test_schedules import simplex
+from tests.support.oracles import simplex
 
 T = 0.2
 

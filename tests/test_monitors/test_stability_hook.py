@@ -16,7 +16,7 @@ from mocox.monitors.bad_step import replay_step
 from mocox.monitors.gradients import LayerNorms
 from mocox.monitors.stability_hook import StabilityHook, takes_flag
 from tests.support.processes import run_processes
-from tests.test_models.test_mocov3 import VIT, config
+from tests.support.small_models import VIT, config
 from tests.test_monitors.tiny import (
     PREPROCESSOR,
     Spoil,

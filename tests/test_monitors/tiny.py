@@ -14,7 +14,7 @@ from torch import nn
 import mocox.engine  # noqa: F401
 from mocox.datasets import ViewsDataset
 from mocox.registry import DATASETS, MODELS
-from tests.test_models.test_mocov3 import VIT, config
+from tests.support.small_models import VIT, config
 
 NUM_IMAGES, SIDE = 64, 8
 
