@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mocox.datasets.deep_jpeg import is_deep_jpeg
 from mocox.datasets.dicom import is_dicom
 from mocox.datasets.kinds import MEASURED, SMALL_SHARE, Kind, without_marker
 from mocox.datasets.number_ranges import percentiles
@@ -16,7 +17,8 @@ from mocox.datasets.readers import PNG, read_raw
 if TYPE_CHECKING:
     from mocox.datasets.encoded_images import EncodedImages
 
-ORDINARY = (b'.jpg', b'.jpeg', b'.jpe', b'.jfif', b'.webp', b'.bmp')  # 8 bits of gray or colour, one page
+JPEG = (b'.jpg', b'.jpeg', b'.jpe', b'.jfif')
+ORDINARY = (*JPEG, b'.webp', b'.bmp')  # 8 bits of gray or colour, one page
 FRAMES = 'further pages or frames than the first'
 SETTING = 'train_dataloader.dataset.'
 
@@ -165,10 +167,11 @@ def _words(settings: dict[str, Any]) -> str:
 
 def take_census(images: 'EncodedImages', num: int) -> Census:
     """Looks at up to ``num`` files, evenly spread; those that cannot be read are left to others."""
-    census = Census(images.pixels)
+    census, are_plain = Census(images.pixels), False  # whether JPEGs have 8 bits, as the first of them has
     for index in np.unique(np.linspace(0, len(images) - 1, num).astype(int)).tolist():
         census.looked_at += 1
-        if images._paths[index].lower().endswith(ORDINARY):
+        name = images._paths[index].lower()
+        if name.endswith(ORDINARY) and (are_plain or not name.endswith(JPEG)):
             census.plain += 1
             continue
         try:
@@ -179,11 +182,14 @@ def take_census(images: 'EncodedImages', num: int) -> Census:
                 census.add(raw._replace(pages=1) if all_used else raw)
             else:
                 census.plain += 1
+                are_plain |= name.endswith(JPEG)
         except Exception:  # whatever a library raises: the data set says so when it comes to the file
             continue
     return census
 
 
 def is_ordinary(data: bytes) -> bool:
-    """A JPEG, or a PNG of 8 bits without alpha: nothing to be said about it."""
-    return data.startswith(b'\xff\xd8') or (data.startswith(PNG) and data[24] <= 8 and data[25] in (0, 2, 3))
+    """A JPEG or a PNG of 8 bits, without alpha: nothing to be said about it."""
+    return (data.startswith(b'\xff\xd8') and not is_deep_jpeg(data)) or (
+        data.startswith(PNG) and data[24] <= 8 and data[25] in (0, 2, 3)
+    )

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mocox.datasets.deep_jpeg import is_deep_jpeg
 from mocox.datasets.limits import check_structure
 from mocox.datasets.orientation import orientation_of, turn
 from mocox.datasets.pixels import RGB, Pixels, Raw
@@ -59,7 +60,12 @@ def _decode(data: bytes, reduction: Reduction | None, pixels: Pixels, frame: int
     is_jpeg = data.startswith(b'\xff\xd8')
     if not is_jpeg and (needs_own_reader(data) or not pixels.is_rgb8):
         return pixels(read_raw(data, frame))
-    image = open_with_pillow(data)  # reads the header only
+    try:
+        image = open_with_pillow(data)  # reads the header only
+    except ValueError:
+        if not is_deep_jpeg(data):
+            raise
+        return pixels(read_raw(data))
     if image.format == 'JPEG' and image.mode in ('RGB', 'L') and _is_whole_jpeg(data):
         found = _decode_jpeg(data, 1 if reduction is None else reduction(image.height, image.width), image)
         if found is not None:

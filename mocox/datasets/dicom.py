@@ -61,8 +61,9 @@ def read(data: bytes, frame: int = 0) -> Raw:
         bits = 8 * values.dtype.itemsize if kind == 'PALETTE COLOR' else file.BitsStored
         return Raw(values, 0, 2**bits - 1, is_colour=True, pages=pages)
     _take_over_groups(file, frame)
+    padding = _padding(file)
     values, low, high = _shown(pixels.apply_modality_lut(values, file), file)
-    return Raw(values[:, :, None], low, high, is_inverted=kind == 'MONOCHROME1', pages=pages)
+    return Raw(values[:, :, None], low, high, is_inverted=kind == 'MONOCHROME1', pages=pages, nodata=padding)
 
 
 def _plugin(file: 'Dataset') -> str:
@@ -141,6 +142,13 @@ def _decode(file: 'Dataset', frame: int) -> np.ndarray:
         decoder = pixels.get_decoder(syntax)
         if 'mocox' not in decoder.available_plugins:
             decoder.add_plugin('mocox', ('mocox.datasets.dicom_jpeg', 'decode_frame'))
+    shift = 0 if syntax.is_encapsulated else max(file.get('HighBit', 0) + 1 - file.get('BitsStored', 0), 0)
+    if 0 < shift < file.BitsAllocated and 'HighBit' in file and 'BitsStored' in file:  # pydicom takes the lower bits
+        file.BitsStored += shift
+        try:
+            return pixels.pixel_array(file, index=frame) >> shift
+        finally:
+            file.BitsStored -= shift
     try:
         return pixels.pixel_array(file, index=frame, decoding_plugin='mocox' if deep_jpeg else _plugin(file))
     except NotImplementedError as error:  # a RuntimeError too
@@ -177,6 +185,16 @@ def _shown(values: np.ndarray, file: 'Dataset') -> tuple[np.ndarray, float | Non
     if function == 'LINEAR_EXACT' or width <= 1:
         return values, centre - width / 2, centre + width / 2
     return values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+
+
+def _padding(file: 'Dataset') -> float | None:
+    """The number, rescaled, that stands for no image; None without one, or where a table changes the numbers."""
+    value = file.get('PixelPaddingValue')
+    if value is None or file.get('ModalityLUTSequence') or file.get('VOILUTSequence'):
+        return None
+    if file.get('VOILUTFunction') == 'SIGMOID':
+        return None
+    return float(value) * float(file.get('RescaleSlope') or 1) + float(file.get('RescaleIntercept') or 0)
 
 
 def _stored_range(file: 'Dataset') -> tuple[float | None, float | None]:

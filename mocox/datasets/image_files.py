@@ -25,11 +25,29 @@ from mocox.registry import DATASETS
 EXTRAS = {
     **dict.fromkeys(('.dcm', '.dicom'), ('pydicom', 'dicom')),
     **dict.fromkeys(('.heic', '.heif', '.hif'), ('pillow_heif', 'heif')),
-    '.jxl': ('imagecodecs', 'scientific'),
+    **dict.fromkeys(('.jls', '.jxl'), ('imagecodecs', 'scientific')),
 }
 EXTENSIONS = (
-    *('.apng', '.avif', '.bmp', '.btf', '.dib', '.gif', '.j2c', '.j2k', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpf'),
-    *('.jpg', '.jpx', '.mpo', '.npy', '.npz', '.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tf8', '.tga', '.tif'),
+    *('.apng', '.avif', '.bmp', '.btf', '.dib', '.gif', '.j2c', '.j2k', '.jfif', '.jhc', '.jp2', '.jpe', '.jpeg'),
+    *(
+        '.jpf',
+        '.jpg',
+        '.jph',
+        '.jpx',
+        '.mpo',
+        '.npy',
+        '.npz',
+        '.pam',
+        '.pbm',
+        '.pfm',
+        '.pgm',
+        '.png',
+        '.pnm',
+        '.ppm',
+        '.tf8',
+        '.tga',
+        '.tif',
+    ),
     *('.tiff', '.webp', *EXTRAS),
 )
 # Where NAS and desktop systems keep thumbnails, deleted files and the like; small letters.

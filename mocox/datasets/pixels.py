@@ -203,7 +203,7 @@ class Pixels:
         if self.value_range == 'percentile':
             return percentiles(raw.finite(bands), PERCENTILES)
         if isinstance(self.value_range, tuple):
-            return own if raw.bands.dtype == np.uint8 and own == (0, MAX_LEVEL) else self.value_range
+            return own if raw.bands.dtype.itemsize == 1 and own[0] is not None else self.value_range
         if self.value_range == 'dtype':
             return type_range(raw.bands.dtype) or (0.0, 1.0)
         if own[0] is not None:

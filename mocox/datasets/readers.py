@@ -1,24 +1,26 @@
 """Readers of image files, chosen by content: what each recognises, and which extra it needs."""
 
 import io
-import math
-import re
 import struct
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mocox.datasets import dicom, tiff
-from mocox.datasets.extras import MissingExtraError, require_extra
+from mocox.datasets.deep_jpeg import is_deep_jpeg, read_deep_jpeg
+from mocox.datasets.extras import MissingExtraError
+from mocox.datasets.heif import decode_deep_avif, is_deep_avif, is_heif, read_heif
+from mocox.datasets.jpeg2000 import is_deep_jpeg2000, read_deep_jpeg2000
+from mocox.datasets.jpeg_xl import is_jpeg_xl, read_jpeg_xl
 from mocox.datasets.limits import check_structure
-from mocox.datasets.number_ranges import fixed_range
+from mocox.datasets.netpbm import is_netpbm, read_netpbm
+from mocox.datasets.numpy_files import is_numpy, read_numpy
 from mocox.datasets.opencv import read_with_opencv
 from mocox.datasets.orientation import orientation_of, turn
-from mocox.datasets.pixels import MAX_BYTES, Raw, check_size
+from mocox.datasets.pixels import Raw, check_size
 
 # What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
 _READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}
@@ -28,8 +30,6 @@ FORMATS = [name for name in Image.ID if name in _READ]  # those that this Pillow
 PNG = b'\x89PNG\r\n\x1a\n'
 # Chunks of a PNG that say something about its pixels; the others may be damaged.
 PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
-CODESTREAM = b'\xff\x4f\xff\x51'  # start of image and SIZ, of JPEG 2000
-HEIF_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')
 
 
 class Reader(NamedTuple):
@@ -142,7 +142,10 @@ def read_with_pillow(data: bytes) -> Raw:
     if image.mode.startswith('I'):  # I;16, I;16B, I;16L, I
         bands = np.asarray(image)
         low, high = (0, 2**bits - 1) if image.mode.startswith('I;16') else (None, None)
-        return Raw(bands[:, :, None], low, high, pages=pages, name=name, nodata=nodata)
+        bands, clear = bands[:, :, None], image.info.get('transparency')
+        if has_alpha := image.format == 'PNG' and isinstance(clear, int):  # the level that is seen through
+            bands = np.concatenate([bands, np.where(bands == clear, 0, high).astype(bands.dtype)], axis=2)
+        return Raw(bands, low, high, has_alpha, pages=pages, name=name, nodata=nodata)
     if image.mode == 'F':
         return Raw(np.asarray(image)[:, :, None], None, None, pages=pages, name=name, nodata=nodata)
     has_alpha = image.mode in ('LA', 'RGBA', 'PA', 'La', 'RGBa') or 'transparency' in image.info
@@ -167,199 +170,24 @@ def read_deep_png(data: bytes) -> Raw:
     return raw._replace(bands=turn(raw.bands, orientation_of(image)))
 
 
-def jpeg2000_sizes(data: bytes) -> tuple[int, int, list[int]] | None:
-    """Width, height and the depth byte of each component, from the codestream's header; None if it has none."""
-    start = 0 if data.startswith(CODESTREAM) else data.find(CODESTREAM) if data[4:8] == b'jP  ' else -1
-    if start < 0 or len(data) < start + 42:
-        return None
-    x1, y1, x0, y0 = struct.unpack('>4I', data[start + 8 : start + 24])
-    (count,) = struct.unpack('>H', data[start + 40 : start + 42])
-    return x1 - x0, y1 - y0, list(data[start + 42 : start + 42 + 3 * count : 3])
-
-
-def is_deep_jpeg2000(data: bytes) -> bool:
-    """More than 8 bits, signed or more than four bands: Pillow wraps or drops them."""
-    sizes = jpeg2000_sizes(data)
-    return sizes is not None and (len(sizes[2]) > 4 or any(depth > 7 for depth in sizes[2]))
-
-
-def read_deep_jpeg2000(data: bytes) -> Raw:
-    """By imagecodecs; without it by OpenCV, which has up to four unsigned bands."""
-    width, height, depths = jpeg2000_sizes(data)
-    check_size(height, width, 2 * len(depths))
-    signed, bits = depths[0] > 127, (depths[0] & 127) + 1
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    try:
-        codecs = require_extra('imagecodecs', f'a JPEG 2000 of {len(depths)} bands needs', 'scientific')
-    except ImportError:
-        if signed or len(depths) > 4:
-            raise
-        return read_with_opencv(data)._replace(low=low, high=high)
-    bands = codecs.jpeg2k_decode(data)
-    bands = bands[:, :, None] if bands.ndim == 2 else bands
-    return Raw(bands, low, high, has_alpha=len(depths) in (2, 4), is_colour=len(depths) in (3, 4))
-
-
-PNM = re.compile(rb'P[56](?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)\s')
-
-
-def is_deep_pnm(data: bytes) -> bool:
-    """More than 8 bits, which Pillow stretches or cuts."""
-    found = PNM.match(data[:4096])
-    return bool(found) and 255 < int(found[3]) < 65536
-
-
-def read_deep_pnm(data: bytes) -> Raw:
-    """Big-endian numbers behind a header of three.
-
-    Raises:
-        ValueError: It ends too early.
-    """
-    found = PNM.match(data[:4096])
-    width, height, white = (int(number) for number in found.groups())
-    count = 3 if data[1:2] == b'6' else 1
-    check_size(height, width, 2 * count)
-    end = found.end() + 2 * height * width * count
-    if end > len(data):
-        raise ValueError('a truncated PNM')
-    bands = np.frombuffer(data[found.end() : end], '>u2').reshape(height, width, count).astype(np.uint16)
-    return Raw(bands, 0, white, is_colour=count == 3)
-
-
-def is_numpy(data: bytes) -> bool:
-    """``.npy``, or ``.npz`` with nothing else in it."""
-    return data.startswith(b'\x93NUMPY') or (data.startswith(b'PK\x03\x04') and b'.npy' in data[:300])
-
-
-def read_numpy(data: bytes) -> Raw:
-    """An array (H, W), (H, W, C) or (C, H, W); the channels are the shortest axis, in doubt the last.
-
-    Raises:
-        ValueError: Something else, or more than one array.
-    """
-    if data.startswith(b'PK'):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = archive.infolist()
-            if len(names) != 1:
-                raise ValueError(f'an .npz of {len(names)} arrays: keep one per file')
-            if names[0].file_size > MAX_BYTES:
-                raise ValueError(f'an .npz of {names[0].file_size} bytes, more than the {MAX_BYTES} that it may have')
-            with archive.open(names[0]) as file:
-                _check_promise(file, names[0].file_size)
-            data = archive.read(names[0])
-    _check_promise(io.BytesIO(data), len(data))
-    values = np.load(io.BytesIO(data), allow_pickle=False)
-    if values.ndim not in (2, 3) or values.dtype.kind not in 'biuf' or not values.size:
-        raise ValueError(f'an array of {values.dtype} {values.shape} is no image: (H, W), (H, W, C) or (C, H, W)')
-    if values.ndim == 2:
-        values = values[:, :, None]
-    elif values.shape[0] < min(values.shape[1:]):
-        values = values.transpose(1, 2, 0)
-    check_size(*values.shape[:2])
-    count = values.shape[2]
-    return Raw(values, *fixed_range(values.dtype), is_colour=count == 3)
-
-
-def _check_promise(file: IO[bytes], size: int) -> None:
-    """Memory is taken by what the header says, before the numbers are read.
-
-    Args:
-        file: At its header.
-        size: Its bytes.
-
-    Raises:
-        ValueError: It says more than the file holds.
-        PIL.Image.DecompressionBombError: More than an image may have.
-    """
-    version = np.lib.format.read_magic(file)
-    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
-    shape, _, dtype = read(file)
-    if math.prod(shape) * dtype.itemsize > size and not dtype.hasobject:
-        raise ValueError(f'a truncated array: {dtype} {shape} does not fit into {size} bytes')
-    if len(shape) in (2, 3) and min(shape):
-        height, width = sorted(shape)[-2:]  # the shortest axis are the channels
-        check_size(height, width, math.prod(shape) // (height * width) * dtype.itemsize)
-
-
-def is_heif(data: bytes) -> bool:
-    """HEIC and its kin; AVIF is Pillow's."""
-    return data[4:8] == b'ftyp' and data[8:12] in HEIF_BRANDS and b'avif' not in data[8:40]
-
-
-def read_heif(data: bytes) -> Raw:
-    """By pillow-heif, at the depth of the file."""
-    heif = require_extra('pillow_heif', 'HEIC files need', 'heif')
-    found = heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
-    check_size(found.size[1], found.size[0], 8)
-    bands = np.asarray(found)
-    bands = bands[:, :, None] if bands.ndim == 2 else bands
-    count = bands.shape[2]
-    return Raw(bands, *fixed_range(bands.dtype), count in (2, 4), count >= 3, pages=len(found))
-
-
-def is_jpeg_xl(data: bytes) -> bool:
-    """Its codestream, or its container."""
-    return data.startswith((b'\xff\x0a', b'\0\0\0\x0cJXL \r\n\x87\n'))
-
-
-JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # ISO/IEC 18181-1, SizeHeader
-
-
-def jpeg_xl_size(data: bytes) -> tuple[int, int]:
-    """Height and width, from the first bits of the codestream (ISO/IEC 18181-1, D.2)."""
-    bits = int.from_bytes(_codestream(data)[2:16], 'little')
-
-    def take(num: int) -> int:
-        nonlocal bits
-        value, bits = bits & (1 << num) - 1, bits >> num
-        return value
-
-    small = take(1)
-
-    def side() -> int:
-        return 8 * (1 + take(5)) if small else 1 + take((9, 13, 18, 30)[take(2)])
-
-    height, ratio = side(), take(3)
-    if not ratio:
-        return height, side()
-    across, down = JXL_RATIOS[ratio - 1]
-    return height, height * across // down
-
-
-def _codestream(data: bytes) -> bytes:
-    """Its first bytes, bare or in the first box of a container that holds some."""
-    at = 0
-    while not data.startswith(b'\xff\x0a', at):
-        length, kind = int.from_bytes(data[at : at + 4], 'big'), data[at + 4 : at + 8]
-        start = at + 8
-        if length == 1:
-            length, start = int.from_bytes(data[start : start + 8], 'big'), start + 8
-        if kind in (b'jxlc', b'jxlp'):
-            return data[start + 4 * (kind == b'jxlp') :][:64]
-        if length < 8 or at + length >= len(data):
-            raise ValueError('a JPEG XL without an image')
-        at += length
-    return data[at : at + 64]
-
-
-def read_jpeg_xl(data: bytes) -> Raw:
-    """By imagecodecs; of an animation the first frame."""
-    codecs = require_extra('imagecodecs', 'JPEG XL files need', 'scientific')
-    check_size(*jpeg_xl_size(data), 16)
-    bands = codecs.jpegxl_decode(data, index=0)
-    bands = bands[:, :, None] if bands.ndim == 2 else bands
-    count = bands.shape[2]
-    return Raw(bands, *fixed_range(bands.dtype), count in (2, 4), count in (3, 4))
+def read_deep_avif(data: bytes) -> Raw:
+    """All of its bits, turned as Pillow does it."""
+    image = open_with_pillow(data)
+    check_size(image.height, image.width, 8)
+    raw = decode_deep_avif(data)
+    return raw._replace(bands=turn(raw.bands, orientation_of(image)), pages=getattr(image, 'n_frames', 1))
 
 
 READERS = (
     Reader('a DICOM', dicom.is_dicom, dicom.read),
     Reader('a NumPy array', is_numpy, read_numpy),
     Reader('a HEIC', is_heif, read_heif),
+    Reader('an AVIF', is_deep_avif, read_deep_avif),
+    Reader('a JPEG', is_deep_jpeg, read_deep_jpeg),
     Reader('a JPEG XL', is_jpeg_xl, read_jpeg_xl),
     Reader('a JPEG 2000', is_deep_jpeg2000, read_deep_jpeg2000),
     Reader('a PNG', is_deep_png, read_deep_png),
-    Reader('a PNM', is_deep_pnm, read_deep_pnm),
+    Reader('a PNM', is_netpbm, read_netpbm),
     Reader('a TIFF', tiff.is_scientific, tiff.read),
     Reader('an image', lambda data: True, read_with_pillow),
 )

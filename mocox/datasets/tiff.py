@@ -19,8 +19,20 @@ if TYPE_CHECKING:
     import tifffile
 
 SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-BITS, PHOTOMETRIC, DESCRIPTION, SAMPLES, PLANAR, FORMAT = 258, 262, 270, 277, 284, 339
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, SEPARATED = 0, 1, 2, 5
+KIND, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION, SAMPLES, PLANAR, FORMAT = 254, 258, 259, 262, 270, 277, 284, 339
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR = 0, 1, 2, 3, 5, 6
+OLD_JPEG, JPEG, WEBP = 6, 7, 50001
+# Whose numbers are neither gray nor red, green and blue.
+OTHER_COLOURS = {
+    YCBCR: 'YCbCr',
+    8: 'CIELab',
+    9: 'ICCLab',
+    10: 'ITULab',
+    32803: 'a colour filter array',
+    32844: 'LogL',
+    32845: 'LogLuv',
+}
+WIDTHS = (32, 64)  # of whole numbers of more than 16 bits
 NODATA = 42113  # GDAL's: a number as text
 UNSIGNED = 1
 MAX_PILLOW = 4  # bands
@@ -49,6 +61,8 @@ def is_scientific(data: bytes) -> bool:
         return True  # their channels are pages
     if any(kind != UNSIGNED for kind in np.atleast_1d(tags.get(FORMAT, UNSIGNED))):
         return True
+    if (image.is_animated and tags.get(KIND, 0) & REDUCED) or tags.get(COMPRESSION) == WEBP:
+        return True  # the image comes behind its thumbnail; Pillow's wheels have no WebP in TIFF
     if max(bits) <= 8:
         return len(image.getbands()) != count
     return not (count == 1 and image.mode.startswith('I;16') and tags.get(PHOTOMETRIC) == BLACK_IS_ZERO)
@@ -109,30 +123,48 @@ def _is_deep_rgb(data: bytes) -> bool:
 def _read_series(file: 'tifffile.TiffFile') -> Raw:
     if file.is_ome:
         _check_planes(file.ome_metadata or '')
-    series = file.series[0]
+    series = next((series for series in file.series if not series.keyframe.subfiletype & REDUCED), file.series[0])
     page = series.keyframe
     _check_bytes(series)
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else 0
+    _check_kind(page, bits)
     bands, num_planes = _bands(series)
     low, high = fixed_range(bands.dtype)
-    bits = page.bitspersample if isinstance(page.bitspersample, int) else 0
     if page.sampleformat == UNSIGNED and 0 < bits < 8 * bands.dtype.itemsize:
         low, high = 0, 2**bits - 1
     extra = page.extrasamples
     orientation = page.tags[TAG].value if TAG in page.tags else 1
+    is_indexed = page.photometric == PALETTE and bits > 8 and bands.shape[2] == 1 and page.colormap is not None
+    if is_indexed:
+        bands, low, high = page.colormap[:, bands[:, :, 0]].transpose(1, 2, 0), 0, 65535
     is_cmyk = page.photometric == SEPARATED and bands.shape[2] >= 4 and low == 0
     if is_cmyk:
         bands = np.concatenate([_from_cmyk(bands[:, :, :4], float(high)), bands[:, :, 4:]], axis=2)
+    is_inverted = page.photometric == WHITE_IS_ZERO
+    if is_inverted and bands.shape[2] > 1 and low is not None:  # the first band alone
+        bands = np.concatenate([(low + high - bands[:, :, :1]).astype(bands.dtype), bands[:, :, 1:]], axis=2)
+        is_inverted = False
     whole = sum(not getattr(other, 'subfiletype', 0) & REDUCED for other in file.pages)
     return Raw(
         turn(bands, orientation if orientation in range(1, 9) else 1),
         low,
         high,
         has_alpha=bool(extra) and extra[-1] in ALPHA,
-        is_colour=page.photometric == RGB or is_cmyk,
-        is_inverted=page.photometric == WHITE_IS_ZERO and low is not None,
+        is_colour=page.photometric in (RGB, YCBCR) or is_cmyk or is_indexed,
+        is_inverted=is_inverted,
         pages=max(whole // num_planes, 1),
         nodata=nodata_of(page.tags[NODATA].value if NODATA in page.tags else None),
     )
+
+
+def _check_kind(page: 'tifffile.TiffPage', bits: int) -> None:
+    """Refuses numbers that mean neither gray nor colour, and those that tifffile takes for others."""
+    photometric = page.photometric
+    if photometric in OTHER_COLOURS and not (photometric == YCBCR and page.compression in (OLD_JPEG, JPEG)):
+        kind = OTHER_COLOURS[photometric]
+        raise ValueError(f'a TIFF of {kind} of {bits} bits: convert it to red, green and blue, or to gray')
+    if bits > 16 and bits not in WIDTHS:
+        raise ValueError(f'a TIFF of {bits} bits per sample: convert it to {" or ".join(map(str, WIDTHS))} bits')
 
 
 def _check_planes(description: str) -> None:

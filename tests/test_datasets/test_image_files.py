@@ -31,11 +31,11 @@ def test_flat_and_nested_folders_in_sorted_order(tmp_path):
 def test_every_ending_that_is_read_is_listed(tmp_path):
     """In any case; written out, so that none is lost."""
     names_of_plain = (
-        'apng avif bmp btf dib gif j2c j2k jfif jp2 jpe jpeg jpf jpg jpx mpo npy npz '
-        'pbm pgm png pnm ppm tf8 tga tif tiff webp'
+        'apng avif bmp btf dib gif j2c j2k jfif jhc jp2 jpe jpeg jpf jpg jph jpx mpo npy npz '
+        'pam pbm pfm pgm png pnm ppm tf8 tga tif tiff webp'
     )
     plain = set(names_of_plain.split(' '))
-    extra = {'dcm', 'dicom', 'heic', 'heif', 'hif', 'jxl'}
+    extra = {'dcm', 'dicom', 'heic', 'heif', 'hif', 'jls', 'jxl'}
     for number, ending in enumerate(sorted(plain | extra)):
         write_image(tmp_path / f'{number:02}.{ending if number % 2 else ending.upper()}', number)
     assert names(ImageFiles(str(tmp_path), CROPS)) == [path.name for path in sorted(tmp_path.iterdir())]

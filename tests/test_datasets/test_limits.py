@@ -14,7 +14,8 @@ from PIL import Image
 
 from mocox.datasets import Pixels, decode, limits
 from mocox.datasets.dicom import _plugin
-from mocox.datasets.readers import jpeg_xl_size, read_raw
+from mocox.datasets.jpeg_xl import jpeg_xl_size
+from mocox.datasets.readers import read_raw
 from mocox.datasets.tar_index import index_shard
 from tests.test_datasets import bombs
 
