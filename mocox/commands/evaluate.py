@@ -1,8 +1,8 @@
 """Measure what a checkpoint has learned: ``mocox evaluate CHECKPOINT --data-root DIR``.
 
 Knows the backbone from the file, extracts features once, runs the protocols, prints one table. DIR holds train and
-val or test with a folder per class, class folders alone (k-NN only), VOC 2007, CIFAR-10, CIFAR-100 or IDX
-files.
+val or test with a folder per class, class folders alone (k-NN only), lists of labelled images (OmniBenchmark: all of
+its realms and their average), VOC 2007, CIFAR-10, CIFAR-100 or IDX files.
 """
 
 import argparse
@@ -40,7 +40,11 @@ def run(arguments: argparse.Namespace) -> None:
     args = vars(arguments)
 
     from mocox.evaluation.pipeline import evaluate  # imports torch, which takes a few seconds
+    from mocox.evaluation.realms import evaluate_realms, find_realms
     from mocox.processes import group
 
     group.start(args.pop('launcher'))
-    evaluate(**args)
+    if realms := find_realms(args['data_root']):
+        evaluate_realms(realms=realms, **args)
+    else:
+        evaluate(**args)

@@ -5,6 +5,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -24,6 +25,8 @@ SEVERAL = re.compile(r'.*\.[A-Za-z][A-Za-z0-9]{1,4}["\']?(?:(?:[ \t]+|[ \t]*[,;]
 _URL = re.compile(r'[A-Za-z][A-Za-z0-9+]*://')
 MAX_LABEL_DIGITS = 18  # fits 64 bits
 MAX_LINE = 2**16  # characters; the longest path of Linux has 4096 bytes
+TRAINING_LIST, TEST_LISTS = 'train.txt', ('test.txt', 'val.txt')  # of OmniBenchmark
+LOOKED_AT = 100  # images of a list, to see whether its paths lead anywhere
 FORM = 'a line is a path, and behind it a label from 0 on: images/1.png 3'
 
 
@@ -192,3 +195,24 @@ def _read_lines(list_file: str) -> Iterator[str]:
                 raise ValueError(f'{list_file!r} is no list of paths, one per line: it holds {line[:40]!r}...')
             if line := line.strip():
                 yield line
+
+
+def find_lists(folder: str) -> tuple[str, tuple[str, ...]] | None:
+    """Find lists of labelled training and test images, with paths from their own folder.
+
+    Args:
+        folder: Is looked at.
+
+    Returns:
+        Names of the training list and of the test lists, the preferred one first; None where they are not there, or
+        none of the first images is (the paths are those of another folder), or they have no labels.
+    """
+    tests = tuple(name for name in TEST_LISTS if os.path.isfile(os.path.join(folder, name)))
+    training = os.path.join(folder, TRAINING_LIST)
+    if not tests or not os.path.isfile(training):
+        return None
+    with open(training, encoding='utf-8', errors='replace') as lines:
+        rows = [LABELLED_LINE.fullmatch(line.strip()) for line in islice(lines, LOOKED_AT)]
+    if any(row and os.path.isfile(os.path.join(folder, row['path'])) for row in rows):
+        return TRAINING_LIST, tests
+    return None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mocox.datasets import CIFAR10Images, CIFAR100Images, IDXImages, ImageFiles, ViewsDataset, VOC07Images
 from mocox.datasets.classes import class_difference, labelling_of
+from mocox.datasets.lists import find_lists
 from mocox.datasets.pixels import RGB, Pixels
 from mocox.datasets.splits import TESTS, find_splits
 from mocox.datasets.voc07 import find_voc07
@@ -76,8 +77,9 @@ def open_data(
     """Finds the images.
 
     Args:
-        root: A folder with ``train`` and ``val`` or ``test``, each with a folder per class; one with class folders
-            only; VOC 2007, CIFAR-10, CIFAR-100 or IDX files as published; or whatever the datasets of ``config`` read.
+        root: A folder with ``train`` and ``val`` or ``test``, each with a folder per class; one with the lists
+            ``train.txt`` and ``test.txt`` or ``val.txt`` of labelled images; one with class folders only; VOC 2007,
+            CIFAR-10, CIFAR-100 or IDX files as published; or whatever the datasets of ``config`` read.
         crops: Config of the transform that cuts the view.
         config: One whose training and test dataset have labels; their layout is read then.
         test_split: The name of the folder, or of VOC's split, to test on.
@@ -133,6 +135,17 @@ def _idx(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Data
     return Data(train, test, f'IDX files in {root}')
 
 
+def _lists(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Data | None:
+    found = find_lists(root)
+    if found is None:
+        return None
+    training, tests = found
+    test = f'{test_split}.txt' if test_split else tests[0]
+    train = ImageFiles(root, crops, list_file=training, with_labels=True, **pixels.settings())
+    others = ImageFiles(root, crops, list_file=test, with_labels=True, **train.pixels.settings())
+    return Data(train, others, f'{training} and {test} in {root}')
+
+
 def _train_and_test(root: str, crops: dict, test_split: str | None, pixels: Pixels) -> Data | None:
     splits = find_splits(root)
     if splits is None:
@@ -166,6 +179,7 @@ _LAYOUTS: tuple[Callable[[str, dict, str | None, Pixels], Data | None], ...] = (
     _voc07,
     _cifar,
     _idx,
+    _lists,
     _train_and_test,
     _class_folders,
 )
