@@ -1,13 +1,14 @@
 """The whole way of a representation in minutes on a CPU: real images, pre-training without labels, evaluation.
 
-What runs is what ``tools/train.py`` and ``tools/test.py`` run, on
-``configs/mocov3/vit-tiny_digits.py`` and ``vit-tiny_digits_linear.py``.
+What runs is what ``tools/train.py`` and ``tools/test.py`` run, on the recipes that ``DIGITS`` and ``FASHION`` name.
 """
 
 import json
 import platform
 import shutil
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,25 +29,63 @@ from mocox.run.options import prepare_config
 from mocox.version import __version__
 from mocox.visualize.contact_sheet import augmented_views, draw_sheet
 
-PRETRAINING = 'mocov3/vit-tiny_digits.py'
-LINEAR = 'mocov3/vit-tiny_digits_linear.py'
 NUM_CLASSES = 10
-NUM_TEST_IMAGES = 360
 # The matrices are small: a second thread gains a third on an idle machine, and where another program takes its core the
 # two wait for each other and training is ten times slower.
 NUM_THREADS = 1
-TARGETS = dict(knn=0.94, linear=0.97)  # what the full recipe must reach on any machine
 VERSIONS = ('torch', 'torchvision', 'timm', 'mmengine', 'mmpretrain', 'numpy', 'scikit-learn')
 BLUE, ORANGE, GRAY = '#0072B2', '#E69F00', '#555555'  # Okabe and Ito's colours, which colour-blind people tell apart
 
 NEXT_STEPS = """What to do next
   your own images   mocox pretrain DIR --out WORK_DIR
   other recipes     mocox configs list
-  this recipe again mocox train mocov3/vit-tiny_digits.py --data-root {data_root}"""
+  this recipe again mocox train {recipe} --data-root {data_root}"""
+NUM_TEST_DIGITS = 360
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images to show it on, with the recipes for them.
+
+    Args:
+        name: In words.
+        pretraining: The recipe, as ``mocox train`` takes it.
+        linear: The linear evaluation of it.
+        num_train: Images to train on.
+        num_test: Images to test on.
+        targets: Accuracies, as fractions, that the full run must reach on any machine.
+        options: Changes of both recipes, by key with dots.
+        epochs: Of pre-training, where it is not the recipe's.
+    """
+
+    name: str
+    pretraining: str
+    linear: str
+    num_train: int
+    num_test: int
+    targets: Mapping[str, float]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int | None = None
+
+
+DIGITS = Images(
+    'handwritten digits', 'mocov3/vit-tiny_digits.py', 'mocov3/vit-tiny_digits_linear.py', 1437, NUM_TEST_DIGITS,
+    targets=dict(knn=0.94, linear=0.97),
+)  # fmt: skip
+FASHION = Images(
+    'photographs of clothes', 'mocov3/resnet18_fashion.py', 'mocov3/resnet18_fashion_linear.py', 8000, 10_000,
+    targets=dict(knn=0.72, linear=0.72),
+    options={'train_dataloader.dataset.part': (0, 8000)},
+    epochs=8,
+)  # fmt: skip
 
 
 def run(
-    work_dir: str = 'work_dirs/demo', data_root: str = 'data/digits', seed: int = 0, epochs: int | None = None
+    work_dir: str = 'work_dirs/demo',
+    data_root: str = 'data/digits',
+    seed: int = 0,
+    epochs: int | None = None,
+    fashion: str | None = None,
 ) -> bool:
     """Runs the demo from the images to the report.
 
@@ -56,40 +95,51 @@ def run(
         data_root: Where the digits are written.
         seed: Of initial weights, order and augmentation.
         epochs: Of every training, to try the demo itself; by default those of the configs.
+        fashion: A folder with Fashion-MNIST, to show it on 8,000 of its images instead of the digits.
 
     Returns:
         Whether the accuracies are what the recipe reaches. With ``epochs`` given, always True.
+
+    Raises:
+        FileNotFoundError: Fashion-MNIST is not in the folder; says how to install it.
     """
     start = time.monotonic()
+    images = DIGITS if fashion is None else FASHION
+    if fashion is not None:
+        data_root = fashion
     work_dir = _unused(work_dir)
     torch.set_num_threads(NUM_THREADS)
-    options = {'randomness.seed': seed, 'log_level': 'ERROR'}
+    options = {'randomness.seed': seed, 'log_level': 'ERROR', **images.options}
     if epochs is not None:
         options['train_cfg.max_epochs'] = epochs
 
-    _say('1/4  Writing the images')
-    write_digits(Path(data_root))
-    print(f'1,797 handwritten digits of scikit-learn in {data_root}: 1,437 to train on, 360 to test')
+    _say('1/4  The images')
+    if fashion is None:
+        write_digits(Path(data_root))
+    print(f'{images.name} in {data_root}: {images.num_train:,} to train on, {images.num_test:,} to test')
 
     _say('2/4  A random backbone, for comparison: a linear classifier on its features, with labels')
-    results = dict(zip(('knn_random', 'linear_random'), evaluate(data_root, f'{work_dir}/linear_random', options)))
+    evaluated = evaluate(images.linear, data_root, f'{work_dir}/linear_random', options)
+    results = dict(zip(('knn_random', 'linear_random'), evaluated))
 
     _say('3/4  Pre-training with MoCo v3, without labels')
-    runner = _build_runner(PRETRAINING, data_root, f'{work_dir}/pretraining', options)
+    length = {} if images.epochs is None else {'train_cfg.max_epochs': images.epochs}
+    runner = _build_runner(images.pretraining, data_root, f'{work_dir}/pretraining', length | options)
     runner.train()
 
     _say('4/4  The pre-trained backbone: a linear classifier on its features, with labels')
-    accuracies = evaluate(data_root, f'{work_dir}/linear', options, pretrained=_checkpoint(runner))
+    accuracies = evaluate(images.linear, data_root, f'{work_dir}/linear', options, pretrained=_checkpoint(runner))
     results.update(zip(('knn', 'linear'), accuracies))
 
     results['seconds'] = round(time.monotonic() - start, 1)
     results.update(describe_run(runner, seed))
     Path(work_dir, 'results.json').write_text(json.dumps(results, indent=2) + '\n')
-    draw_report(runner, results).savefig(Path(work_dir, 'report.png'))
+    draw_report(runner, results, images).savefig(Path(work_dir, 'report.png'))
     shutil.copy(Path(runner.work_dir, 'report.html'), work_dir)  # how the pre-training went
-    print(format_results(results, work_dir))
-    worked = epochs is not None or all(results[name] >= target for name, target in TARGETS.items())
-    print(NEXT_STEPS.format(data_root=data_root) if worked else f'\nThis is less than the recipe reaches: {TARGETS}')
+    print(format_results(results, images, work_dir))
+    worked = epochs is not None or all(results[name] >= target for name, target in images.targets.items())
+    steps = NEXT_STEPS.format(recipe=images.pretraining, data_root=data_root)
+    print(steps if worked else f'\nThis is less than the recipe reaches: {dict(images.targets)}')
     return worked
 
 
@@ -97,7 +147,7 @@ def write_digits(root: Path) -> None:
     """Writes scikit-learn's digits as 8 x 8 PNG files, ``{train,test}/CLASS/NUMBER.png``, always split the same way."""
     digits = load_digits()
     levels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0 ... 16
-    split = train_test_split(range(len(levels)), test_size=NUM_TEST_IMAGES, stratify=digits.target, random_state=0)
+    split = train_test_split(range(len(levels)), test_size=NUM_TEST_DIGITS, stratify=digits.target, random_state=0)
     for name, indices in zip(('train', 'test'), split, strict=True):
         for index in indices:
             path = root / name / str(digits.target[index]) / f'{index:04}.png'
@@ -105,11 +155,14 @@ def write_digits(root: Path) -> None:
             Image.fromarray(levels[index]).save(path)
 
 
-def evaluate(data_root: str, work_dir: str, options: dict, pretrained: str | None = None) -> tuple[float, float]:
+def evaluate(
+    recipe: str, data_root: str, work_dir: str, options: dict, pretrained: str | None = None
+) -> tuple[float, float]:
     """Trains and tests a linear classifier on a frozen backbone, and classifies by its nearest neighbours.
 
     Args:
-        data_root: The digits.
+        recipe: Of the linear evaluation.
+        data_root: The images.
         work_dir: Of the linear evaluation.
         options: Changes of the config, by key with dots.
         pretrained: A checkpoint; by default the backbone is random.
@@ -117,7 +170,7 @@ def evaluate(data_root: str, work_dir: str, options: dict, pretrained: str | Non
     Returns:
         Accuracy on the test images, by k nearest neighbours and by the classifier, as fractions.
     """
-    runner = _build_runner(LINEAR, data_root, work_dir, options, pretrained)
+    runner = _build_runner(recipe, data_root, work_dir, options, pretrained)
     runner.train()
     load_for_test(runner, _checkpoint(runner))
     linear = runner.test()['accuracy/top1'] / 100
@@ -167,26 +220,26 @@ def _version(package: str) -> str | None:
         return None
 
 
-def format_results(results: dict[str, Any], work_dir: str) -> str:
+def format_results(results: dict[str, Any], images: Images, work_dir: str) -> str:
     """The table on the console."""
     rows = [('backbone', 'k-NN', 'linear')]
     for name, suffix in (('random', '_random'), ('pre-trained', '')):
         rows.append((name, *(f'{results[f"{kind}{suffix}"]:.1%}' for kind in ('knn', 'linear'))))
     table = '\n'.join(f'  {name:<14}{knn:>8}{linear:>10}' for name, knn, linear in rows)
     return (
-        f'\nAccuracy on the {NUM_TEST_IMAGES} test images, which no training has seen (chance: 10 %)\n{table}\n'
+        f'\nAccuracy on the {images.num_test:,} test images, which no training has seen (chance: 10 %)\n{table}\n'
         f'{results["seconds"]:.0f} seconds. Written: {work_dir}/report.html, report.png and results.json\n'
     )
 
 
-def draw_report(runner: Runner, results: dict[str, Any]) -> Figure:
+def draw_report(runner: Runner, results: dict[str, Any], images: Images) -> Figure:
     """Loss, accuracies, and what the model has seen, on one page."""
     figure = Figure(figsize=(13, 7), dpi=110, layout='constrained')
-    figure.suptitle('MoCo v3 on 1,437 handwritten digits, without labels', fontsize=14)
+    figure.suptitle(f'MoCo v3 on {images.num_train:,} {images.name}, without labels', fontsize=14)
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
     loss_axes, accuracy_axes = left.subplots(2, 1)
     _draw_loss(loss_axes, runner)
-    _draw_accuracies(accuracy_axes, results)
+    _draw_accuracies(accuracy_axes, results, images.num_test)
     _draw_views(right.subplots(), runner)
     return figure
 
@@ -208,7 +261,7 @@ def _draw_loss(axes: Axes, runner: Runner) -> None:
     axes.grid(alpha=0.3)
 
 
-def _draw_accuracies(axes: Axes, results: dict[str, Any]) -> None:
+def _draw_accuracies(axes: Axes, results: dict[str, Any], num_test: int) -> None:
     groups = {'k nearest neighbours': 'knn', 'linear classifier': 'linear'}
     for offset, (label, suffix, color, hatch) in enumerate(
         (('random backbone', '_random', ORANGE, '//'), ('pre-trained backbone', '', BLUE, None))
@@ -219,7 +272,7 @@ def _draw_accuracies(axes: Axes, results: dict[str, Any]) -> None:
         axes.bar_label(bars, fmt='%.1f %%', padding=2)
     axes.axhline(100 / NUM_CLASSES, color=GRAY, linestyle='--', label='chance level')
     axes.set_xticks(range(2), groups)
-    axes.set(title=f'Accuracy on {NUM_TEST_IMAGES} test images', ylabel='accuracy (%)', ylim=(0, 125))
+    axes.set(title=f'Accuracy on {num_test:,} test images', ylabel='accuracy (%)', ylim=(0, 125))
     axes.set_yticks(range(0, 101, 20))
     axes.legend(loc='upper center', ncols=3, frameon=False, fontsize=9)
 

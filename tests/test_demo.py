@@ -1,5 +1,6 @@
 """The demo: its images, a short run from the command line, and (on request) the full run with its accuracies."""
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -12,7 +13,9 @@ from mmengine.config import Config
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mocox.demo import TARGETS, write_digits
+from mocox import demo
+from mocox.demo import DIGITS, FASHION, write_digits
+from tests.support.idx_files import write_idx_images
 from tests.support.tiny_run import ROOT, run_tool
 
 
@@ -106,13 +109,32 @@ def test_linear_evaluation_starts_from_the_pretrained_backbone(short_run):
     assert not all(torch.equal(states[0][name], states[2][name]) for name in names)
 
 
+def test_fashion_is_shown_where_it_is_installed(tmp_path, monkeypatch, capsys):
+    write_idx_images(tmp_path / 'idx', train=256, test=40)
+    few = {'train_dataloader.dataset.part': (0, 256)}
+    monkeypatch.setattr(demo, 'FASHION', dataclasses.replace(FASHION, num_train=256, num_test=40, options=few))
+    monkeypatch.chdir(tmp_path)
+    assert run_demo('--fashion', tmp_path / 'idx', '--epochs', 1) == 0
+    results = json.loads((tmp_path / 'work_dirs/demo/results.json').read_text())
+    assert all(results[name] == round(round(results[name] * 40) / 40, 4) for name in ('knn', 'linear', 'knn_random'))
+    assert 'Accuracy on the 40 test images' in capsys.readouterr().out
+    assert not (tmp_path / 'data').exists()  # no digits were written
+
+
+def test_without_fashion_the_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='package dataset-fashion-mnist of Debian'):
+        demo.run(fashion='empty')
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.environ.get('MOCOX_FULL_DEMO') != '1', reason='takes minutes; MOCOX_FULL_DEMO=1 runs it')
 def test_full_demo_reaches_its_accuracies(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_demo() == 0
     results = json.loads((tmp_path / 'work_dirs/demo/results.json').read_text())
-    assert all(results[name] >= target for name, target in TARGETS.items())
+    assert all(results[name] >= target for name, target in DIGITS.targets.items())
     assert results['knn'] > results['knn_random'] + 0.1
 
 

@@ -151,7 +151,8 @@ def _find(root: str, name: str, what: str) -> str:
             return path
     raise FileNotFoundError(
         f'no {what} in {root!r}: neither {name} nor {name}.gz is there. Fashion-MNIST is the package '
-        'dataset-fashion-mnist of Debian and Ubuntu (/usr/share/datasets/fashion-mnist); pass --data-root DIR'
+        'dataset-fashion-mnist of Debian and Ubuntu (/usr/share/datasets/fashion-mnist); pass its folder: '
+        '--data-root DIR, and --fashion DIR to the demo'
     )
 
 
