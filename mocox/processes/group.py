@@ -20,7 +20,7 @@ MEETING_S = 30.0  # at least, to start and to meet: torch asks a name server for
 MARGIN_S = 30.0  # by which torch's own timeout comes after ours
 
 _watchdog: Watchdog | None = None
-_meetings: torch_dist.Store | None = None
+_meetings: SignedStore | None = None
 _num_meetings = 0
 _served: torch_dist.TCPStore | None = None
 ends_with_run = False  # this process is one of the command line tools
@@ -94,10 +94,10 @@ def _join(backend: str, timeout_s: float, one_machine: bool) -> Watchdog:
     store, store_of_watchdog = _served or _open_store(rank, meeting_s), _open_store(rank, meeting_s)
     watchdog = Watchdog(SignedStore(store_of_watchdog, 'watchdog'), rank, world_size, timeout_s, address)
     watchdog.announce()
-    _wait_for_all(branch(store, 'arrival'), rank, world_size, meeting_s)
+    _wait_for_all(SignedStore(store, 'arrival'), rank, world_size, meeting_s)
     # The watchdog speaks first; what it does not watch (an evaluation, a checkpoint) ends by the timeout of torch.
     timeout = datetime.timedelta(seconds=timeout_s + MARGIN_S)
-    _meetings = branch(store, 'meetings')
+    _meetings = SignedStore(store, 'meetings')
     groups = branch(store, 'group')
     torch_dist.init_process_group(backend, store=groups, rank=rank, world_size=world_size, timeout=timeout)
     watchdog.start()
@@ -119,23 +119,26 @@ def _open_store(rank: int, timeout_s: float) -> torch_dist.TCPStore:
         ) from error
 
 
-def _wait_for_all(store: torch_dist.Store, rank: int, world_size: int, timeout_s: float) -> None:
-    """Waits until all ranks are here: rank 0 looks for each of them, the others for its answer."""
-    store.set(str(rank), '')
+def _wait_for_all(arrivals: SignedStore, rank: int, world_size: int, timeout_s: float) -> None:
+    """Waits until all ranks are here: rank 0 looks for each of them, the others for its answer.
+
+    Only what is signed counts, so that nobody else can say that a rank is here, or missing.
+    """
+    arrivals.set(str(rank), 'here')
     awaited = {str(other) for other in range(world_size)} if rank == 0 else {'complete'}
     deadline = time.monotonic() + timeout_s + (0 if rank == 0 else MARGIN_S / 2)  # rank 0 knows who is missing
     while True:
-        awaited = {key for key in awaited if not store.check([key])}
+        awaited = {key for key in awaited if not arrivals.holds([key])}
         if not awaited or time.monotonic() > deadline:
             break
         time.sleep(0.05)
     missing = ''
     if rank == 0:
         missing = ', '.join(sorted(awaited, key=int))
-        store.set('complete', missing)
+        arrivals.set('complete', f'missing: {missing}')
         time.sleep(1.0 if missing else 0.0)  # the others read it before the store ends with this process
     elif not awaited:
-        missing = store.get('complete').decode()
+        missing = arrivals.get('complete').removeprefix('missing: ')
     if awaited or missing:
         raise ConnectionError(
             f'waited {timeout_s:g} s for {world_size} processes; missing: rank {missing or 0}. Was every machine '
@@ -156,9 +159,9 @@ def meet() -> None:
         dist.barrier()
         return
     _num_meetings += 1
-    _meetings.set(f'{_num_meetings}/{dist.rank()}', '')
+    _meetings.set(f'{_num_meetings}/{dist.rank()}', 'here')
     awaited = [f'{_num_meetings}/{rank}' for rank in range(dist.world_size())]
-    while not _meetings.check(awaited):
+    while not _meetings.holds(awaited):
         time.sleep(0.05)
 
 

@@ -97,6 +97,10 @@ class SignedStore:
         """Reads a text, or '' where somebody else wrote it."""
         return self.multi_get([key])[0]
 
+    def holds(self, keys: list[str]) -> bool:
+        """Whether all these texts are there and none is somebody else's; does not wait for them."""
+        return self.store.check(keys) and all(self.multi_get(keys))
+
     def multi_get(self, keys: list[str]) -> list[str]:
         """Reads several texts, '' for those that somebody else wrote."""
         return [self._check(key, value) for key, value in zip(keys, self.store.multi_get(keys), strict=True)]

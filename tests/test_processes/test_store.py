@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from mocox.processes import EXIT_PREEMPTED
+from mocox.processes import EXIT_PREEMPTED, group
 from mocox.processes.launch import launch
 from mocox.processes.store import TOKEN, SignedStore, serve
 from mocox.processes.watchdog import Watchdog
@@ -108,6 +108,27 @@ def test_a_run_ends_with_one_of_two_codes(watched, told, exits):
     watchdog.store.set('verdict', json.dumps([1, 'rank 1 failed', told]))
     watchdog._read_verdict()
     assert (watchdog.verdict, watchdog.exit_code) == ('rank 1 failed', exits)
+
+
+def test_a_stranger_cannot_say_who_has_arrived(watched, monkeypatch):
+    """Nor end a meeting that a process is still on its way to."""
+    watchdog, stranger, _ = watched
+    arrivals, moment = SignedStore(watchdog.store.store, 'arrival'), dict(timeout_s=0.2)
+    monkeypatch.setattr(group, 'MARGIN_S', 0.0)
+    arrivals.set('0', 'here')
+    place = next(key for key in stranger.list_keys() if '/arrival/' in key).removesuffix('0')
+    for key, text in {'1': '', 'complete': 'missing: \x1b[31mnobody'}.items():
+        stranger.set(place + key, text)
+    with pytest.raises(ConnectionError, match='missing: rank 0'):  # its answer is awaited
+        group._wait_for_all(arrivals, 1, 2, **moment)
+    stranger.set(place + '1', 'here')
+    with pytest.raises(ConnectionError, match='missing: rank 1'):
+        group._wait_for_all(arrivals, 0, 2, **moment)
+    with pytest.raises(ConnectionError, match='missing: rank 1'):  # now rank 0 has said so
+        group._wait_for_all(arrivals, 2, 3, **moment)
+    arrivals.set('1', 'here')
+    group._wait_for_all(arrivals, 0, 2, **moment)
+    group._wait_for_all(arrivals, 1, 2, **moment)
 
 
 WORKER = f"""
