@@ -8,7 +8,7 @@ from mocox import evaluation
 
 LAYERS = [
     'terminal',
-    'registry version schedules compat randomness configs',
+    'registry version schedules compat randomness configs pickles',
     'dist augment',
     'processes dtensor',
     'models.losses models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '

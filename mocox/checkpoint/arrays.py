@@ -1,16 +1,15 @@
 """Files that hold tensors as NumPy arrays: ``.npz``, pickles of arrays, the vision transformers of JAX."""
 
 import io
-import pickle
 import re
-import struct
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from mocox.pickles import ArrayUnpickler, RefusedPickle, find_cost
 
 MAX_PICKLE_BYTES = 2**33
 MAX_DICTS = 200  # nested or beside each other; what is inside of further ones stays as it is
@@ -64,9 +63,11 @@ def read_pickle(path: Path) -> dict | None:
     """
     if path.stat().st_size > MAX_PICKLE_BYTES:
         return None
+    pickled = path.read_bytes()
     try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes())).load()
-    except _Refused as error:
+        cost = find_cost(pickled)
+        content = None if cost else ArrayUnpickler(io.BytesIO(pickled)).load()
+    except RefusedPickle as error:
         raise ValueError(
             f'{path} is a Python pickle, not a file of torch.save, and refused: loading it would call {error}, which '
             'weights do not need and which may be malicious. If you trust its author, load it with their own program '
@@ -74,6 +75,8 @@ def read_pickle(path: Path) -> dict | None:
         ) from None
     except Exception:  # damaged, or no pickle: torch says which
         return None
+    if cost:
+        raise ValueError(f'{path} is refused: {cost}')
     found = with_tensors(content)
     return found if isinstance(found, dict) and _has_tensors(found) else None
 
@@ -134,68 +137,3 @@ def _turned(array: Tensor, leaf: str) -> Tensor:
     if leaf != 'kernel':
         return array
     return (array.permute(3, 2, 0, 1) if array.ndim == 4 else array.T).contiguous()
-
-
-class _Refused(Exception):
-    """The pickle wants something that is no array."""
-
-
-class _Array:
-    """Stands for numpy.ndarray, which a pickle could make of any size."""
-
-
-def _empty(kind: type, shape: tuple, code: bytes) -> np.ndarray:
-    return np.empty(0, np.int8)  # what follows in the pickle gives it its shape and numbers
-
-
-def _from_buffer(data: bytes, dtype: np.dtype, shape: tuple, order: str) -> np.ndarray:
-    return np.frombuffer(data, dtype).reshape(shape, order=order)
-
-
-def _scalar(dtype: np.dtype, data: bytes) -> object:
-    return np.frombuffer(data, dtype)[0]
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    return text.encode('latin1')
-
-
-class _ArraysOnly(pickle._Unpickler):
-    """Python's own unpickler, slower than the one in C, whose memory a few bytes can blow up."""
-
-    dispatch = dict(pickle._Unpickler.dispatch)
-    known = {
-        ('collections', 'OrderedDict'): OrderedDict,
-        ('numpy', 'ndarray'): _Array,
-        ('numpy', 'dtype'): np.dtype,
-        ('_codecs', 'encode'): _latin1,
-        **{
-            (f'numpy.{core}.{module}', name): made
-            for core in ('core', '_core')
-            for module, name, made in (
-                ('multiarray', '_reconstruct', _empty),
-                ('multiarray', 'scalar', _scalar),
-                ('numeric', '_frombuffer', _from_buffer),
-            )
-        },
-    }
-
-    def find_class(self, module: str, name: str) -> object:
-        """Stand-ins for what arrays need, and nothing else."""
-        if (module, name) not in self.known:
-            raise _Refused(f'{module}.{name}')
-        return self.known[module, name]
-
-    def load_build(self) -> None:
-        """Numbers into an array, byte order into a type; attributes of anything else are refused."""
-        if not isinstance(self.stack[-2], np.ndarray | np.dtype):
-            raise _Refused(f'{type(self.stack[-2]).__name__}.__setstate__')
-        super().load_build()
-
-    def load_bytearray8(self) -> None:
-        """Never more than the file has, whatever the length says."""
-        (length,) = struct.unpack('<Q', self.read(8))
-        self.append(bytearray(self.read(length)))
-
-    dispatch[pickle.BUILD[0]] = load_build
-    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8

@@ -11,9 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mocox.pickles import BYTES, find_cost
+
 MAX_INFLATION = 10  # of a zip file; torch does not compress
 MAX_INFLATED_BYTES = 2**30  # what tensors of few numbers may claim
 _MAX_OPCODES = 10**6  # of a foreign pickle, looked through without running it
+_PICKLES_OF_OLD = 5  # a magic number, a version, the machine, the content, the names of what follows
 _MAKES_BYTES = b'bytearray'  # of a mere number, as many as that says; torch allows it, no checkpoint needs it
 
 
@@ -38,12 +41,12 @@ def refuse_bombs(path: Path) -> None:
         raise ValueError(f'{path} is no regular file, so no checkpoint')
     with open(path, 'rb') as file:
         is_archive = file.read(4) == b'PK\x03\x04'  # as torch decides
-    if any(_structures(path)) if is_archive else _mentions(path):
-        raise ValueError(f'{path} is refused: it builds a bytearray, which may take any amount of memory')
+    for cost in _costs_inside(path) if is_archive else _costs_of_old(path):
+        raise ValueError(f'{path} is refused: {cost}')
 
 
-def _structures(path: Path) -> Iterator[bool]:
-    """For each pickle in an archive, whether it would build a bytearray."""
+def _costs_inside(path: Path) -> Iterator[str]:
+    """What the pickles in an archive would take any amount of."""
     size = path.stat().st_size
     try:
         archive = zipfile.ZipFile(path)
@@ -60,30 +63,31 @@ def _structures(path: Path) -> Iterator[bool]:
                     pickled = archive.read(info)
                 except Exception as error:
                     raise ValueError(f'{path} is damaged or truncated in {info.filename!a} ({_name(error)})') from None
-                yield _MAKES_BYTES in pickled and _imports_it(pickled)
+                yield from _costs(pickled)
 
 
 def _name(error: Exception) -> str:
     return f'{type(error).__name__}: {str(error)[:100]!a}'
 
 
-def _mentions(path: Path) -> bool:
-    """Whether the word is anywhere in a file older than torch 1.6: pickles, then numbers, with no telling where."""
-    if not path.stat().st_size:
-        return False
-    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(_MAKES_BYTES) >= 0
-
-
-def _imports_it(pickled: bytes) -> bool:
-    word = _MAKES_BYTES.decode()
+def _costs(pickled: bytes | mmap.mmap) -> Iterator[str]:
     try:
-        for opcode, argument, _ in pickletools.genops(pickled):
-            if opcode.name in ('GLOBAL', 'INST') and argument.endswith(word):
-                return True
+        if cost := find_cost(pickled):
+            yield cost
     except Exception:  # torch will say so, but may have come further
-        return True
-    return False
+        if pickled.find(_MAKES_BYTES) >= 0:
+            yield BYTES
+
+
+def _costs_of_old(path: Path) -> Iterator[str]:
+    """Of a file older than torch 1.6: pickles, then numbers, with no telling where; the word may be anywhere."""
+    if not path.stat().st_size:
+        return
+    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(_MAKES_BYTES) >= 0:
+            yield BYTES
+        for _ in range(_PICKLES_OF_OLD):
+            yield from _costs(content)
 
 
 def refuse_inflated(content: object, path: Path) -> None:

@@ -16,6 +16,7 @@ AVERAGED = (
     *('state_dict_ema', 'model_ema', 'ema_state_dict', 'ema_model', 'ema', 'model_ema_state_dict'),
     *('ema_model_state_dict', 'swa_state_dict', 'swa_model', 'model_swa', 'swa_model_state_dict'),
 )
+MAX_NAME_CHARACTERS = 1000  # each wrapper that is taken off renames all tensors
 _WRAPPERS = ('module.', 'model.', 'timm_model.', 'vit.')
 _INSIDE = re.compile(r'\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.')
 _COUNTERS = ('n_averaged',)  # beside the tensors of torch.optim.swa_utils.AveragedModel
@@ -112,8 +113,10 @@ def unwrap(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove what wrappers add to names: ``module.`` of data parallelism, ``_orig_mod.`` of ``torch.compile``, ...
 
     Raises:
-        ValueError: Two tensors would get the same name.
+        ValueError: Two tensors would get the same name, or one has a name that no network gives.
     """
+    if too_long := next((key for key in tensors if len(key) > MAX_NAME_CHARACTERS), ''):
+        raise ValueError(f'the file is refused: {too_long[:40]!r}... is a name of {len(too_long)} characters')
     clean = {_INSIDE.sub('', key): tensor for key, tensor in tensors.items() if key not in _COUNTERS}
     if len(clean) < sum(key not in _COUNTERS for key in tensors):
         raise ValueError('the file holds a tensor twice, with and without the prefix of a wrapper such as _orig_mod.')

@@ -18,6 +18,7 @@ _MMPRETRAIN_HEADS = {
     **dict.fromkeys(['b', 'base', 'deit-b', 'deit-base', 'mocov3-s', 'mocov3-small'], 12),
     **dict.fromkeys(['l', 'large', 'h', 'huge'], 16),
 }
+MAX_CONFIG_CHARACTERS = 2**20  # Python's parser takes a hundred times as much memory as a text has; ours have 10,000
 BUILT_BY_NAME = ('TIMMBackbone',)  # backbones whose config says what tensors do not tell
 # transformers' names of one function, as `module_activations` says it.
 _ACTIVATIONS = {
@@ -204,7 +205,8 @@ def _normalisation(preprocessor: Mapping) -> dict:
 def parse_config(text: object) -> dict:
     """The literals of a config kept as Python text. Nothing is executed: the text comes out of a stranger's file."""
     try:
-        statements = ast.parse(text).body if isinstance(text, str) else []
+        readable = isinstance(text, str) and len(text) <= MAX_CONFIG_CHARACTERS
+        statements = ast.parse(text).body if readable else []
         assigned = [s for s in statements if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]
         return {statement.targets[0].id: _literal(statement.value) for statement in assigned}
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last one where it is nested too deeply

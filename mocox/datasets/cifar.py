@@ -1,12 +1,12 @@
 """CIFAR-10 and CIFAR-100 as their authors publish them, from either archive, never downloaded."""
 
+import io
 import os
-import pickle
-from typing import Any
 
 import numpy as np
 
 from mocox.datasets.base import Crops, ViewsDataset
+from mocox.pickles import ArrayUnpickler, RefusedPickle, find_cost
 from mocox.registry import DATASETS
 
 URL = 'https://www.cs.toronto.edu/~kriz/cifar.html'
@@ -91,7 +91,13 @@ class CIFAR10Images(ViewsDataset):
 
     def _read_pickle(self, path: str) -> tuple[np.ndarray, np.ndarray]:
         with open(path, 'rb') as file:
-            batch = _ArrayUnpickler(file, encoding='bytes').load()
+            pickled = file.read()
+        if cost := find_cost(pickled):
+            raise ValueError(cost)
+        try:
+            batch = ArrayUnpickler(io.BytesIO(pickled), encoding='bytes').load()
+        except RefusedPickle as error:
+            raise ValueError(f'it asks for {error}, which CIFAR does not need') from None
         batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
         return np.asarray(batch['data'], np.uint8), np.asarray(batch[self.label_key], np.int64)
 
@@ -107,14 +113,3 @@ class CIFAR100Images(CIFAR10Images):
     num_classes = 100
     label_bytes = 2  # the coarse and the fine label
     label_key = 'fine_labels'
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds dictionaries, lists, numbers and NumPy arrays, and nothing else: a pickle can name any function."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in (('numpy', 'ndarray'), ('numpy', 'dtype')):
-            return getattr(np, name)
-        if (module, name) in (('numpy.core.multiarray', '_reconstruct'), ('numpy._core.multiarray', '_reconstruct')):
-            return np.empty(0).__reduce__()[0]  # its module moved between NumPy 1 and 2
-        raise pickle.UnpicklingError(f'it asks for {module}.{name}, which CIFAR does not need')
