@@ -1,14 +1,15 @@
 """Load a backbone: all of it, or an error that says why not."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mocox.checkpoint.architecture import describe, module_activations, module_heads, square_side
+from mocox.checkpoint.completeness import bounded, tensor_difference
 from mocox.checkpoint.contents import unwrap
 from mocox.checkpoint.dino import fold_layer_scale, has_layer_scale, without_zero_biases
 from mocox.checkpoint.names import from_ours, naming_of, to_ours
@@ -35,7 +36,7 @@ _KIND_NOTES = {
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was loaded.
+    """Summary of a load.
 
     Args:
         source: The file, recognised, in one line.
@@ -328,27 +329,21 @@ def _only(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_complete(
     checkpoint: Checkpoint, weights: Mapping[str, Tensor], target: Mapping[str, Tensor], module: nn.Module
 ) -> list[str]:
-    # Files older than PyTorch 0.4.1 have no BatchNorm step counters, and nothing here computes with them.
-    missing = [key for key in target if key not in weights and not key.endswith('num_batches_tracked')]
-    extra = [key for key in weights if key not in target]
-    wrong = [key for key in target if key in weights and weights[key].shape != target[key].shape]
+    difference = tensor_difference(weights, target)
     ends = [end for end in _OPTIONAL_ENDS if not any(_has_end(key, end) for key in target)]
-    surplus = [key for key in extra if any(_has_end(key, end) for end in ends) or LEFTOVER.search(key)]
-    unexpected = [key for key in extra if key not in surplus]
-    if not (missing or wrong or unexpected):
+    surplus = [key for key in difference.unexpected if any(_has_end(key, end) for end in ends) or LEFTOVER.search(key)]
+    difference = replace(difference, unexpected=[key for key in difference.unexpected if key not in surplus])
+    if not difference.lines():
         return [f'not used, the module is built without: {bounded(surplus)}'] if surplus else []
-    fit = sum(key in weights for key in target) - len(wrong)
-    shapes = [f'{key} {tuple(weights[key].shape)} instead of {tuple(target[key].shape)}' for key in wrong]
-    lists = [('missing', missing), ('unexpected', unexpected), ('wrong shape', shapes)]
     raise ValueError(
         '\n  '.join(
             [
-                f'{checkpoint.path} does not fit {type(module).__name__}: {fit} of its {len(target)} tensors match, '
-                'nothing was loaded',
-                *(f'{name} ({len(keys)}): {bounded(keys)}' for name, keys in lists if keys),
+                f'{checkpoint.path} does not fit {type(module).__name__}: {difference.num_fitting} of its '
+                f'{len(target)} tensors match, nothing was loaded',
+                *difference.lines(),
                 f'the file: {checkpoint.summary}',
                 f'the module: {_arch_of(target)["name"]}',
-                _advice(missing, unexpected),
+                _advice(difference.missing, difference.unexpected),
             ]
         ).rstrip()
     )
@@ -370,9 +365,3 @@ def _advice(missing: list[str], unexpected: list[str]) -> str:
     if any(key.endswith(_ONLY_TIMM) or 'mlp.fc1_g.' in key for key in unexpected):
         return f'registers, rotary positions and gated layers are in models of timm: {_TIMM_LINE}'
     return ''
-
-
-def bounded(items: Iterable[str], limit: int = 6) -> str:
-    """A list for a message, cut after ``limit`` entries."""
-    items = list(items)
-    return ', '.join(items[:limit]) + (f', ... ({len(items) - limit} more)' if len(items) > limit else '')

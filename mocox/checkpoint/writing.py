@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mocox.checkpoint import layouts, names
 from mocox.checkpoint.architecture import further_than_resnet
+from mocox.checkpoint.completeness import bounded
 from mocox.checkpoint.contents import unwrap
 from mocox.checkpoint.files import save_tensors, write_atomically
-from mocox.checkpoint.loading import LEFTOVER, bounded, diverged_in
+from mocox.checkpoint.loading import LEFTOVER, diverged_in
 from mocox.checkpoint.provenance import stamp
 from mocox.checkpoint.reading import Checkpoint, read, strip
 

@@ -1,4 +1,4 @@
-"""Whether a label means the same in two places: the position among the sorted class folders, or what a list says."""
+"""Check that a label means the same in two places: its position among the sorted class folders, or a list's number."""
 
 import unicodedata
 from collections import defaultdict
@@ -16,7 +16,7 @@ NUM_LOOKED_AT = 1000  # paths of a list
 
 @dataclass(frozen=True)
 class Labelling:
-    """What is known of the labels of some images.
+    """The labels of some images, as far as they are known.
 
     Args:
         classes: Names in the order of their labels, where they have names.
@@ -35,7 +35,7 @@ class Labelling:
 
 
 def labelling_of(dataset: Any) -> Labelling | None:
-    """What is known of a data set; None without one label per image."""
+    """The labels of a data set; None without one label per image."""
     labels: Any = getattr(dataset, 'labels', None)
     if np.ndim(labels) != 1 or not len(labels) or not getattr(dataset, 'with_labels', True):
         return None
@@ -64,6 +64,30 @@ def class_difference(
         or _difference_of_folders(theirs, ours.classes, names[::-1])
         or _difference_of_folders(ours, theirs.classes, names)
     )
+
+
+def require_same_classes(
+    ours: Labelling | None, theirs: Labelling | None, names: tuple[str, str], subject: str = '', by_name: bool = False
+) -> None:
+    """Refuse two sets of images in which a label does not mean the same; None means nothing is known of one.
+
+    Args:
+        ours: See :func:`class_difference`.
+        theirs: See :func:`class_difference`.
+        names: What the images of each are for.
+        subject: How the message starts, with a verb; by default ``training and test have``.
+        by_name: See :func:`class_difference`.
+
+    Raises:
+        ValueError: The classes differ.
+    """
+    difference = class_difference(ours, theirs, names, by_name) if ours and theirs else ''
+    if difference:
+        raise ValueError(
+            f'{subject or f"{names[0]} and {names[1]} have"} different classes ({difference}). A label is the position '
+            'of a class folder among the sorted folders: give both the same class folders, or name those '
+            "to use (the data set's classes=[...]); a list must number them in that order, from 0"
+        )
 
 
 def _difference_of_names(ours: Sequence[str], theirs: Sequence[str], names: tuple[str, str], by_name: bool) -> str:

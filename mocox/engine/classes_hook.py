@@ -1,4 +1,4 @@
-"""Whether a classifier has an output for each class of the images, and what the classes are."""
+"""Check that a classifier has an output for each class of the images."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mocox import dist
-from mocox.datasets.classes import class_difference, describe_labels, labelling_of
+from mocox.datasets.classes import describe_labels, labelling_of, require_same_classes
 from mocox.recipe import Recipe
 from mocox.registry import HOOKS
 
@@ -35,7 +35,7 @@ class ClassesHook(Hook):
         if runner.val_loop is not None:
             val = runner.val_dataloader.dataset
             _check(runner, 'val_dataloader', val, warn=False)
-            _compare(train, val)
+            require_same_classes(labelling_of(train), labelling_of(val), ('training', 'validation'))
             _check_metrics(runner, 'val_evaluator', runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
@@ -83,15 +83,4 @@ def _check(runner: Runner, loader: str, dataset: Any, warn: bool = True) -> None
         runner.logger.warning(
             f'model.head.num_classes={outputs}, but the images of {loader} have {have}: the other '
             f'outputs never get an image. For {needed} outputs: {fix}'
-        )
-
-
-def _compare(train: Any, val: Any) -> None:
-    ours, theirs = labelling_of(train), labelling_of(val)
-    difference = class_difference(ours, theirs, ('training', 'validation')) if ours and theirs else ''
-    if difference:
-        raise ValueError(
-            f'training and validation have different classes ({difference}). In class folders a label is the position '
-            'of a folder among the sorted folders: give both the same class folders, or name those to use '
-            '(train_dataloader.dataset.classes=[...]); a list must number them in that order, from 0'
         )

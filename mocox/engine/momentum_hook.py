@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mocox import dist
-from mocox.checkpoint.resuming import require_same_backbone
+from mocox.checkpoint.completeness import require_same_backbone
 from mocox.engine.batches import accumulative_counts, check_accumulation
 from mocox.registry import HOOKS
 from mocox.schedules import momentum_cosine

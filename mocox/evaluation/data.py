@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mocox.datasets import CIFAR10Images, CIFAR100Images, IDXImages, ImageFiles, ViewsDataset, VOC07Images
-from mocox.datasets.classes import class_difference, labelling_of
+from mocox.datasets.classes import labelling_of, require_same_classes
 from mocox.datasets.lists import find_lists
 from mocox.datasets.pixels import RGB, Pixels
 from mocox.datasets.splits import TESTS, find_splits
@@ -49,11 +49,12 @@ class Data:
 
     def _use_training_labels(self) -> None:
         """Class folders of the test are numbered as those of the training; classes without test images are allowed."""
-        if difference := class_difference(labelling_of(self.train), labelling_of(self.test), by_name=True):
-            raise ValueError(
-                f'{self.name}: the training images and the test images have different classes ({difference}): give '
-                'the test images the class folders of the training images, or a list that numbers them alike, from 0'
-            )
+        ours, theirs, subject = (
+            labelling_of(self.train),
+            labelling_of(self.test),
+            f'{self.name}: training and test have',
+        )
+        require_same_classes(ours, theirs, ('training', 'test'), subject, by_name=True)
         train, test = self.train.classes, self.test.classes
         if train != test and train is not None and test is not None:
             self.test.labels = np.array([train.index(name) for name in test])[self.test.labels]

@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mocox.checkpoint import Checkpoint, load_backbone, read
-from mocox.checkpoint.loading import bounded
+from mocox.checkpoint.completeness import bounded
 from mocox.checkpoint.provenance import BUILT_BY_NAME
 from mocox.checkpoint.reading import strip
 from mocox.configs import open_config

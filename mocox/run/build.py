@@ -82,34 +82,42 @@ def load_for_test(runner: 'Runner', path: str) -> None:
         FileNotFoundError: No such file.
         ValueError: The checkpoint and the model do not hold the same tensors, or it has learned other classes.
     """
+    from mmengine.hooks import Hook
+
     from mocox.checkpoint.bombs import refuse_bombs
+    from mocox.checkpoint.completeness import require_same_model
+
+    class CompletenessHook(Hook):
+        """Compares between reading and loading, after the other hooks have changed what they change."""
+
+        def after_load_checkpoint(self, runner: 'Runner', checkpoint: dict) -> None:
+            require_same_model(checkpoint, dist.unwrap(runner.model), path)
 
     require_file(path, 'CHECKPOINT')
     refuse_bombs(Path(path))
+    hook = CompletenessHook()
+    runner.register_hook(hook, 'LOWEST')
     try:
         checkpoint = runner.load_checkpoint(path, strict=True)
     except RuntimeError as error:
-        if 'do not match exactly' not in str(error):
-            raise ValueError(f'{path} is not a checkpoint: {str(error).splitlines()[0]}') from error
-        lines = [line if len(line) < 300 else f'{line[:300]}...' for line in str(error).splitlines() if line.strip()]
-        raise ValueError('\n  '.join([f'{path} does not fit the model of this config:', *lines[:6]])) from error
+        raise ValueError(f'{path} is not a checkpoint: {str(error).splitlines()[0]}') from error
+    finally:
+        runner.hooks.remove(hook)
     _compare_classes(checkpoint, runner.test_dataloader.dataset, path)
 
 
 def _compare_classes(checkpoint: dict, dataset: object, path: str) -> None:
     """With other folders, a label means another class."""
     from mocox.datasets import ViewsDataset
-    from mocox.datasets.classes import Labelling, class_difference, labelling_of
+    from mocox.datasets.classes import Labelling, labelling_of, require_same_classes
 
     meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
     learned = Labelling(meta.get('classes'), meta.get('labels'))
     tested = labelling_of(dataset) if isinstance(dataset, ViewsDataset) else None
-    if tested and (difference := class_difference(learned, tested)):
-        raise ValueError(
-            f'{path} has learned {len(learned.numbers)} classes and the test images have '
-            f'{len(tested.classes or tested.numbers)}, which are not the same ({difference}): give the test the same '
-            'class folders as the training, or a list that numbers them in that order, from 0'
-        )
+    if tested:
+        num_tested = len(tested.classes or tested.numbers)
+        subject = f'{path} has learned {len(learned.numbers)} classes and the test images have {num_tested}, which are'
+        require_same_classes(learned, tested, ('training', 'test'), subject)
 
 
 def find_resume(config: 'Config') -> None:
