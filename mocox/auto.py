@@ -14,9 +14,10 @@ import torch
 from mmengine.config import Config
 
 from mocox.checkpoint.files import write_atomically
+from mocox.datasets.survey import Survey
 from mocox.doctor.images import look_at
 from mocox.doctor.speed import Speed, measure
-from mocox.image_choice import ImageChoice, choose_for_images, open_images
+from mocox.image_choice import NUM_IMAGES, ImageChoice, choose_for_images, open_images
 from mocox.recipe import Recipe
 from mocox.run.options import prepare_config
 from mocox.terminal import indented
@@ -209,9 +210,10 @@ def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: M
         raise ValueError(f'model {given["model"]!r}: choose one of {", ".join(RECIPES)}')
     changes = dict(options or {})
     recipe = RECIPES['resnet18'][0]
-    images = choose_for_images(recipe, data, changes)
-    dataset = open_images(prepare_config(recipe, data_root=data, cfg_options=images.changes | changes))
-    sample = look_at(dataset, 64)
+    survey = Survey(NUM_IMAGES)
+    images = choose_for_images(recipe, data, changes, survey)
+    dataset = open_images(prepare_config(recipe, data_root=data, cfg_options=images.changes | changes), survey, True)
+    sample = look_at(dataset, NUM_IMAGES, survey)
     images.normalise(sample, changes)
     sides = sorted(sample.sides) or [0]
     machine, side = Machine.here(), sides[len(sides) // 2]
@@ -221,7 +223,7 @@ def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: M
         setattr(plan, name, value)
         plan.reasons[name] = 'as given'
     config = plan.prepare(data, path.parent, seed, changes)
-    speed = measure(Recipe(config, 1, len(dataset)), open_images(config), 3.0)
+    speed = measure(Recipe(config, 1, len(dataset)), open_images(config, survey), 3.0)
     if plan.epochs is None:
         plan.fit_epochs(len(dataset), speed.images_per_second)
         config = plan.prepare(data, path.parent, seed, changes)

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,7 @@ from mocox.configs import open_config
 from mocox.datasets import Pixels, ViewsDataset
 from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.image_files import FIX
-from mocox.datasets.readers import load, needs_own_reader, read_raw
-from mocox.datasets.subset import spread
+from mocox.datasets.survey import Survey
 from mocox.doctor.images import Sample
 from mocox.registry import DATASETS
 from mocox.run.options import prepare_config
@@ -24,6 +23,7 @@ from mocox.run.options import prepare_config
 NUM_IMAGES = 64  # looked at
 COLOUR = 3
 SETTING = 'train_dataloader.dataset.'
+MAX_SHARE, MOST_LEFT_OUT = 'default_hooks.unreadable.max_share', 0.1  # of images that a run may leave out; its default
 VIEWS = {1: 'mocov3/vit-small_grayscale.py'}
 BANDS = 'mocov3/vit-small_multispectral.py'  # of any number but 1 and 3
 
@@ -52,21 +52,24 @@ class ImageChoice:
             self.reason += '; mean and deviation as measured' if taken else ''
 
 
-def choose_for_images(recipe: str, data: str, options: Mapping[str, Any]) -> ImageChoice:
-    """Looks at some images.
+def choose_for_images(recipe: str, data: str, options: Mapping[str, Any], survey: Survey | None = None) -> ImageChoice:
+    """Looks at some images, each of which is read once.
 
     Args:
         recipe: That would be taken for RGB.
         data: The folder.
         options: Changes of the config that are given, by key with dots; they are kept.
+        survey: What keeps them, for who wants to know more.
 
     Raises:
         FileNotFoundError: No such folder.
-        ValueError: No image can be read.
+        ValueError: No image can be read, or no channels suit nearly all of them.
     """
+    survey = survey or Survey(NUM_IMAGES)
     given = Pixels(channels=options.get(f'{SETTING}channels'))
-    seen = _count_bands(recipe, data, options) if given.channels is None else Counter()
+    seen = _count_bands(recipe, data, options, survey) if given.channels is None else Counter()
     channels = _channels(seen) if seen else given.num_channels
+    _check_mixture(seen, channels, options)
     changes: dict[str, Any] = {}
     if channels != COLOUR:
         views = [dict(view) for view in open_config(VIEWS.get(channels, BANDS)).data_preprocessor.views]
@@ -75,57 +78,67 @@ def choose_for_images(recipe: str, data: str, options: Mapping[str, Any]) -> Ima
                 view['channel_drop'] = (1, max(1, min(view['channel_drop'][1], channels // 4)))
         changes = {'model.backbone.in_channels': channels, 'data_preprocessor.views': views}
         changes |= {f'{SETTING}channels': channels} if seen else {}
-    dataset = _open(recipe, data, {**changes, **options})
+    dataset = _open(recipe, data, {**changes, **options}, survey)
     found = {} if f'{SETTING}value_range' in options else getattr(dataset, 'suggested', {})
     changes |= {f'{SETTING}{name}': value for name, value in found.items() if value != 'percentile'}
     if not changes and not dataset.pixels.settings():
         return ImageChoice()
     value, reason = _describe(dataset.pixels, found, seen, channels)
     changes.setdefault(f'{SETTING}value_range', dataset.pixels.value_range)
+    if changes[f'{SETTING}value_range'] == 'auto':  # what mean and deviation are measured with
+        measured = {name: getattr(dataset.pixels, name) for name in ('auto_range', 'nodata')}
+        changes |= {f'{SETTING}{name}': value for name, value in measured.items() if value is not None}
     return ImageChoice({key: value for key, value in changes.items() if key not in options}, value, reason)
 
 
-def _open(recipe: str, data: str, options: dict[str, Any]) -> ViewsDataset:
+def _open(recipe: str, data: str, options: dict[str, Any], survey: Survey) -> ViewsDataset:
     try:
         config = prepare_config(recipe, data_root=data, cfg_options=options)
     except FileNotFoundError as error:
         raise FileNotFoundError(str(error).removeprefix('--data-root: ')) from None
-    return open_images(config)
+    return open_images(config, survey, quiet=True)  # the data set of the run says it all
 
 
-def open_images(config: Config) -> ViewsDataset:
-    """The images of a config, with errors that name no option of another command."""
-    with DefaultScope.overwrite_default_scope('mocox'):
+def open_images(config: Config, survey: Survey, quiet: bool = False) -> ViewsDataset:
+    """The images of a config, with errors that name no option of another command.
+
+    Args:
+        config: For pre-training.
+        survey: Of these images: none is read for what it knows.
+        quiet: Nothing is logged.
+    """
+    with DefaultScope.overwrite_default_scope('mocox'), survey.shared(), _silence() if quiet else nullcontext():
         try:
             return DATASETS.build(config.train_dataloader.dataset)
         except (OSError, ValueError) as error:
             raise type(error)(str(error).replace(FIX, 'give another folder')) from None
 
 
-def _count_bands(recipe: str, data: str, options: Mapping[str, Any]) -> Counter:
+def _count_bands(recipe: str, data: str, options: Mapping[str, Any], survey: Survey) -> Counter:
     """How many images have so many bands; alpha is none."""
-    with _silence():  # of one band only, which all have
-        dataset = _open(recipe, data, {**options, f'{SETTING}channels': [0]})
-    seen: Counter = Counter()
+    dataset = _open(recipe, data, {**options, f'{SETTING}channels': [0]}, survey)  # one band all have
     if not isinstance(dataset, EncodedImages):
-        return seen
-    for row in spread(len(dataset), NUM_IMAGES):
-        try:
-            seen[_bands(dataset.read_bytes(row), dataset.frame(row))] += 1
-        except Exception:  # whatever a library raises: the data set says so when it comes to the file
-            continue
-    return seen
+        return Counter()
+    found = [seen.raw for seen in survey.look(dataset).values() if seen.raw is not None]
+    return Counter(raw.bands.shape[2] - raw.has_alpha for raw in found)
 
 
-def _bands(data: bytes, frame: int) -> int:
-    if not needs_own_reader(data):
-        image = load(data)
-        if image.mode in ('1', 'L', 'LA', 'La'):
-            return 1
-        if not image.mode.startswith(('I', 'F')):
-            return COLOUR
-    raw = read_raw(data, frame)
-    return raw.bands.shape[2] - raw.has_alpha
+def _check_mixture(seen: Counter, channels: int, options: Mapping[str, Any]) -> None:
+    """Refuses a folder of which a run would leave out more than it may; it would end after its first epoch."""
+    fitting = seen[channels] + (seen[1] if channels == COLOUR else 0)
+    if seen.total() - fitting <= options.get(MAX_SHARE, MOST_LEFT_OUT) * seen.total():
+        return
+    kinds = ', '.join(f'{number} have {_bands(count)}' for count, number in sorted(seen.items()))
+    some = str(list(range(min(seen)))).replace(' ', '')
+    raise ValueError(
+        f'of {seen.total()} images looked at {kinds}: no number of channels reads all of them. Keep each kind in a '
+        f'folder of its own; or take the first bands that all of them have: --cfg-options {SETTING}channels={some}; or '
+        f'only those of {_bands(channels)}: --cfg-options {SETTING}channels={channels} {MAX_SHARE}=1'
+    )
+
+
+def _bands(count: int) -> str:
+    return f'{count} band{"s" * (count != 1)}'
 
 
 def _channels(seen: Counter) -> int:
@@ -139,7 +152,7 @@ def _channels(seen: Counter) -> int:
 
 def _describe(pixels: Pixels, found: Mapping[str, Any], seen: Counter, channels: int) -> tuple[str, str]:
     total, fitting = seen.total(), seen[channels] + (seen[1] if channels == COLOUR else 0)
-    bands = 'one channel' if channels == 1 else f'{channels} bands'
+    bands = 'one channel' if channels == 1 else _bands(channels)
     of_all = f'all {total}' if fitting == total else f'{fitting} of {total}'
     reasons = [f'{of_all} images looked at have {bands}' if seen else 'as given'] if channels != COLOUR else []
     value_range = found.get('value_range', pixels.value_range)

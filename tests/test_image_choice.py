@@ -1,6 +1,10 @@
 """Whole small runs of ``mocox pretrain`` on images as the field has them: what it chooses, and what comes of it."""
 
+import ast
+import re
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 import mocox
+from mocox.auto import plan_run
 from mocox.checkpoint import read
 from mocox.checkpoint.writing import convert
 from mocox.datasets import ImageFiles, Pixels
@@ -110,7 +115,6 @@ def test_a_run_on_a_folder_as_it_lies(tmp_path, monkeypatch, capsys, kind):
     (['gray'], {}, 1, {'channels', 'in_channels', 'views', 'value_range'}),
     (['gray', 'colour'], {}, 3, set()),
     (['scans', 'colour'], {}, 3, {'value_range'}),
-    (['bands', 'colour', 'gray'], {}, 3, set()),  # twice as many can be read
     (['bands'], {'channels': [3, 2, 1]}, 3, {'value_range'}),
     (['bands'], {'channels': 13, 'value_range': (0, 10000)}, 13, {'in_channels', 'views'}),
 ])  # fmt: skip
@@ -124,6 +128,49 @@ def test_channels_and_range_are_those_of_the_images(tmp_path, kinds, options, ch
     assert choice.changes.get('model.backbone.in_channels', 3) == channels
     if kinds == ['scans', 'colour']:
         assert choice.changes['train_dataloader.dataset.value_range'] == (0, 4095)
+
+
+def test_bands_that_no_setting_reads_are_refused_with_their_numbers(tmp_path):
+    """A run would end after its first epoch; what the message offers is taken."""
+    for kind in ('bands', 'colour', 'gray'):
+        write(tmp_path / kind, kind)
+    with pytest.raises(ValueError, match='no number of channels reads all') as caught:
+        choose_for_images(RECIPE, str(tmp_path), {})
+    words = str(caught.value)
+    assert 'of 48 images looked at 16 have 1 band, 16 have 3 bands, 16 have 13 bands: no number of channels' in words
+    offers = re.findall(r'--cfg-options (.*?)(?:;|$)', words)
+    for offer, channels in zip(offers, (1, 3), strict=True):
+        options = {name: ast.literal_eval(value) for name, value in (word.split('=') for word in offer.split())}
+        assert choose_for_images(RECIPE, str(tmp_path), options).value.partition(',')[0] == str(channels)
+
+
+def test_a_few_files_of_other_bands_are_named_beforehand(tmp_path):
+    write(tmp_path, 'bands')
+    Image.new('RGB', (32, 32)).save(tmp_path / 'a' / 'preview.jpg')
+    choice = choose_for_images(RECIPE, str(tmp_path), {})
+    assert choice.changes['train_dataloader.dataset.channels'] == 13 and '16 of 17 images' in choice.reason
+    notes = [note for _, note in ImageFiles(str(tmp_path), CROPS, channels=13).file_notes]
+    (note,) = (note for note in notes if 'other bands' in note)
+    assert '1 of 17 files looked at have other bands than channels=13 and are left out (1 of 3 bands, 16 of 13' in note
+    assert note.endswith('; set train_dataloader.dataset.channels=[0,1,2] for the first that all of them have, or keep '
+                         'each kind in a folder of its own')  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', ['bands', 'floats', 'gray'])
+def test_every_image_is_read_once(tmp_path, monkeypatch, kind):
+    """For channels, range, mean and deviation together; only the speed is measured on further readings."""
+    write(tmp_path / 'data', kind)
+    opened = Counter()
+    read = ImageFiles.read_bytes
+    monkeypatch.setattr(ImageFiles, 'read_bytes', lambda images, row: opened.update([row]) or read(images, row))
+    found = {}
+    monkeypatch.setattr(
+        'mocox.auto.measure', lambda *args: found.update(opened) or SimpleNamespace(images_per_second=9)
+    )
+    plan_run(str(tmp_path / 'data'), tmp_path / 'auto.py', {}, 0, {})
+    assert found == dict.fromkeys(range(16), 1)
+    config = Config.fromfile(tmp_path / 'auto.py')
+    assert ('auto_range' in config.train_dataloader.dataset) == (kind == 'floats')
 
 
 def test_dicoms_and_transparency(tmp_path):

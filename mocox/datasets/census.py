@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mocox.datasets.deep_jpeg import is_deep_jpeg
-from mocox.datasets.dicom import is_dicom
 from mocox.datasets.kinds import MEASURED, SMALL_SHARE, Kind, without_marker
 from mocox.datasets.number_ranges import percentiles
 from mocox.datasets.pixels import MAX_LEVEL, Pixels, Raw
-from mocox.datasets.readers import PNG, read_raw
+from mocox.datasets.readers import DICOM, read_raw
+from mocox.datasets.survey import current_survey, is_ordinary
 
 if TYPE_CHECKING:
     from mocox.datasets.encoded_images import EncodedImages
 
 JPEG = (b'.jpg', b'.jpeg', b'.jpe', b'.jfif')
 ORDINARY = (*JPEG, b'.webp', b'.bmp')  # 8 bits of gray or colour, one page
+PHOTOGRAPH = Raw(np.zeros((1, 1, 3), np.uint8), 0, MAX_LEVEL, is_colour=True)
 FRAMES = 'further pages or frames than the first'
 SETTING = 'train_dataloader.dataset.'
 
@@ -33,6 +33,8 @@ class Census:
         plain: Of them, those of 8 bits.
         kinds: Those of more bits that say a range, by format and type of numbers.
         unknown: Those of more bits that say none.
+        bands: Files by how many bands they have, alpha not counted; of ordinary ones three.
+        misfits: Of them, those of other bands than are asked for.
         unused: Files by what of them is not used.
         frames: In all files of several.
     """
@@ -42,16 +44,20 @@ class Census:
     plain: int = 0
     kinds: dict[str, Kind] = field(default_factory=dict)
     unknown: Kind = field(default_factory=Kind)
+    bands: Counter = field(default_factory=Counter)
+    misfits: Counter = field(default_factory=Counter)
     unused: Counter = field(default_factory=Counter)
     frames: int = 0
 
     def add(self, raw: Raw) -> None:
         """Looks at one file that is not ordinary."""
+        chosen = self._choose(raw)
+        if chosen is None:
+            return
         bands = raw.bands.shape[2]
         if raw.pages > 1:
             self.unused[FRAMES] += 1
             self.frames += raw.pages
-        chosen = self.pixels.choose(raw)
         if chosen.shape[2] < bands and self.pixels.num_channels != 1:
             only_alpha = raw.has_alpha and chosen.shape[2] == bands - 1
             self.unused['alpha' if only_alpha else f'{bands - chosen.shape[2]} of {bands} bands'] += 1
@@ -73,6 +79,25 @@ class Census:
         is_asked = isinstance(self.pixels.value_range, tuple)
         kind.dim += not is_asked and high - black < SMALL_SHARE * (white - black)
         kind.black, kind.white = min(kind.black, black), max(kind.white, white)
+
+    def add_ordinary(self, raw: Raw | None = None) -> None:
+        """Counts one file, red, green and blue where its numbers are not known."""
+        self.plain += self._choose(PHOTOGRAPH if raw is None else raw) is not None
+
+    def _choose(self, raw: Raw) -> np.ndarray | None:
+        """The bands that count; None where the file has others."""
+        count = raw.bands.shape[2] - raw.has_alpha
+        self.bands[count] += 1
+        try:
+            return self.pixels.choose(raw)
+        except ValueError:
+            self.misfits[count] += 1
+            return None
+
+    @property
+    def num_fitting(self) -> int:
+        """Files that have the bands that are asked for."""
+        return self.bands.total() - self.misfits.total()
 
     def fit(self) -> Pixels:
         """How the files are to be read, with what the setting leaves to them: black and white, bits of a crop."""
@@ -106,6 +131,8 @@ class Census:
     def notes(self) -> list[tuple[int, str]]:
         """In words, each with a level of :mod:`logging`."""
         found = [(logging.INFO, self._describe_unused(what)) for what in self.unused]
+        if self.misfits and self.num_fitting:
+            found.append((logging.WARNING, self.describe_misfits()))
         deep = self.unknown.num + sum(kind.num for kind in self.kinds.values())
         if self.unknown.num:
             found += self._describe_unknown(deep)
@@ -119,6 +146,17 @@ class Census:
             text = f'the other {self.plain} images looked at have 8 bits: black is 0 and white {MAX_LEVEL}'
             found.append((logging.INFO, text))
         return found
+
+    def describe_misfits(self) -> str:
+        """How many files have which bands, and what to do about it."""
+        kinds = ', '.join(f'{number} of {_bands(count)}' for count, number in sorted(self.bands.items()))
+        least = min(self.bands)
+        some = list(range(least)) if least > 1 else [0]
+        return (
+            f'{self.misfits.total()} of {self.bands.total()} files looked at have other bands than '
+            f'{_asked(self.pixels)} and are left out ({kinds}); set {SETTING}channels={str(some).replace(" ", "")} for '
+            'the first that all of them have, or keep each kind in a folder of its own'
+        )
 
     def _describe_unused(self, what: str) -> str:
         files = self.unused[what]
@@ -165,31 +203,41 @@ def _words(settings: dict[str, Any]) -> str:
     )
 
 
+def _bands(count: int) -> str:
+    return f'{count} band{"s" * (count != 1)}'
+
+
+def _asked(pixels: Pixels) -> str:
+    return 'red, green and blue' if pixels.channels is None else f'channels={pixels.channels}'
+
+
 def take_census(images: 'EncodedImages', num: int) -> Census:
-    """Looks at up to ``num`` files, evenly spread; those that cannot be read are left to others."""
+    """Looks at up to ``num`` files, evenly spread, or at those of a survey; what cannot be read is left to others."""
     census, are_plain = Census(images.pixels), False  # whether JPEGs have 8 bits, as the first of them has
+    if survey := current_survey():
+        for seen in survey.look(images).values():
+            census.looked_at += 1
+            if seen.raw is not None:
+                (census.add_ordinary if seen.is_ordinary else census.add)(_unused_pages(seen.raw, images))
+        return census
     for index in np.unique(np.linspace(0, len(images) - 1, num).astype(int)).tolist():
         census.looked_at += 1
         name = images._paths[index].lower()
         if name.endswith(ORDINARY) and (are_plain or not name.endswith(JPEG)):
-            census.plain += 1
+            census.add_ordinary()
             continue
         try:
             data = images.read_bytes(index)
             if not is_ordinary(data):
-                raw = read_raw(data, images.frame(index))
-                all_used = images.frames == 'all' and is_dicom(data)
-                census.add(raw._replace(pages=1) if all_used else raw)
+                census.add(_unused_pages(read_raw(data, images.frame(index)), images))
             else:
-                census.plain += 1
+                census.add_ordinary()
                 are_plain |= name.endswith(JPEG)
         except Exception:  # whatever a library raises: the data set says so when it comes to the file
             continue
     return census
 
 
-def is_ordinary(data: bytes) -> bool:
-    """A JPEG or a PNG of 8 bits, without alpha: nothing to be said about it."""
-    return (data.startswith(b'\xff\xd8') and not is_deep_jpeg(data)) or (
-        data.startswith(PNG) and data[24] <= 8 and data[25] in (0, 2, 3)
-    )
+def _unused_pages(raw: Raw, images: 'EncodedImages') -> Raw:
+    """Without the count of frames where each of them is an image."""
+    return raw._replace(pages=1) if images.frames == 'all' and raw.name == DICOM else raw

@@ -27,6 +27,7 @@ _READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', '
 Image.init()
 FORMATS = [name for name in Image.ID if name in _READ]  # those that this Pillow has
 
+DICOM = 'a DICOM'
 PNG = b'\x89PNG\r\n\x1a\n'
 # Chunks of a PNG that say something about its pixels; the others may be damaged.
 PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
@@ -179,7 +180,7 @@ def read_deep_avif(data: bytes) -> Raw:
 
 
 READERS = (
-    Reader('a DICOM', dicom.is_dicom, dicom.read),
+    Reader(DICOM, dicom.is_dicom, dicom.read),
     Reader('a NumPy array', is_numpy, read_numpy),
     Reader('a HEIC', is_heif, read_heif),
     Reader('an AVIF', is_deep_avif, read_deep_avif),

@@ -1,7 +1,5 @@
 """A look at the images: how many, how large, of what kind, which cannot be read, which are there twice."""
 
-import hashlib
-import io
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -9,13 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mocox.datasets import Pixels, ViewsDataset
-from mocox.datasets.census import is_ordinary
-from mocox.datasets.readers import read_raw
+from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.subset import spread
-from mocox.datasets.tiff import is_scientific
+from mocox.datasets.survey import Survey, see
 from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
 
 MANY_UNREADABLE = 0.05
@@ -70,29 +66,38 @@ class Sample:
         )  # fmt: skip
 
 
-def look_at(dataset: ViewsDataset, num: int) -> Sample:
-    """Reads some images, evenly spread, as training would."""
-    rows = spread(len(dataset), num)
+def look_at(dataset: ViewsDataset, num: int, survey: Survey | None = None) -> Sample:
+    """Reads some images, evenly spread, each once.
+
+    Args:
+        dataset: Of image files, or of images in memory.
+        num: How many, at most.
+        survey: Those that were read before, in their place.
+    """
+    rows = spread(len(dataset), num if survey is None else survey.num)
     sample = Sample(len(dataset), len(rows))
     modes, same, lengths, levels = Counter(), defaultdict(list), [], []
     for row in rows:
-        if not hasattr(dataset, 'path'):
+        if not isinstance(dataset, EncodedImages):
             pixels = dataset.load(row)[0]
+            height, width = pixels.shape[:2]
         else:
             path = dataset.path(row)
+            seen = see(dataset, row) if survey is None else survey.look(dataset)[row]
             try:
-                data = dataset.read_bytes(row)
-                frame = dataset.frame(row)
-                pixels = dataset.decode(data, frame)
-                modes[_mode(data)] += 1
-                if not is_ordinary(data):
-                    _measure_numbers(sample, read_raw(data, frame).bands)
-            except Exception as error:  # Pillow's plugins raise anything; each is a finding
-                sample.unreadable.append((path, str(error).splitlines()[0] if str(error) else type(error).__name__))
+                if seen.raw is None:
+                    raise ValueError(seen.error)
+                pixels = dataset.pixels(seen.raw)
+            except ValueError as error:
+                sample.unreadable.append((path, str(error)))
                 continue
-            same[hashlib.sha256(data).digest(), frame].append(path)
-            lengths.append(len(data))
-        sample.sizes.append((pixels.shape[1], pixels.shape[0]))
+            modes[seen.mode] += 1
+            if not seen.is_ordinary:
+                _measure_numbers(sample, seen.raw.bands)
+            same[seen.digest, dataset.frame(row)].append(path)
+            lengths.append(seen.num_bytes)
+            height, width = seen.size
+        sample.sizes.append((width, height))
         levels.append(_moments(pixels))
         sample.gray += bool((pixels == pixels[:, :, :1]).all())
     sample.modes = dict(modes.most_common())
@@ -120,6 +125,8 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
         reason = (
             'What is dark in every image can hardly be learned from.' if cure else 'Nothing is left out in silence.'
         )
+        if 'channels=' in cure:
+            reason = 'Another image takes the place of each, and where they are many the run ends.'
         if 'data_prefix' in cure:
             reason = 'Views of masks are told from views of images at a glance, and their classes are no classes.'
         found.append(Finding(
@@ -193,13 +200,3 @@ def check_images(sample: Sample, crop_px: int | None, jitters: bool) -> list[Fin
             'stronger brightness and contrast, blur or noise; look at tools/visualize.py views',
         ))  # fmt: skip
     return found
-
-
-def _mode(data: bytes) -> str:
-    if is_scientific(data):  # Pillow logs an error of its own for some
-        return 'other'
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.mode
-    except Exception:  # OpenCV reads some that Pillow does not
-        return 'other'
