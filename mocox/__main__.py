@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def usage() -> str:
-    """What ``mocox --help`` prints."""
+    """Return the text of ``mocox --help``."""
     rows = (f'  {name:<10} {summary}' for name, summary in SUMMARIES.items())
     return '\n'.join([
         'usage: mocox COMMAND ...', '', 'Self-supervised pre-training with Momentum Contrast (MoCo v1, v2, v3).', '',

@@ -1,4 +1,4 @@
-"""What a program calls, ``mocox.pretrain(...)`` and its like; the commands call the same."""
+"""The Python API, ``mocox.pretrain(...)`` and its like; the commands call the same functions."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -168,7 +168,7 @@ def pretrain(
 
 
 def _result(out: Path) -> Pretraining:
-    """What is in a work dir."""
+    """Read the result of a run from its work dir."""
     if not any(out.glob('*/vis_data/scalars.json')):
         return Pretraining(out, out / CONFIG)
     run = read_run(out)

@@ -1,4 +1,4 @@
-"""What ``mocox pretrain`` chooses for some images and a machine: two tables and a few rules.
+"""The choices of ``mocox pretrain`` for given images and a machine: two tables and a few rules.
 
 ``docs/own_images.md`` shows the same tables; a test compares them.
 """
@@ -36,7 +36,7 @@ PEAK_LR = 6e-4  # of a transformer: the paper's for 1,024 images
 
 @dataclass(frozen=True)
 class Row:
-    """What suits a machine with so much and images so many, from here on.
+    """Settings for at least this much memory and this many images.
 
     Args:
         device: ``CPU`` or ``GPU``.
@@ -69,7 +69,7 @@ EPOCHS = ((0, 400), (1_000, 300), (10_000, 200), (100_000, 100))  # from so many
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it will run.
+    """The machine of the run.
 
     Args:
         device: ``CPU`` or ``GPU``.

@@ -1,4 +1,4 @@
-"""What the command-line tools share: their arguments, and errors that a person can act on."""
+"""Arguments that the command-line tools share, and errors that a person can act on."""
 
 import argparse
 import multiprocessing

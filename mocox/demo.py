@@ -190,7 +190,7 @@ def _unused(work_dir: str) -> str:
 
 
 def _build_runner(config: str, data_root: str, work_dir: str, options: dict, pretrained: str | None = None) -> Runner:
-    """What ``tools/train.py`` builds from the same arguments."""
+    """Build the runner that ``tools/train.py`` builds from the same arguments."""
     path = str(shipped_config(config))
     settings = dict(data_root=data_root, work_dir=work_dir, cfg_options=options, pretrained=pretrained)
     return build_runner(prepare_config(path, **settings))
@@ -202,7 +202,7 @@ def _checkpoint(runner: Runner) -> str:
 
 
 def describe_run(runner: Runner, seed: int) -> dict[str, Any]:
-    """What a person needs to know to compare two results."""
+    """Describe a run as far as two results are to be compared."""
     return dict(
         seed=seed,
         epochs=runner.max_epochs,

@@ -23,7 +23,7 @@ def rank() -> int:
 
 
 def rank_offset(num_rows: int) -> int:
-    """Where the rows of this process begin in what :func:`gather_rows` returns."""
+    """Offset of this process's rows in the result of :func:`gather_rows`."""
     return rank() * num_rows
 
 
@@ -87,7 +87,7 @@ def exchange_rows(x: Tensor, order: Tensor) -> Tensor:
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """What every process passes, in rank order. It is pickled on the way: among our own processes only."""
+    """Gather one object of each process, in rank order. They are pickled: among our own processes only."""
     values = [value] * world_size()
     if world_size() > 1:
         torch_dist.all_gather_object(values, value)

@@ -32,7 +32,7 @@ def gather_shards(x: Any) -> Any:
 
 
 def is_sharded(parameter: Tensor) -> bool:
-    """Whether the processes keep different rows of it."""
+    """True if the processes keep different rows of a tensor."""
     return hasattr(parameter, 'full_tensor')
 
 

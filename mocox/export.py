@@ -29,7 +29,7 @@ _MARGIN_PX = 64  # a second size to compare at is that much larger, a multiple o
 
 
 class Graph(nn.Module):
-    """What is written: images to ``features``, and to ``scores`` where the file has a classifier.
+    """The exported graph: images to ``features``, and to ``scores`` where the file has a classifier.
 
     Args:
         encoder: Frozen, in evaluation mode.
@@ -63,7 +63,7 @@ class Graph(nn.Module):
 
 @dataclass(frozen=True)
 class Shapes:
-    """Which images a graph takes.
+    """The image shapes that a graph takes.
 
     Args:
         channels: Of an image.

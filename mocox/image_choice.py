@@ -30,7 +30,7 @@ BANDS = 'mocov3/vit-small_multispectral.py'  # of any number but 1 and 3
 
 @dataclass
 class ImageChoice:
-    """What is chosen for the images of a folder.
+    """The settings chosen for the images of a folder.
 
     Args:
         changes: Of the config, by key with dots.
@@ -115,7 +115,7 @@ def open_images(config: Config, survey: Survey, quiet: bool = False) -> ViewsDat
 
 
 def _count_bands(recipe: str, data: str, options: Mapping[str, Any], survey: Survey) -> Counter:
-    """How many images have so many bands; alpha is none."""
+    """Count the images by their number of bands, alpha not counted."""
     dataset = _open(recipe, data, {**options, f'{SETTING}channels': [0]}, survey)  # one band all have
     if not isinstance(dataset, EncodedImages):
         return Counter()

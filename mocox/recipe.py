@@ -1,4 +1,4 @@
-"""What a config says, read in one place: the method, its numbers and its parts."""
+"""The one reading of a config: the method, its numbers and its parts."""
 
 import inspect
 from collections.abc import Mapping, Sequence

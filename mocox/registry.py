@@ -100,7 +100,7 @@ def find_layer(name: str) -> type | None:
 
 
 def _resolve(own: Registry, scope: str, name: str) -> tuple[Any, bool] | None:
-    """What a registry of ours builds under this name, and whether it is registered in mocox itself."""
+    """Resolve a name in a registry of ours; also tells whether it is registered in mocox itself."""
     if scope not in ('mocox', 'mmengine', 'mmpretrain'):
         return None
     if scope == 'mmpretrain' and find_spec(scope):

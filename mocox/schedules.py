@@ -56,7 +56,7 @@ def info_nce_floor(num_keys: int, temperature: float) -> float:
 
 
 def progress_percent(loss: float, chance: float, floor: float) -> float:
-    """How far the loss has come from chance (0) to its floor (100); NaN where the two are hardly apart.
+    """Progress of the loss from chance (0) to its floor (100); NaN where the two nearly coincide.
 
     They coincide as long as a queue holds no real keys, and where there is a single key.
     """

@@ -1,4 +1,4 @@
-"""What reaches a terminal or a log: foreign text cannot steer it, fake its lines, or end a run by a closed pipe.
+"""Output to terminals and logs: foreign text cannot control them or fake lines, and a closed pipe does not end a run.
 
 File names, tensor names, metadata of checkpoints, config values and messages of other libraries may hold escape codes,
 line breaks and marks that turn the direction of text. They are escaped where text leaves the process.

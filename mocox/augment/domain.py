@@ -1,4 +1,4 @@
-"""What a sample draws for the operations of :class:`mocox.augment.options.DomainOptions`, and what these do.
+"""The operations of :class:`mocox.augment.options.DomainOptions`, and the numbers that a sample draws for them.
 
 Each operation is a law on float images and a row of numbers (:data:`LAWS`), so that every executor runs the same. The
 numbers are a function of the sample's seed, two of the uniform numbers that travel with it. The published operations
@@ -31,7 +31,7 @@ LAWS: dict[str, Callable[[Tensor, Tensor], Tensor]] = dict(
 
 
 def draw_numbers(name: str, parameters: Parameters, view: View, num_channels: int) -> tuple[Tensor, Tensor]:
-    """Which of B samples an operation changes, and the numbers of its law.
+    """Draw which of B samples an operation changes, and the parameters of its law.
 
     Returns:
         (B,) bool, (B, K) float32; on the CPU.

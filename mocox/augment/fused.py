@@ -74,7 +74,7 @@ def pack_parameters(parameters: Parameters, view: View) -> Tensor:
 
 
 def pack_numbers(parameters: Parameters, view: View, num_channels: int, device: torch.device) -> dict[str, Tensor]:
-    """What the laws of :mod:`mocox.augment.domain` need, by one copy to the device.
+    """Pack the parameters of the laws of :mod:`mocox.augment.domain`, in one copy to the device.
 
     Returns:
         For each operation of the view (B, 1 + K): whether, and the numbers of its law.

@@ -26,7 +26,7 @@ CUT = 4.0  # standard deviations; what a Gaussian has beyond is less than 1e-4 o
 
 
 class SampleParameters(NamedTuple):
-    """What happens to one sample: the row of :class:`mocox.augment.recipe.Parameters`, in Python's numbers."""
+    """The operations on one sample: its row of :class:`mocox.augment.recipe.Parameters`, as Python numbers."""
 
     jitter: bool
     factors: list[float]

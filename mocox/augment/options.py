@@ -13,7 +13,7 @@ STRENGTHS = dict(channel_jitter=('brightness', 'contrast'), stain_jitter=('scale
 
 @dataclass(frozen=True, kw_only=True)
 class DomainOptions:
-    """How a view of such images is augmented; the defaults leave it as it is.
+    """Further augmentation of a view of such images; the defaults leave it unchanged.
 
     Args:
         channel_jitter: Strengths x of ``brightness`` and ``contrast``: factors from [max(0, 1 - x), 1 + x], others for
@@ -50,7 +50,7 @@ class DomainOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing of this is used: a view of the published recipes."""
+        """True if none of this is used, as in the views of the published recipes."""
         return not self.domain_steps and self.grayscale_weights is None
 
     def check_channels(self, num_channels: int) -> None:

@@ -1,4 +1,4 @@
-"""How a view is augmented: the recipe as it stands in a config, and what one sample draws from it.
+"""The augmentation recipe of a view as a config states it, and the parameters that a sample draws from it.
 
 Written once and carried out in three ways, which give the same picture up to rounding: in batches on any device
 (:mod:`mocox.augment.batched`), in batches by few fused kernels (:mod:`mocox.augment.fused`), and image by
@@ -29,7 +29,7 @@ SEED_DRAWS = slice(11, 13)  # of what is drawn by counters, see mocox.augment.do
 
 @dataclass(frozen=True)
 class View(DomainOptions):
-    """How one view is augmented; the defaults leave it as it is.
+    """The augmentation of one view; the defaults leave it unchanged.
 
     Source: BYOL (arXiv 2006.07733), appendix B, which MoCo v3 (arXiv 2104.02057) follows; MoCo v1 differs in ``order``.
 
@@ -111,7 +111,7 @@ class View(DomainOptions):
 
 @dataclass(frozen=True)
 class Parameters:
-    """What happens to each of B samples; CPU tensors.
+    """The operations on each of B samples; CPU tensors.
 
     ``jitter``, ``grayscale``, ``blur``, ``solarize``, ``flip`` (B,) bool: whether; ``factors`` (B, 4): of
     :data:`JITTERS`; ``jitter_order`` (B, 4): the operation at each position; ``sigma`` (B,) pixels; ``seed`` (B, 2)

@@ -1,4 +1,4 @@
-"""What a backbone's tensors tell about its architecture."""
+"""Infer the architecture of a backbone from its tensors."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -82,7 +82,7 @@ def heads_by_origin(official: bool, recipe: str | None, arch: Mapping) -> int | 
 
 
 def is_another_network(recipe: str | None, arch: Mapping) -> bool:
-    """Whether the name in the file says a network whose tensors look like the described one, and that differs.
+    """True if the file names a different network whose tensors look like the described one.
 
     ``resnetblur18`` and ``resnetaa50`` have the tensors of plain ResNets and smooth before they reduce; ``quickgelu``
     is another activation.
@@ -94,7 +94,7 @@ def is_another_network(recipe: str | None, arch: Mapping) -> bool:
 
 
 def further_than_resnet(keys: Iterable[str]) -> list[str]:
-    """What stands in the blocks of a ResNet and no plain one has, such as those of squeeze-and-excitation."""
+    """Tensors in the blocks of a ResNet that no plain one has, such as those of squeeze-and-excitation."""
     return [key for key in keys if re.match(r'layer[1-4]\.', key) and not names.is_of('resnet', key)]
 
 
@@ -147,7 +147,7 @@ def _without_a_start(shapes: Iterable[str]) -> list[str]:
 
 
 def _uneven(shapes: Iterable[str], stage: str) -> list[str]:
-    """What one block of a stage lacks and another has; whole blocks that the numbering asks for."""
+    """Tensors that one block of a stage lacks and another has, and whole blocks missing from the numbering."""
     blocks: dict[int, set[str]] = {}
     for key in shapes:
         top, _, rest = key.partition('.')

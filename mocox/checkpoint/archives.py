@@ -1,4 +1,4 @@
-"""What kind of file it is, by its content."""
+"""Recognise the kind of a file by its content."""
 
 import zipfile
 from pathlib import Path
@@ -20,7 +20,7 @@ _ONNX = (b'\x08\x03\x12', b'\x08\x04\x12', *(bytes([8, i, 18]) for i in range(5,
 
 
 def foreign_kind(path: Path) -> str | None:
-    """What a file is that holds no weights by name, None if nothing is known against it."""
+    """Name the kind of a file that holds no named weights; None if nothing speaks against it."""
     with open(path, 'rb') as file:
         head = file.read(512)
     if head.startswith(_ONNX):

@@ -21,7 +21,7 @@ _MAKES_BYTES = b'bytearray'  # of a mere number, as many as that says; torch all
 
 
 def is_regular(path: Path) -> bool:
-    """Whether there is a plain file: no folder, no pipe, which would be waited for, no device, no dangling link."""
+    """True for a regular file: no folder, no device, no dangling link, and no pipe, which would block."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
@@ -112,7 +112,7 @@ def refuse_inflated(content: object, path: Path) -> None:
 
 
 def first_call(path: Path) -> str | None:
-    """What loading a pickle would import first; it is looked through, not run."""
+    """The first name that loading a pickle would import; it is scanned, not run."""
     strings, called, ended = [], None, False
     with open(path, 'rb') as file:
         is_pickle = file.read(1) == b'\x80'

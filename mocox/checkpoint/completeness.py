@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """How the tensors of a file differ from those of a module.
+    """Differences between the tensors of a file and those of a module.
 
     Args:
         missing: Names that only the module has. BatchNorm's step counters may be missing: files older than PyTorch

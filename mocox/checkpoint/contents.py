@@ -1,4 +1,4 @@
-"""Where a file keeps its tensors: containers, wrappers, and the backbone inside of them."""
+"""Find the tensors of a file: containers, wrappers, and the backbone inside them."""
 
 import re
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ def find_tensors(
 
 
 def refuse_parts(tensors: Mapping[str, Tensor], path: str) -> None:
-    """What one process of several has written is not a model.
+    """Refuse a file that holds only one process's part of a model.
 
     Raises:
         ValueError: Empty, flattened or scalar tensors in the place of weights; says what gathers them.

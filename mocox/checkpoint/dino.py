@@ -30,7 +30,7 @@ def to_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_dinov3(names: Mapping) -> bool:
-    """Whether these are tensors of a DINOv3 transformer: it has registers, and rotary positions instead of a table."""
+    """True for tensors of a DINOv3 transformer: it has registers, and rotary positions instead of a table."""
     registers = not names.keys().isdisjoint(('storage_tokens', 'register_tokens', 'reg_token'))
     return registers and 'cls_token' in names and 'pos_embed' not in names
 
@@ -81,5 +81,5 @@ def fold_layer_scale(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def has_layer_scale(names: Mapping) -> bool:
-    """Whether a transformer multiplies what its blocks add."""
+    """True if a transformer has LayerScale."""
     return any(_SCALE.fullmatch(key) for key in names)

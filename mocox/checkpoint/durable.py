@@ -47,7 +47,7 @@ def verify(path: str | Path) -> None:
 
 @dataclass(frozen=True, order=True)
 class Saved:
-    """Where the training was when it wrote a file."""
+    """Position of the training when it wrote a file."""
 
     iteration: int
     epoch: int

@@ -221,7 +221,7 @@ def _mocox_metadata(metadata: dict) -> dict:
 
 
 def open_pickle(path: Path, head: bytes, map_location: str, mmap: bool = False) -> object:
-    """What ``torch.load`` makes of a file without running code, and if that fails, why.
+    """Open a file with ``torch.load`` without running code; an error says why that fails.
 
     Args:
         path: A file.
@@ -260,7 +260,7 @@ def open_pickle(path: Path, head: bytes, map_location: str, mmap: bool = False) 
 
 
 def describe_file(path: Path) -> str:
-    """What a file that cannot be read seems to be."""
+    """Describe what an unreadable file seems to be."""
     with open(path, 'rb') as file:
         head = file.read(512)
     if not head:

@@ -1,4 +1,4 @@
-"""How other projects arrange a whole file.
+"""Checkpoint layouts of other projects.
 
 Inside mocox a training state has the prefixes ``backbone, neck, head, momentum_encoder, queue`` (``LAYOUTS``, left of
 each pair).
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """How a project arranges a whole file.
+    """The checkpoint layout of a project.
 
     Args:
         name: What messages call it.
@@ -240,7 +240,7 @@ def below(prefix: str) -> Layout:
 
 
 def has_prefix(key: str, prefix: str) -> bool:
-    """Whether a dotted name starts with the given parts."""
+    """True if a dotted name starts with the given parts."""
     return not prefix or key == prefix or key.startswith(prefix + '.')
 
 

@@ -1,4 +1,4 @@
-"""How other projects name the tensors of a backbone.
+"""Tensor names of backbones in other projects.
 
 Inside mocox a vision transformer has timm's names and a ResNet torchvision's (``BACKBONES``, first column).
 """
@@ -192,13 +192,13 @@ _VIT_NAMES = re.compile(
 
 
 def naming_of(keys: Iterable[str]) -> str:
-    """Which of ``BACKBONES`` a backbone's tensor names follow."""
+    """The entry of ``BACKBONES`` that a backbone's tensor names follow."""
     keys = set(keys)
     return next((name for name, mark in MARKS.items() if mark in keys), 'timm')
 
 
 def is_of(family: str, name: str) -> bool:
-    """Whether any naming has this name for a tensor of a ``vit`` or a ``resnet``."""
+    """True if any naming has this name for a tensor of a ``vit`` or a ``resnet``."""
     columns = ('sequential', 'detectron2') if family == 'resnet' else [n for n in BACKBONES if n[0] != 's']
     renamed = [_to_ours(column, name)[0] for column in columns]
     known = _RESNET if family == 'resnet' else _VIT_NAMES

@@ -1,4 +1,4 @@
-"""Which files belong together: a model in several, an index of them, settings beside the weights."""
+"""Groups of files that belong together: shards of a model, their index, settings beside the weights."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def files_of(path: Path) -> tuple[list[Path], set[str]]:
 
 
 def settings_beside(path: Path) -> dict[str, dict]:
-    """What ``config.json`` and ``preprocessor_config.json`` say, which belong to a whole folder.
+    """Settings from ``config.json`` and ``preprocessor_config.json``, which belong to a whole folder.
 
     Raises:
         ValueError: One of them is damaged.

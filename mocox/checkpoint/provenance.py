@@ -1,4 +1,4 @@
-"""Where weights come from: what stands beside the tensors, in our words."""
+"""Provenance of weights: the metadata beside the tensors, in our terms."""
 
 import ast
 import re
@@ -74,7 +74,7 @@ def _from_others(content: Mapping, beside: Mapping, layout: str) -> dict:
 
 
 def _recipe(content: Mapping) -> str | None:
-    """What a file calls its architecture: in the official and timm's field, or in the arguments of the program."""
+    """The architecture that a file names: in the official and timm's field, or in the arguments of the program."""
     args = content.get('args')
     args = vars(args) if isinstance(args, Namespace) else args if isinstance(args, Mapping) else {}
     named = (content.get('arch'), args.get('arch'), args.get('model'))

@@ -221,7 +221,7 @@ def read(path: str | Path, map_location: str = 'cpu', prefix: str | None = None,
 
 
 def recognise(content: Mapping, beside: Mapping, path: str = 'the state dict', wanted: str = '') -> Checkpoint:
-    """What :func:`read` does once the file is open; ``wanted`` is the container to take where several could count."""
+    """Recognise the content of an open file; ``wanted`` is the container to take where several qualify."""
     tensors, others = find_tensors(content, path, wanted)
     found = _recognise(tensors, content, path, beside)
     return replace(found, others=others, notes=_notes(found, content, others))
@@ -316,7 +316,7 @@ def _classifier_outside(state: dict[str, Tensor], arch: Mapping) -> dict[str, Te
 
 
 def _is_official_probe(content: Mapping, kind: str) -> bool:
-    """Whether MoCo v3's official linear evaluation has written this: its fields, its names, two trained tensors."""
+    """True if MoCo v3's official linear evaluation wrote this: its fields, its names, two trained tensors."""
     return kind == 'linear' and _is_ambiguous(content, content.get('arch'))
 
 
@@ -382,7 +382,7 @@ def _kind(content: Mapping, tensors: Mapping[str, Tensor], state: Mapping[str, T
 
 
 def _trained_tensors(content: Mapping) -> int | None:
-    """How many tensors the optimizer has moved: 2, weight and bias, means a probe."""
+    """Number of tensors that the optimizer has trained: 2, weight and bias, means a probe."""
     optimizer = content.get('optimizer')
     if not isinstance(optimizer, Mapping) or not optimizer.get('state'):
         return None

@@ -1,4 +1,4 @@
-"""What timm knows of files: where it keeps those that it has downloaded, and how it reads those of others."""
+"""timm's cache of downloaded files, and its readers for files of other projects."""
 
 import contextlib
 import io

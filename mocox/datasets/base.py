@@ -1,4 +1,4 @@
-"""What a sample is: crops, the uniform numbers for its photometric operations, and its index."""
+"""The sample: crops, the uniform numbers for its photometric operations, and its index."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ class ViewsDataset(Dataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """What MMEngine hands to evaluators and visualizers, and stores in every checkpoint."""
+        """The metadata that MMEngine passes to evaluators and visualizers, and stores in every checkpoint."""
         found = {} if self.classes is None else dict(classes=tuple(self.classes))
         labelling = labelling_of(self) if self.with_labels and self.classes is None else None
         if labelling:  # for those who test the model on other images

@@ -25,7 +25,7 @@ SETTING = 'train_dataloader.dataset.'
 
 @dataclass
 class Census:
-    """What was found in some files.
+    """Statistics of the pixel formats of some files.
 
     Args:
         pixels: How they are to be read.
@@ -100,7 +100,7 @@ class Census:
         return self.bands.total() - self.misfits.total()
 
     def fit(self) -> Pixels:
-        """How the files are to be read, with what the setting leaves to them: black and white, bits of a crop."""
+        """Complete the pixel settings from the files: black and white level, bits of a crop."""
         pixels = self.pixels
         if self.unknown.num:
             numbers, marker = without_marker(self.unknown.numbers)

@@ -110,7 +110,7 @@ def _decode_plain_jpeg(data: bytes, factor: int) -> np.ndarray | None:
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
-    """Whether the file ends with the end-of-image marker; one with anything behind it is left to Pillow as well.
+    """True if the file ends with the end-of-image marker; a file with trailing bytes is left to Pillow as well.
 
     Before version 5, OpenCV fills what a truncated file lacks with gray and says nothing; Pillow refuses it.
     """

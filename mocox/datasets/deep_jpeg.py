@@ -15,7 +15,7 @@ EXIF = b'Exif\0\0'
 
 
 class Frame(NamedTuple):
-    """What the header of a JPEG says."""
+    """The header of a JPEG."""
 
     marker: int
     bits: int

@@ -97,7 +97,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _end_of_meta(data: bytes) -> int:
-    """Where the elements of group 2 end, which begin behind the preamble (PS3.5, 7.1.2)."""
+    """Offset of the end of group 2, whose elements follow the preamble (PS3.5, 7.1.2)."""
     at = 132
     while data[at : at + 2] == b'\2\0':
         is_long = data[at + 4 : at + 6] in (b'OB', b'OW', b'SQ', b'UN', b'UT')

@@ -12,7 +12,7 @@ DECODER_DEPENDENCIES = {uid.JPEGExtended12Bit: ('imagecodecs>=2024.9.22',)}  # t
 
 
 def is_available(syntax: str) -> bool:
-    """Whether frames of this transfer syntax can be decoded."""
+    """True if frames of this transfer syntax can be decoded."""
     return syntax in DECODER_DEPENDENCIES and find_spec('imagecodecs') is not None
 
 

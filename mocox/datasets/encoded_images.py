@@ -82,16 +82,16 @@ class EncodedImages(ViewsDataset):
         raise NotImplementedError
 
     def path(self, index: int) -> str:
-        """Where one image is, for people."""
+        """The location of one image, for messages."""
         return os.fsdecode(self._paths[index])
 
     @property
     def groups(self) -> Groups:
-        """Which images are positives of each other; without ``positives`` each is on its own."""
+        """The groups of positives; without ``positives`` each image is its own group."""
         return self._groups or Groups(np.full(len(self), -1))
 
     def frame(self, index: int) -> int:
-        """Which frame of its file an image is."""
+        """Number of the frame in its file."""
         return 0 if self._frames is None else int(self._frames[index])
 
     def set_images(self, paths: PackedPaths, labels: np.ndarray | None, source: str) -> None:
@@ -129,7 +129,7 @@ class EncodedImages(ViewsDataset):
         return [(logging.INFO, text)]
 
     def describe_files(self) -> list[tuple[int, str]]:
-        """What of the files is not used, and what their numbers are, each with a level of :mod:`logging`."""
+        """Describe unused content and the number ranges of the files, each with a level of :mod:`logging`."""
         if self._groups:
             how = f'the second view is of another image of the group with probability {self.positives.prob:g}'
             self.file_notes.append((logging.INFO, f'positives by {self.positives}: {self._groups}; {how}'))
@@ -202,7 +202,7 @@ class EncodedImages(ViewsDataset):
         self.__dict__.pop('checksum', None)
 
     def version(self, index: int) -> str:
-        """What changes with the content of one image: size and time of its file."""
+        """A version that changes with the content of one image: size and time of its file."""
         try:
             status = os.stat(self.path(index))
         except OSError:  # gone, or a broken link

@@ -1,4 +1,4 @@
-"""How many images there are where each frame of a file is one."""
+"""Count images where each frame of a file is one."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING

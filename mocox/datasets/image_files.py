@@ -212,7 +212,7 @@ def _existing_folder(data_root: str, data_prefix: str) -> str:
 
 
 def describe_left_out(left_out: Mapping[str, int]) -> str:
-    """What lies in a folder and is not read, in words: '' or a clause that ends with '; '."""
+    """Describe the files of a folder that are not read: '' or a clause that ends with '; '."""
     words = [f'{name} {number:,}' for name, number in sorted(left_out.items(), key=lambda pair: -pair[1])]
     needed = {EXTRAS[name] for name in left_out if name in EXTRAS}
     cures = [f'to read those of {library}: pip install "mocox[{extra}]"; ' for library, extra in sorted(needed)]

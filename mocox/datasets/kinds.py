@@ -73,15 +73,15 @@ class Kind:
         return float(((numbers < black) | (numbers > white)).mean())
 
     def fits(self, black: float, white: float) -> bool:
-        """Whether a range leaves these files neither dark nor cut off."""
+        """True if a range leaves these files neither dark nor clipped."""
         return self.share(black, white) >= SMALL_SHARE and self.beyond(black, white) <= LARGE_SHARE
 
     def is_mixed(self) -> bool:
-        """Whether the range suits all together and still leaves many dark: files of 12 bits among those of 16."""
+        """True if the range suits all files together but leaves many dark: 12-bit files among 16-bit ones."""
         return self.dim > LARGE_SHARE * self.num and self.fits(self.black, self.white)
 
     def is_dark(self) -> bool:
-        """Whether its range is hardly one that was meant, for all files or for many."""
+        """True if the range is implausible, for all files or for many."""
         return not self.fits(self.black, self.white) or self.is_mixed()
 
     def suggest(self) -> dict[str, Any]:

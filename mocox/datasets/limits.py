@@ -1,4 +1,4 @@
-"""What a file may ask of a decoder. A small file can ask for minutes or for all memory: told from its headers, before.
+"""Limits on decoding. A small file can take minutes or all memory, so its headers are checked first.
 
 Every refusal is a ``ValueError`` with the number, the limit and what to do. Sizes of images: :func:`check_size`.
 """
@@ -108,7 +108,7 @@ def check_gif(data: bytes) -> None:
 
 
 class _Layout(NamedTuple):
-    """How a TIFF is written: classic, or BigTIFF."""
+    """The layout of a TIFF: classic, or BigTIFF."""
 
     order: str
     word: str  # an offset, and the number of values of an entry

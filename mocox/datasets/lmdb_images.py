@@ -87,7 +87,7 @@ class LMDBImages(EncodedImages):
         return notes
 
     def version(self, index: int) -> str:
-        """That of the whole database."""
+        """The version of the whole database."""
         file = os.path.join(self.file, 'data.mdb') if os.path.isdir(self.file) else self.file
         status = os.stat(file)
         return f'{status.st_size} {status.st_mtime_ns}'

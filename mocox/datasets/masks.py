@@ -13,7 +13,7 @@ _IMAGES = re.compile(r'\w*(?:images?|imgs?(?:8bit)?|photos?|rgb|frames)')
 
 
 def is_named_like_masks(name: str) -> bool:
-    """Whether a folder is called as masks or annotations usually are."""
+    """True if a folder has a usual name for masks or annotations."""
     return _MASKS.fullmatch(name.lower()) is not None
 
 

@@ -1,4 +1,4 @@
-"""Which numbers there can be, and which there are."""
+"""The possible and the actual ranges of pixel values."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def type_range(dtype: np.dtype) -> tuple[int, int] | None:
 
 
 def fixed_range(dtype: np.dtype) -> tuple[int, int] | tuple[None, None]:
-    """That of a type of up to 16 bits; nobody means all of 32."""
+    """The full range of a type of up to 16 bits; nobody means all of 32."""
     found = type_range(dtype) if dtype.itemsize <= 2 else None
     return found or (None, None)
 

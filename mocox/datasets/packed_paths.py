@@ -27,7 +27,7 @@ class PackedPaths:
 
     @classmethod
     def from_arrays(cls, data: np.ndarray, ends: np.ndarray) -> 'PackedPaths':
-        """What :meth:`to_arrays` gave.
+        """The inverse of :meth:`to_arrays`.
 
         Raises:
             ValueError: The arrays do not fit each other.

@@ -18,7 +18,7 @@ DTYPES = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.float3
 
 
 class Raw(NamedTuple):
-    """What a file holds, before anything is left out or scaled.
+    """The content of a file, before channels are chosen and values scaled.
 
     Args:
         bands: (H, W, C), any type of number.
@@ -51,7 +51,7 @@ class Raw(NamedTuple):
 
 @dataclass(frozen=True)
 class Pixels:
-    """What of an image counts and what its numbers mean: one setting for training, evaluation and features.
+    """Channels and value range of images: one setting for training, evaluation and features.
 
     Args:
         channels: None: red, green and blue, and gray images become such. A number: images with so many bands (1 also
@@ -100,12 +100,12 @@ class Pixels:
 
     @property
     def measures_range(self) -> bool:
-        """Whether black and white are left to the images, where they say none."""
+        """True if black and white level are to be measured in images that do not state them."""
         return self.value_range == 'auto' and self.auto_range is None
 
     @property
     def measures_depth(self) -> bool:
-        """Whether the bits of a crop are left to the images."""
+        """True if the bits of a crop are to be measured in the images."""
         return self.depth is None and isinstance(self.value_range, str)
 
     @property
@@ -127,11 +127,11 @@ class Pixels:
 
     @property
     def is_rgb8(self) -> bool:
-        """Whether an 8-bit image is taken as any program shows it."""
+        """True if an 8-bit image is taken as any program shows it."""
         return self.channels in (None, 3) and self.bits == 8 and self.value_range != 'percentile'
 
     def settings(self) -> dict[str, Any]:
-        """What differs from the defaults, in types that every file can hold; empty for RGB of 8 bits."""
+        """The settings that differ from the defaults, in serialisable types; empty for 8-bit RGB."""
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {
             name: list(value) if isinstance(value, tuple) else value

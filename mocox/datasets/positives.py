@@ -19,7 +19,7 @@ Key = Hashable | None  # of a group; None: an image on its own
 
 @dataclass(frozen=True)
 class Positives:
-    """Which images are positives of each other, and how often the second view is cut from another one.
+    """The rule by which images are positives of each other, and how often the second view comes from another image.
 
     Seasons of a place, frames of a video, images of a patient: files that show the same. Exactly one of ``folder``,
     ``pattern`` and ``column`` says which. Images of one group that meet in a batch, or in the queue, still count as
@@ -132,7 +132,7 @@ class Positives:
 
 
 class Groups:
-    """Which images belong together.
+    """The groups that images belong to.
 
     Args:
         numbers: (N,) the group of each image; -1: on its own.

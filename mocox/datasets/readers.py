@@ -79,7 +79,7 @@ def stated_errors(name: str = 'an image') -> Iterator[None]:
 
 
 def needs_own_reader(data: bytes) -> bool:
-    """Whether Pillow's RGB of 8 bits is not what the file means."""
+    """True if Pillow's 8-bit RGB does not represent the file."""
     return any(reader.recognises(data) for reader in READERS[:-1])
 
 
@@ -135,7 +135,7 @@ def load(data: bytes) -> Image.Image:
 
 
 def read_with_pillow(data: bytes) -> Raw:
-    """What Pillow reads well: 8 bits of any kind, 16 bits of gray."""
+    """Read the kinds that Pillow reads well: 8 bits of any mode, 16 bits of gray."""
     image = load(data)
     pages, name = getattr(image, 'n_frames', 1), image.format or 'image'
     bits, nodata = max(tiff.bits_of(image)), tiff.nodata_of(getattr(image, 'tag_v2', {}).get(tiff.NODATA))

@@ -1,4 +1,4 @@
-"""Which samples a process sees in an epoch, and the epoch itself, for the workers."""
+"""Samplers: the samples of a process in an epoch, and the epoch itself for the workers."""
 
 from collections.abc import Iterable, Iterator, Sized
 from itertools import islice

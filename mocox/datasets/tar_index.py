@@ -1,4 +1,4 @@
-"""Where the images of a tar shard lie: looked through once, kept in a small file, read at random after that."""
+"""Image offsets of a tar shard: scanned once, kept in a small file, then used for random access."""
 
 import os
 import posixpath
@@ -31,7 +31,7 @@ INDEX_VERSION = 2
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Where the images of one shard lie.
+    """Image offsets of one shard.
 
     Args:
         names: Of the N images, as in the archive.
@@ -178,7 +178,7 @@ class _Links:
         self.lost = 0
 
     def resolve(self, member: tarfile.TarInfo) -> Member | None:
-        """Where the content lies; None for what is no file, or a link to what has not come yet."""
+        """Locate the content of an entry; None for one that is no file, or that links to a later one."""
         name = posixpath.normpath(member.name)
         if member.isreg() and not member.issparse():  # a sparse one claims more than what is stored of it
             place = member.offset_data, member.size
@@ -195,7 +195,7 @@ class _Links:
 
 
 def _next_header(shard: BinaryIO, end: int, size: int) -> int | None:
-    """Where another archive begins behind the zeros that end one; None where nothing follows.
+    """Offset of an archive appended after the zeros that end one; None where nothing follows.
 
     Raises:
         tarfile.ReadError: Something else follows at once; ``tarfile`` ends without a word at a damaged header.

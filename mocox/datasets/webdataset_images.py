@@ -133,7 +133,7 @@ class WebDatasetImages(EncodedImages):
         return [shard_state(url, self.storage_options) for url in self.urls]
 
     def version(self, index: int) -> str:
-        """That of its shard, as the store knows it, and where it lies there."""
+        """The version of its shard in the store, and the image's offset in it."""
         return f'{self._states[self._shard[index]]} {self._offsets[index]} {self._sizes[index]}'
 
     def path(self, index: int) -> str:
@@ -192,7 +192,7 @@ def open_url(url: str, storage_options: dict) -> tuple[Any, str]:
 
 
 def shard_state(url: str, storage_options: dict) -> str:
-    """What changes with the content of a shard, as far as its store tells; its size comes last.
+    """A state that changes with the content of a shard, as far as its store tells; its size comes last.
 
     Raises:
         FileNotFoundError: There is no such shard.
@@ -208,7 +208,7 @@ def shard_state(url: str, storage_options: dict) -> str:
 
 
 def load_index(url: str, storage_options: dict, folder: Path) -> ShardIndex:
-    """Where the images of a shard lie, from the index file if there is one for this very shard.
+    """Load the image offsets of a shard, from the index file if there is one for this very shard.
 
     Raises:
         FileNotFoundError: There is no such shard.

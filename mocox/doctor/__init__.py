@@ -87,7 +87,7 @@ def _write(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def _check_channels(config: Mapping[str, Any]) -> list[Finding]:
-    """What a run would be refused for: channels, or an augmentation that is for others."""
+    """Report channels, or an augmentation for other channels, for which a run would be refused."""
     try:
         check_channels(config)
         preprocessor = Recipe(config).preprocessor

@@ -1,4 +1,4 @@
-"""What the doctor says: one finding each, with reason, fix and source."""
+"""The findings of the doctor, each with reason, fix and source."""
 
 from dataclasses import asdict, dataclass
 

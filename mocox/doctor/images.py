@@ -19,7 +19,7 @@ MANY_UNREADABLE = 0.05
 
 @dataclass
 class Sample:
-    """What was seen in some images of a data set.
+    """Statistics of some images of a data set.
 
     Args:
         total: Images of the data set.
@@ -111,7 +111,7 @@ def look_at(dataset: ViewsDataset, num: int, survey: Survey | None = None) -> Sa
 
 
 def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[Finding]:
-    """What the numbers in the files are, and the lines of a config that fit them.
+    """Report the range of the numbers in the files, and the lines of a config that fit it.
 
     Args:
         sample: Of :func:`look_at`.

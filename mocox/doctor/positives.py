@@ -1,4 +1,4 @@
-"""Whether the groups that positives come from leave negatives, and a test set, what they should be."""
+"""Check that the groups of positives leave true negatives, and a test set without images of the training."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How fast this machine loads and trains, and how much memory a step takes: measured for a few seconds."""
+"""Speed of loading and training on this machine, and memory of a step, measured for a few seconds."""
 
 import contextlib
 import copy
@@ -26,7 +26,7 @@ MEBI = 2**20
 
 @dataclass
 class Speed:
-    """What was measured and what follows from it.
+    """Measured speeds, and what follows from them.
 
     Args:
         device: Where the step ran.

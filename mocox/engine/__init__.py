@@ -1,4 +1,4 @@
-"""What drives training: loop, hooks, checkpoints, optimizers, learning-rate schedules."""
+"""The training engine: loop, hooks, checkpoints, optimizers, learning-rate schedules."""
 
 from mocox.engine.checkpoint_hook import CheckpointHook
 from mocox.engine.classes_hook import ClassesHook

@@ -1,4 +1,4 @@
-"""How many images and iterations a step of the optimizer has, and how long its iterations take."""
+"""Images and iterations of an optimizer step, and the duration of iterations."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def check_accumulation(runner: Runner) -> None:
 
 
 def describe_batches(runner: Runner) -> dict[str, int]:
-    """What decides which images an iteration sees, and how many iterations make a step."""
+    """Describe what decides which images an iteration sees, and how many iterations make a step."""
     return dict(
         processes=dist.world_size(),
         batch_size=images_per_process(runner),
@@ -53,7 +53,7 @@ def describe_batches(runner: Runner) -> dict[str, int]:
 
 
 def describe_images(runner: Runner) -> dict[str, int | str] | None:
-    """Which images an epoch draws from and pairs, as far as their names say; None for other data sets than ours."""
+    """Describe the images and pairs of an epoch, as far as names tell them; None for other data sets than ours."""
     dataset = runner.train_dataloader.dataset
     if not isinstance(dataset, EncodedImages):
         return None

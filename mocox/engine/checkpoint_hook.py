@@ -187,7 +187,7 @@ class CheckpointHook(hooks.CheckpointHook):
         return self.writer.wait()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, int]) -> None:
-        """Where MMEngine's hook has decided that a checkpoint is due."""
+        """Write the checkpoint that MMEngine's hook has found to be due."""
         if not self.is_durable:
             super()._save_checkpoint_with_step(runner, step, meta)
         elif _is_step_done(runner, meta['iter']):
@@ -242,13 +242,13 @@ class CheckpointHook(hooks.CheckpointHook):
             self.writer.wait()
 
     def _has_failed(self) -> bool:
-        """Whether the last checkpoint is not whole; the same answer on all processes."""
+        """True if the last checkpoint is incomplete; the same answer on all processes."""
         failed = not self.writer.wait()
         group.meet()  # a file may take longer to write than a collective waits
         return bool(dist.maxima([failed])[0])
 
     def _take_over_files(self, runner: Runner) -> None:
-        """What the run has kept before it was continued counts on."""
+        """Count the checkpoints that the run kept before it was resumed."""
         known = runner.message_hub.runtime_info
         names = _listed(known.get(KEPT_KEY)) or [
             self.filename_tmpl.format(number) for number in known.get('keep_ckpt_ids', [])
@@ -295,7 +295,7 @@ def _listed(value: Any) -> list:
 
 
 def newest_for_all(work_dir: str, report: Report) -> str | None:
-    """What the first process finds with :func:`mocox.checkpoint.durable.newest_good`, on all of them."""
+    """Result of :func:`mocox.checkpoint.durable.newest_good` in the first process, on all processes."""
     found = newest_good(work_dir, report) if dist.rank() == 0 else None
     group.meet()  # large files may take longer to check than a collective waits
     return dist.gather_objects(found)[0]
@@ -345,7 +345,7 @@ def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
 
 
 def changes(checkpoint: dict, runner: Runner) -> Iterator[str]:
-    """What a run cannot take from its config because a checkpoint holds it, and what will be unlike an undisturbed run.
+    """Config values that a checkpoint overrides, and the ways in which the resumed run differs from an undisturbed one.
 
     Yields:
         A warning for each.
@@ -384,5 +384,5 @@ def _changed_images(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_step_done(runner: Runner, done: int) -> bool:
-    """Whether no gradient waits for the optimizer after ``done`` iterations."""
+    """True if no gradient waits for the optimizer after ``done`` iterations."""
     return done % accumulative_counts(runner.optim_wrapper) == 0 or done >= runner.max_iters

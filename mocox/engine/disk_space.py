@@ -1,4 +1,4 @@
-"""Whether the checkpoints of a run fit onto the disk, before its first step."""
+"""Check before the first step that the checkpoints of a run fit onto the disk."""
 
 import shutil
 from math import ceil
@@ -51,6 +51,6 @@ def checkpoint_bytes(runner: Runner) -> int:
 
 
 def number_kept(max_keep: int, interval: int, total: int) -> int:
-    """How many checkpoints of a run stay: the newest ``max_keep``, or all where that is -1; at least the last one."""
+    """Number of checkpoints that a run keeps: the newest ``max_keep``, or all where that is -1; at least the last."""
     made = ceil(total / interval) if interval > 0 else 1
     return max(1, made if max_keep < 1 else min(max_keep, made))

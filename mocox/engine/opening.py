@@ -1,4 +1,4 @@
-"""What a training is, in a few lines, before its first step."""
+"""Summary of a training in a few lines, before its first step."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mocox.terminal import one_line
 
 
 def describe_run(runner: Runner) -> str:
-    """What, on which images, with which batch and learning rate, where; at most ten lines."""
+    """Describe method, images, batch, learning rate and machine in at most ten lines."""
     images = len(runner.train_dataloader.dataset)
     recipe = Recipe(runner.cfg, runner.world_size, images)
     rows = dict(

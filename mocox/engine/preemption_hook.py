@@ -126,7 +126,7 @@ class PreemptionHook(Hook):
         group.note_signal()
 
     def _is_asked(self, done: int) -> bool:
-        """Whether any process has received a signal, as far as all know."""
+        """True if any process has received a signal, as far as all know."""
         if dist.world_size() == 1:
             return self.received is not None
         if done < self.next_iter:
@@ -139,5 +139,5 @@ class PreemptionHook(Hook):
 
 
 def was_restarted() -> bool:
-    """Whether torchrun has started this process in place of one that failed (``--max-restarts``)."""
+    """True if torchrun started this process in place of one that failed (``--max-restarts``)."""
     return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) > 0

@@ -1,4 +1,4 @@
-"""What a run takes from its process or its folder for as long as it goes, and gives back however it ends."""
+"""Locks and settings that a run holds while it lasts, released however it ends."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What makes any runner's training ours, before its first step."""
+"""Set up a training of any runner as the command line does, before its first step."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""How many images of a run could not be read, and when that is too many."""
+"""Count the unreadable images of a run, and end it when they are too many."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where the training loop is, for the watchdog of a run of several processes."""
+"""Report the position of the training loop to the watchdog of a run of several processes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How good a representation is, measured without fine-tuning it."""
+"""Evaluation of frozen representations."""
 
 from mocox.evaluation.encoder import Encoder, load_encoder
 from mocox.evaluation.features import extract_from_loader

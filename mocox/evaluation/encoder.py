@@ -194,7 +194,7 @@ def load_encoder(
 
 
 def pixels_of(checkpoint: Checkpoint, recipe: Recipe | None = None) -> Pixels:
-    """How images are read: as the config says, else the checkpoint, else its first convolution.
+    """The pixel settings of the config, else of the checkpoint, else those that its first convolution implies.
 
     Raises:
         ValueError: The setting has other channels than the weights.

@@ -76,7 +76,7 @@ def check_finite(features: Tensor, name: str) -> None:
 
 
 class Loader(Protocol):
-    """What is asked of a ``DataLoader``."""
+    """The part of a ``DataLoader``'s interface that is used here."""
 
     dataset: Any
 
@@ -198,7 +198,7 @@ def cached_features(
 
 
 def _is_whole(file: Path, rows: range, dataset: ViewsDataset, key: bytes) -> bool:
-    """Whether a shard is there as it was written, and what it lacks cannot be read today either."""
+    """True if a shard is intact, and the images that it lacks still cannot be read."""
     if not file.exists():
         return False
     try:

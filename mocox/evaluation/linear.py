@@ -35,7 +35,7 @@ class LinearRecipe:
     milestones: tuple[int, ...] | None = None
 
     def lr_factor(self, epoch: int) -> float:
-        """What the base learning rate is multiplied with during an epoch, counted from 0."""
+        """Factor of the base learning rate during an epoch, counted from 0."""
         if self.milestones is None:
             return cosine(epoch / self.epochs, 1.0, 0.0)
         return 0.1 ** sum(epoch >= milestone for milestone in self.milestones)

@@ -99,7 +99,7 @@ def evaluate(
 
 
 def _own_folder(checkpoint: str | Path, content: str, data: str) -> Path:
-    """Where the results of this checkpoint on these images go: never over those of others.
+    """Folder for the results of this checkpoint on these images: never that of other results.
 
     Args:
         checkpoint: Its file.

@@ -39,7 +39,7 @@ class ImagePlaces(ImageFiles):
         return os.fsdecode(self._paths[index])
 
     def is_named(self, path: str) -> bool:
-        """Whether a person has named this very file."""
+        """True if the user named this very file."""
         return path in self.places
 
     def _find(self, list_file: str | None) -> tuple[PackedPaths, np.ndarray | None]:

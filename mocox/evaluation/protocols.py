@@ -48,7 +48,7 @@ class Result:
 
 @dataclass
 class Task:
-    """What a protocol may use: features and labels on the device, and the images for what is trained on crops.
+    """The input of a protocol: features and labels on the device, and the images for training on crops.
 
     Args:
         features: (N, C).
@@ -285,7 +285,7 @@ def _feasible(task: Task, name: str, wanted: Sequence[int], most: int, what: str
 
 
 def _note_single_images(task: Task) -> None:
-    """Where each image is tested with the help of the others, one that has no other of its class is always missed."""
+    """Warn that leave-one-out always misses an image that is alone in its class."""
     if not task.leave_one_out:
         return
     single = int((torch.bincount(task.labels.cpu()) == 1).sum())

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: a table, ``results.json``, a chart."""
+"""The output of an evaluation: a table, ``results.json``, a chart."""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""Which labelled images a protocol may learn from, fixed by a seed."""
+"""Labelled training subsets of the protocols, fixed by a seed."""
 
 import numpy as np
 import torch

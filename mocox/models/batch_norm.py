@@ -108,12 +108,12 @@ def _dense(x: Tensor) -> Tensor:
 
 
 def _kernels(x: Tensor) -> Any:
-    """Where the five functions below are found: torch has them for CUDA only."""
+    """The namespace of the five functions below: torch has them for CUDA only."""
     return torch if x.is_cuda else _Formulas
 
 
 class _Formulas:
-    """What torch's kernels of these names compute, with their arguments, for devices that do not have them.
+    """Reference formulas of torch's kernels of these names, for devices that do not have them.
 
     Sums are taken over all dimensions but the channels; half precision is computed in float32.
     """

@@ -13,7 +13,7 @@ from mocox.models.layout import last_output
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Whether the output for one image depends on the others in its batch."""
+    """True if the output for one image depends on the others in its batch."""
     return any(isinstance(m, _BatchNorm) for m in module.modules())
 
 
@@ -48,7 +48,7 @@ def encode_in_chunks(backbone: nn.Module, x: Tensor, chunk_size: int | None, int
 
 
 def describe_statistics(backbone: nn.Module, chunk_size: int) -> str | None:
-    """What chunks do to the BatchNorm of a backbone, for the log; None where they change no training step."""
+    """Describe the effect of chunks on a backbone's BatchNorm, for the log; None where they change no training step."""
     layers = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
     if all(isinstance(m, SplitBatchNorm) and chunk_size % m.group_size == 0 for m in layers):
         return None

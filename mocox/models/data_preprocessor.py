@@ -66,7 +66,7 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     def augments_in_workers(self, num_workers: int) -> bool:
-        """Whether the processes that load the data shall augment, given how many there are."""
+        """True if the loader workers are to augment, given their number."""
         if all(view == View() for view in self.views):  # nothing to do
             return False
         chosen = self.photometric == 'auto' and self.device.type == 'cpu' and num_workers > 0

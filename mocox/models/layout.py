@@ -1,4 +1,4 @@
-"""What a backbone gives: the last of its outputs, a map (B, C, H, W) or one vector (B, C) per image."""
+"""The output of a backbone: the last one, a map (B, C, H, W) or one vector (B, C) per image."""
 
 from typing import Any
 

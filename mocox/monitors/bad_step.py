@@ -80,7 +80,7 @@ class StepRecorder:
 
 @dataclass
 class Replay:
-    """What a repeated step gave.
+    """The result of a repeated step.
 
     Args:
         dump: The file's content.

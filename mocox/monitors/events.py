@@ -1,4 +1,4 @@
-"""What happened in a run and when: one JSON object a line, beside MMEngine's scalars."""
+"""Events of a run with their times: one JSON object a line, beside MMEngine's scalars."""
 
 import json
 from math import isfinite

@@ -70,7 +70,7 @@ class LayerNorms:
 
 @cache  # copying it to a GPU in every step would cost more than its use
 def _rows(layers: tuple[int, ...], num_layers: int, device: torch.device) -> Tensor:
-    """Where the gradients of each layer stand (L, most of one layer), filled up with the place behind the last."""
+    """Indices of the gradients of each layer (L, most of one layer), padded with the index after the last."""
     places: list[list[int]] = [[] for _ in range(num_layers)]
     for place, layer in enumerate(layers):
         places[layer].append(place)

@@ -340,7 +340,7 @@ class MonitorHook(Hook):
 
 
 def starts_warm(runner: Runner, model: torch.nn.Module) -> bool:
-    """Whether the backbone has trained weights before the first step."""
+    """True if the backbone has trained weights before the first step."""
     if runner._load_from and not runner._resume:
         return True
     configs = getattr(model.backbone, 'init_cfg', None) or []

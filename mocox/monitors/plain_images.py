@@ -1,4 +1,4 @@
-"""What the backbone is worth on images without augmentation: before the first step, and now and then after it."""
+"""Quality of the backbone on images without augmentation, before the first step and at intervals after it."""
 
 import copy
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a step has compared, in a handful of numbers. All of them stay on the device: nothing here waits for it."""
+"""Summary statistics of a step's comparisons. All stay on the device: no host sync here."""
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ def measure(observed: dict[str, Tensor], temperature: float) -> dict[str, Tensor
 
 
 def contrast_signals(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, Tensor]:
-    """How well queries tell their positive key from the others.
+    """Measures of how well queries tell their positive key from the others.
 
     A positive that only ties with another key is not found: equal logits are no accuracy, wherever the positive stands.
 

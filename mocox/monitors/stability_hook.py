@@ -364,7 +364,7 @@ class StabilityHook(Hook):
 
 
 def takes_flag(optimizer: Optimizer) -> bool:
-    """Whether an optimizer leaves a step out by itself where the tensor ``found_inf`` is 1."""
+    """True if an optimizer skips a step by itself where the tensor ``found_inf`` is 1."""
     fused = all(group.get('fused') for group in optimizer.param_groups)
     return hasattr(optimizer, 'found_inf') or (fused and getattr(optimizer, '_step_supports_amp_scaling', False))
 

@@ -94,7 +94,7 @@ WINDOW = 50  # readings that are remembered
 
 @dataclass
 class Reading:
-    """What the monitors have measured at one iteration; None where they could not.
+    """The monitors' measurements at one iteration; None where there is none.
 
     Args:
         iteration: Optimizer steps and micro-batches so far.
@@ -232,18 +232,18 @@ class TrainingState:
             self.below_since = iteration
 
     def needs_help(self, iteration: int) -> bool:
-        """Whether a person should look at the run."""
+        """True if a person should look at the run."""
         return self.state in BAD or (self.state == AT_CHANCE and iteration - self.since >= self.patience)
 
     def causes(self, state: str) -> list[str]:
-        """What usually brings a state about, most frequent first, as far as this run does not speak against it."""
+        """Usual causes of a state, most frequent first, without those that this run rules out."""
         images_first = state == COLLAPSED and (self.state is None or self.collapsed_at_first)
         folders_first = state == SHORTCUT and self.never_left_chance()
         causes = CAUSES[state]
         return [causes[-1], *causes[:-1]] if images_first or folders_first else causes
 
     def never_left_chance(self) -> bool:
-        """Whether the k-NN classifier has never been better than always answering the largest class."""
+        """True if the k-NN classifier has never been better than always answering the largest class."""
         return self.knn_chance > 0 and self.best_recent_knn - self.knn_chance < FLAT_KNN * (1 - self.knn_chance)
 
     def _remember(self, reading: Reading) -> None:
@@ -345,7 +345,7 @@ class TrainingState:
         return {}
 
     def knn_is_flat(self) -> bool:
-        """Whether the k-NN classifier has gained nothing, neither on its start nor on the largest class."""
+        """True if the k-NN classifier has improved neither on its start nor on the largest class."""
         knn = self._recent_knn(FLAT_READINGS)
         if knn is None or self.knn_chance > LARGEST_CLASS:
             return False

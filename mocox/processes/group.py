@@ -74,7 +74,7 @@ def _share_compilers(local_size: int) -> None:
 
 
 def _is_bound(num_gpus: int) -> bool:
-    """Whether a Slurm step shows each task only its own GPUs: it says so, or there are more than this task sees."""
+    """True if a Slurm step shows each task only its own GPUs: it says so, or there are more than this task sees."""
     gpus_on_node = os.environ.get('SLURM_GPUS_ON_NODE', '')
     hidden = gpus_on_node.isdigit() and int(gpus_on_node) > num_gpus
     return 'SLURM_GPUS_PER_TASK' in os.environ or hidden

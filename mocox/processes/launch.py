@@ -62,7 +62,7 @@ def _serve(options: Namespace) -> 'TCPStore | None':
 
 
 def describe_death(rank: int, pid: int, signal_number: int) -> str:
-    """What to tell a person about a process that a signal ended."""
+    """Describe the death of a process that a signal ended."""
     name = signal.Signals(signal_number).name
     causes = {
         'SIGKILL': ': if nobody did that, the machine ran out of memory (dmesg tells); fewer loader workers need less',

@@ -27,7 +27,7 @@ STEP, BETWEEN = 'the training step', 'between two steps'
 
 
 class Report(TypedDict):
-    """What a process tells the others; see :meth:`Watchdog.report`."""
+    """A process's report to the others; see :meth:`Watchdog.report`."""
 
     rank: int
     host: str
@@ -56,7 +56,7 @@ class Judge:
         self.missed: dict[int, int] = {}
 
     def observe(self, reports: list[Report]) -> str:
-        """What to tell a person, or '' while all is well. Call it once per interval with the reports of all ranks."""
+        """Return a message for the user, or '' while all is well; called once per interval with all ranks' reports."""
         for report in reports:
             rank, beat = report['rank'], report['beat']
             self.missed[rank] = self.missed.get(rank, 0) + 1 if self.beats.get(rank) == beat else 0
@@ -192,7 +192,7 @@ class Watchdog:
         self.stopped.wait(self.lost_after_s + 5 * self.interval_s)
 
     def report(self) -> Report:
-        """How far this process is."""
+        """Report the position of this process."""
         return Report(
             rank=self.rank,
             host=socket.gethostname(),
@@ -236,7 +236,7 @@ class Watchdog:
             self.wake.clear()
 
     def _read_reports(self, keys: list[str]) -> None:
-        """What somebody else wrote in place of a report counts as a beat that was missed."""
+        """Read the reports of all ranks. Anything that is not a signed report counts as a missed beat."""
         new = [json.loads(text) if text else None for text in self.store.multi_get(keys)]
         known = [report or old for report, old in zip(new, self.reports or new, strict=True)]
         self.reports = [report for report in known if report]

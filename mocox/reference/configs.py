@@ -64,7 +64,7 @@ def recorded_schedule(spec: dict) -> dict:
 
 
 def decay_groups(text: str) -> dict:
-    """What ``optimizer.no_decay`` says, as a ``paramwise_cfg``.
+    """Translate ``optimizer.no_decay`` into a ``paramwise_cfg``.
 
     Each of its parts, between commas, is ``tensors of one dimension``, ``biases`` or the name of parameters.
     """

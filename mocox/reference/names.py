@@ -1,4 +1,4 @@
-"""How the official codes of the variants name what mocox names otherwise: patterns from ours to theirs, in order."""
+"""Parameter names of the variants' official codes: patterns from our names to theirs, in order."""
 
 import re
 from collections.abc import Iterable

@@ -19,7 +19,7 @@ INPUTS = dict(type='mocox.RecordedInputs')
 
 
 class Variant(MoCoV3Method):
-    """What the variants share: names are translated one by one, and drop paths draw recorded random numbers."""
+    """Base of the variants: names are translated one by one, and drop paths use recorded random numbers."""
 
     @staticmethod
     def patterns(spec: dict) -> names.Patterns:

@@ -1,4 +1,4 @@
-"""What a training leaves behind, and what to do with it: its last lines on the console."""
+"""The last lines of a training on the console: its results, and what to do with them."""
 
 from pathlib import Path
 

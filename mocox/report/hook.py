@@ -72,7 +72,7 @@ class ReportHook(Hook):
             say(*describe_end(runner).split('\n'))
 
     def _has_log(self, runner: Runner) -> bool:
-        """Whether a line of the log is there to be drawn: with slow steps the first comes late."""
+        """True if the log has a line to draw: with slow steps the first one comes late."""
         return any(Path(runner.work_dir).glob('*/vis_data/scalars.json'))
 
     def _guard(self, runner: Runner, act: Any, **arguments: Any) -> None:

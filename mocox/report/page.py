@@ -88,7 +88,7 @@ class Section:
 
 @dataclass
 class Card:
-    """What a stranger should know of one run after five seconds."""
+    """The headline of one run, to be read in five seconds."""
 
     run: Run
     verdict: RunVerdict
@@ -261,7 +261,7 @@ def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None
 
 
 def _metric_chart(runs: list[Run], name: str) -> Chart | None:
-    """What validation measured, epoch by epoch."""
+    """Chart of the validation metrics by epoch."""
     lines = [
         Line(run.name, run.metrics[name].iters, run.metrics[name].values, number % NUM_COLORS, number % NUM_DASHES)
         for number, run in enumerate(runs)
@@ -314,7 +314,7 @@ def _x_label(runs: list[Run]) -> str:
 
 
 def describe_environment(world_size: int, device: torch.device | str) -> dict[str, Any]:
-    """What a run ran on, for ``environment.json``."""
+    """Describe the environment of a run, for ``environment.json``."""
     is_gpu = torch.device(device).type == 'cuda'
     return dict(
         device=torch.cuda.get_device_name(device) if is_gpu else platform.processor() or platform.machine(),

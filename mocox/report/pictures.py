@@ -56,7 +56,7 @@ class Map:
 
 @dataclass
 class Pictures:
-    """What there is to see, and in ``notes`` why the rest is missing.
+    """The pictures of a run, and in ``notes`` why others are missing.
 
     Args:
         pairs: Rows of an image and its views.

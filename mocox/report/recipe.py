@@ -67,7 +67,7 @@ def published_rows() -> list[dict[str, Any]]:
 
 
 def settings_of(recipe: Recipe) -> dict[str, str]:
-    """What a table of recipes has, in words.
+    """The settings of a run that a table of recipes lists, in words.
 
     Returns:
         Setting and value; ``method`` is None for what has no momentum encoder.
@@ -189,7 +189,7 @@ def _view(view: Mapping[str, Any]) -> str:
 
 
 def _likeness(one: dict[str, str], other: dict[str, str]) -> float:
-    """How many settings agree; the backbone's family counts most."""
+    """Number of settings that agree; the backbone's family counts most."""
     family = str(one['backbone']).split(',')[0] == str(other['backbone']).split(',')[0]
     kind = str(one['backbone']).split()[0] == str(other['backbone']).split()[0]
     return sum(one.get(key) == value for key, value in other.items()) + 10 * family + 10 * kind

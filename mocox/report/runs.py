@@ -1,4 +1,4 @@
-"""What a run has written down: scalars, events, config, environment, warnings; nothing in it is executed."""
+"""Read the files of a run: scalars, events, config, environment, warnings; nothing in them is executed."""
 
 import json
 import math
@@ -221,7 +221,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_expected(name: str, value: object) -> bool:
-    """Whether this can stand in a log under this name. A number that is not whole but large is one of a loss."""
+    """True if a log can hold this value under this name. Only a loss, a float, may be large."""
     if name in PLACES:
         return type(value) is int and 0 <= value <= MAX_PLACE
     if name in EVENT:
@@ -277,7 +277,7 @@ def _read_config(folder: Path, part: Path) -> dict[str, Any]:
 
 
 def _environment(part: Path) -> dict[str, Any]:
-    """What ReportHook noted, else what MMEngine's log says."""
+    """The environment that ReportHook noted, else that of MMEngine's log."""
     path = part / 'vis_data' / 'environment.json'
     if path.is_file():
         return _read_environment(path)

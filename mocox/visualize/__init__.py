@@ -1,4 +1,4 @@
-"""What a model sees and what it has made of it, as pictures."""
+"""Pictures of a model's input and of its features."""
 
 from mocox.visualize.attention import attention_maps, overlay
 from mocox.visualize.embedding import METHODS, embed

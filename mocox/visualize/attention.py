@@ -1,4 +1,4 @@
-"""Where the heads of a vision transformer look: the attention of its class token to the patches."""
+"""Attention maps of a vision transformer: from its class token to the patches, by head."""
 
 import math
 

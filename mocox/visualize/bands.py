@@ -35,12 +35,12 @@ def show_bands(row: Sequence[np.ndarray], bands: Sequence[int] | None = None) ->
 
 
 def is_chosen(channels: int, bands: Sequence[int] | None) -> bool:
-    """Whether bands of the images are chosen, and not all there is shown."""
+    """True if some of the bands are chosen, rather than all shown."""
     return bands is not None or channels not in (1, 3)
 
 
 def describe_bands(channels: int, bands: Sequence[int] | None = None) -> str:
-    """Which are shown, for people; empty where all are."""
+    """Describe the bands that are shown; empty where all are."""
     if not is_chosen(channels, bands):
         return ''
     return f'bands {", ".join(map(str, _choose(channels, bands)))}'

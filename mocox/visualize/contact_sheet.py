@@ -1,4 +1,4 @@
-"""What the model gets to see: images beside their views, through the dataset and the preprocessor of a config."""
+"""Contact sheets: images beside their views, through the dataset and the preprocessor of a config."""
 
 import math
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def views_of(
     epoch: int = 0,
     bands: Sequence[int] | None = None,
 ) -> list[list[np.ndarray]]:
-    """What :func:`augmented_views` gives, from a dataset and a preprocessor that exist already."""
+    """:func:`augmented_views` for an existing dataset and preprocessor."""
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(num_images, len(dataset))).astype(int)).tolist()
     batch = collate_views([dataset[epoch, index] for index in indices])
     inputs = preprocessor(batch, training=True)['inputs']

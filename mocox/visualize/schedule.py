@@ -37,7 +37,7 @@ class Schedule:
 
 
 def schedule_of(config: dict[str, Any], num_images: int | None = None, processes: int = 1) -> Schedule:
-    """What the run's own schedulers give, stepped through as the run steps through them.
+    """Values of the run's own schedulers, stepped through as the run does.
 
     Args:
         config: Of a training by epochs.

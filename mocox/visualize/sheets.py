@@ -87,7 +87,7 @@ def attention_sheet(
 def attention_of(
     extractor: FeatureExtractor, images: Sequence[np.ndarray], bands: Sequence[int] | None = None
 ) -> tuple[list[np.ndarray], Tensor]:
-    """What a vision transformer sees of images (H, W, C), as RGB uint8, and its attention (B, heads, h, w)."""
+    """Input images (H, W, C) of a vision transformer as RGB uint8, and its attention (B, heads, h, w)."""
     batch = collate_views([dict(inputs=extractor.crops(image, None)) for image in images])
     inputs = extractor.model.data_preprocessor(batch, training=False)['inputs']
     inputs = inputs if isinstance(inputs, Tensor) else inputs[0]

@@ -1,4 +1,4 @@
-"""What MoCo v1, v2 and v3 share: a query encoder, its momentum copy, a head."""
+"""Base of MoCo v1, v2 and v3: a query encoder, its momentum copy, a head."""
 
 import logging
 from collections.abc import Callable
@@ -107,7 +107,7 @@ class MomentumContrast(LoggedModel):
             compile_blocks(encoder, compile)
 
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:
-        """Where a parameter stands, for mmpretrain's layer-wise learning rate decay: the backbone's own answer.
+        """Layer of a parameter, for mmpretrain's layer-wise learning rate decay: the backbone's own answer.
 
         Raises:
             TypeError: The backbone has none.

@@ -1,4 +1,4 @@
-"""What backbones of other libraries have in common: another library has drawn their weights already."""
+"""Base of the backbones of other libraries, which have already initialised the weights."""
 
 from mmengine.model import BaseModule
 

@@ -104,7 +104,7 @@ class TIMMBackbone(ReadyMadeBackbone):
         return features.permute(0, 3, 1, 2).contiguous() if str(fmt).endswith('NHWC') else features
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Where a parameter stands, for mmpretrain's layer-wise learning rate decay, by timm's own grouping.
+        """Layer of a parameter, for mmpretrain's layer-wise learning rate decay, by timm's own grouping.
 
         Args:
             param_name: Its name in the whole model.

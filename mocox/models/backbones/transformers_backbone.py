@@ -87,7 +87,7 @@ class TransformersBackbone(ReadyMadeBackbone):
         return {name: True for name in ('interpolate_pos_encoding',) if name in named}
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Where a parameter stands, for mmpretrain's layer-wise learning rate decay.
+        """Layer of a parameter, for mmpretrain's layer-wise learning rate decay.
 
         Args:
             param_name: Its name in the whole model.

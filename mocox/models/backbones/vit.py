@@ -180,7 +180,7 @@ class MoCoViT(VisionTransformer, BaseModule):
         BaseModule.init_weights(self)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Where a parameter stands, for mmpretrain's layer-wise learning rate decay.
+        """Layer of a parameter, for mmpretrain's layer-wise learning rate decay.
 
         Args:
             param_name: Its name in the whole model.
