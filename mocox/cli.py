@@ -36,8 +36,7 @@ def run_tool(main: Callable[[], None]) -> None:
     """
     from mocox.processes import group  # imports torch, which takes seconds
 
-    for message in ('pkg_resources is deprecated', 'Fail to import ``MultiScaleDeformableAttention``'):  # of mmcv
-        warnings.filterwarnings('ignore', message)
+    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')  # of mmcv
     group.end_with_run()
     with escaped_output():
         _run(main)

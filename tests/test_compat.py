@@ -1,10 +1,15 @@
 import collections
+import importlib.util
 import os
 import pickle
+import pkgutil
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
+import mmengine.config
+import mmengine.utils
 import numpy as np
 import pytest
 import torch
@@ -13,6 +18,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner import runner as mmengine_runner
 
 import mocox  # noqa: F401  (the repairs)
+from mocox.compat.installed import find_without_loader
 from tests.test_monitors.tiny import train
 
 
@@ -106,3 +112,41 @@ def test_resume_runs_nothing_that_a_checkpoint_holds_and_reads_it_into_host_memo
     runner.resume(str(path))
     assert not witness.exists()
     assert places == ['cpu']
+
+
+def original(name):
+    """A module of MMEngine or MMCV as it is, without our repairs."""
+    spec = importlib.util.spec_from_file_location('original', importlib.util.find_spec(name).origin)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_installed_packages_are_found_without_pkg_resources(monkeypatch):
+    """As MMEngine's own functions find them where setuptools still has that module."""
+    asked = ('mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain', 'mocox', 'tests', 'no-such-package')
+    if importlib.util.find_spec('pkg_resources'):
+        theirs = original('mmengine.utils.package_utils')
+        assert [mmengine.utils.is_installed(name) for name in asked] == [theirs.is_installed(name) for name in asked]
+        for name in ('mmengine', 'mmpretrain'):
+            assert os.path.samefile(mmengine.utils.get_installed_path(name), theirs.get_installed_path(name))
+    monkeypatch.setitem(sys.modules, 'pkg_resources', None)  # its import fails
+    assert [mmengine.utils.is_installed(name) for name in asked if name != 'mmcv-lite'] == [True] * 5 + [False]
+    assert mmengine.utils.get_installed_path('mmengine') == os.path.dirname(mmengine.__file__)
+    assert mmengine.config.config.get_installed_path is mmengine.utils.get_installed_path  # held under the same name
+    with pytest.raises(PackageNotFoundError, match='no-such-package'):
+        mmengine.utils.get_installed_path('no-such-package')
+
+
+@pytest.mark.parametrize('name', ['mmengine.utils.dl_utils.misc', 'mmcv.utils.ext_loader'])
+def test_modules_are_looked_for_without_find_loader(monkeypatch, name):
+    """What Python 3.14 no longer has; whoever asks for compiled operators asks through it."""
+    module = importlib.import_module(name) if name.startswith('mmengine') else original(name)
+    ask = module.mmcv_full_available if name.startswith('mmengine') else module.check_ops_exist
+    expected = importlib.util.find_spec('mmcv._ext') is not None
+    monkeypatch.delattr(pkgutil, 'find_loader', raising=False)
+    monkeypatch.setattr(module, 'pkgutil', pkgutil)
+    with pytest.raises(AttributeError, match='find_loader'):
+        ask()
+    find_without_loader(module)
+    assert ask() == expected

@@ -7,7 +7,7 @@ import mocox
 from mocox import evaluation
 
 LAYERS = [
-    'terminal',
+    'terminal notebook',
     'registry version schedules compat randomness configs pickles',
     'dist augment',
     'processes dtensor',
@@ -19,7 +19,7 @@ LAYERS = [
     'recipe',
     'checkpoint',
     'evaluation engine',
-    'visualize monitors export',
+    'visualize monitors export complexity',
     'report run',
     'cli doctor reference',
     'image_choice',

@@ -183,7 +183,7 @@ def test_the_fork_of_the_stack_comes_with_everything_else():
     call = next(node for node in calls if getattr(node.func, 'id', '') == 'setup')
     listed = {keyword.arg: keyword.value for keyword in call.keywords}
     needed = names_of(ast.literal_eval(listed['install_requires']) + ast.literal_eval(listed['extras_require'])['test'])
-    replaced = {'mmengine', 'mmcv-lite', 'mmpretrain', 'setuptools', 'ruff', 'mypy'}  # setuptools: for mmengine alone
+    replaced = {'mmengine', 'mmcv-lite', 'mmpretrain', 'ruff', 'mypy'}
     lines = (ROOT / 'requirements' / 'onedl.txt').read_text().splitlines()
     given = names_of(line for line in lines if line and not line.startswith('#'))
     assert given == needed - replaced | {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'}

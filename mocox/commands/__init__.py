@@ -25,7 +25,7 @@ SUMMARIES = {
     'search': 'find the images that are most similar to one',
     'report': 'write report.html, a page that says whether runs learn',
     'visualize': 'pictures of views, attention, neighbours and features',
-    'inspect': 'say what a checkpoint is',
+    'inspect': 'say what a checkpoint is, or how large the model of a config',
     'extract': "keep only a backbone's weights",
     'convert': 'rewrite a checkpoint for another library',
     'configs': 'list, print and copy the recipes that came with mocox',

@@ -15,6 +15,7 @@ from mocox import dist
 from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.engine.lr_schedule import NO_BATCH
 from mocox.engine.opening import describe_run
+from mocox.notebook import live_line
 from mocox.registry import HOOKS
 from mocox.terminal import renew_line, say
 
@@ -36,14 +37,14 @@ class _ConsoleFilter(logging.Filter):
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows progress on the console: a line that renews itself in a terminal, a line now and then elsewhere.
+    """Shows progress: a line that renews itself in a terminal and in a notebook, a line now and then elsewhere.
 
     Beside the loss stand its chance level, what a model that knows nothing scores, and its floor; then how far the run
     has come between them, its state and its k-NN accuracy, if there is a ``MonitorHook``. Without one, the chance level
     comes from the model's method ``chance_level(batch_size)`` if it has one.
 
     Args:
-        seconds: The least time between two lines where the output is no terminal.
+        seconds: The least time between two lines where the output is neither a terminal nor a notebook.
     """
 
     priority = 'VERY_LOW'  # after the hooks that measure
@@ -64,6 +65,9 @@ class ProgressHook(Hook):
             handler.addFilter(self.filter)
         if runner.rank == 0 and runner.logger.isEnabledFor(logging.INFO):
             say(*describe_run(runner).splitlines())
+        in_notebook = live_line() if runner.rank == 0 else None
+        self.show = in_notebook or (renew_line if self.live else say)
+        self.wait = 0.2 if self.live or in_notebook else self.seconds
 
     def after_train(self, runner: Runner) -> None:
         """Gives the console back."""
@@ -79,11 +83,10 @@ class ProgressHook(Hook):
         if runner.rank != 0:
             return
         now = time.monotonic()
-        wait = 0.2 if self.live else self.seconds
-        if now - self.last_time < wait and runner.iter + 1 < runner.max_iters:
+        if now - self.last_time < self.wait and runner.iter + 1 < runner.max_iters:
             return
         self.line = self._describe(runner, now)
-        (renew_line if self.live else say)(self.line)
+        self.show(self.line)
         self.last_iter, self.last_time = runner.iter + 1, now
 
     def _describe(self, runner: Runner, now: float) -> str:

@@ -2,12 +2,14 @@ import json
 import logging
 import re
 import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from mmengine.runner import Runner
 
 from mocox.engine.progress_hook import ProgressHook, _memory
+from mocox.notebook import live_line
 from mocox.terminal import CLEAR_LINE
 from tests.support.runs import CountingModel, run_counting
 from tests.test_monitors.tiny import model, train
@@ -90,3 +92,29 @@ def test_a_system_that_does_not_tell_its_memory_gets_a_line_without(monkeypatch)
     assert _memory().endswith(' GB')
     monkeypatch.setitem(sys.modules, 'resource', None)
     assert _memory() == ''
+
+
+@pytest.mark.parametrize('kernel', [None, object()])
+def test_a_notebook_has_a_kernel(monkeypatch, kernel):
+    """In a terminal IPython is one like any other."""
+    shown = []
+    ipython, display = ModuleType('IPython'), ModuleType('IPython.display')
+    ipython.get_ipython = lambda: SimpleNamespace(kernel=kernel)
+    handle = SimpleNamespace(update=lambda data, raw: shown.append(data['text/plain']))
+    display.display = lambda data, raw, display_id: handle
+    monkeypatch.setitem(sys.modules, 'IPython', ipython)
+    monkeypatch.setitem(sys.modules, 'IPython.display', display)
+    show = live_line()
+    if kernel is None:
+        assert show is None
+    else:
+        show('half')
+        assert shown == ['half']
+
+
+def test_a_notebook_renews_one_line(tmp_path, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr('mocox.engine.progress_hook.live_line', lambda: shown.append)
+    run_counting(tmp_path, ProgressHook(seconds=1000), ModelWithChance())
+    assert progress_lines(capsys.readouterr().out) == []
+    assert '100% | epoch 3/3' in shown[-1]

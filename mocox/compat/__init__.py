@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mocox.compat.installed import ask_importlib, find_without_loader
 from mocox.terminal import indented
 
 Repair = Callable[[ModuleType], None]
@@ -195,7 +196,7 @@ def know_models_of_mocox(module: ModuleType) -> None:
     def find_all(cls: Any) -> None:
         find_own(cls)
         if not ours:
-            package, known = Path(__file__).parent, set(cls._models_dict)
+            package, known = Path(__file__).parents[1], set(cls._models_dict)
             root = package.parent if (package.parent / 'model-index.yml').is_file() else package / '.mim'
             cls.register_model_index(root / 'model-index.yml', config_prefix=root)
             ours.update(cls._models_dict.keys() - known)
@@ -249,6 +250,9 @@ REPAIRS: dict[str, Repair] = {
     'mmengine.runner.checkpoint': never_load_unsafely,
     'mmengine.runner.runner': repair_runner,
     'mmengine.runner._flexible_runner': end_what_a_run_began,
+    'mmengine.utils.dl_utils.misc': find_without_loader,
+    'mmengine.utils.package_utils': ask_importlib,
+    'mmcv.utils.ext_loader': find_without_loader,
     'mmpretrain.apis.model': know_models_of_mocox,
 }
 
