@@ -1,7 +1,6 @@
 """The recorded traces of the official codes, replayed with every option that must not change a number."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from mocox import commands
 from mocox.reference import Case, compare, replay
+from mocox.reference.configs import METHODS
 from tests.support.processes import run_processes
+from tests.support.traces import CASES, GOLDEN, ONE_PROCESS, VARIANTS, change_case, copy_case, replay_here, replayed
 
-GOLDEN = Path(__file__).parent / 'data' / 'golden'
 TOOL = Path(__file__).parents[1] / 'tools' / 'verify_reference.py'
-CASES = sorted(p.name for p in GOLDEN.iterdir())
-ONE_PROCESS = [name for name in CASES if not name.endswith('2proc')]
-VARIANTS = ['fast_moco', 'finetune', 'moby', 'symmetric_v2']  # recorded in float64 alone
 
 
 def verify(name: str, precision: str = 'float64', **options) -> dict:
@@ -35,7 +33,8 @@ def test_all_cases_are_here():
     [(name, 'float64') for name in ONE_PROCESS] + [(name, 'float32') for name in ONE_PROCESS if name not in VARIANTS],
 )
 def test_trace(name, precision):
-    summary = verify(name, precision)
+    summary, worst = compare(*replayed(name, precision))
+    assert summary['passed'], worst
     assert summary['max_rel_loss'] < (1e-9 if precision == 'float64' else 1e-4)
 
 
@@ -46,31 +45,32 @@ def test_precision_without_numbers_is_refused(name):
 
 
 @pytest.mark.dist
-def test_trace_of_two_processes():
-    verify('v3_vit_adamw_2proc')
+@pytest.mark.parametrize('name', [name for name in CASES if name not in ONE_PROCESS])
+def test_trace_of_two_processes(name):
+    """Each process of v2 has BatchNorm statistics of its own images; the recorded ones are those of the first."""
+    summary, worst = compare(*replayed(name))
+    assert summary['passed'], worst
 
 
-def replay_here(folder: Path) -> tuple[bool, list]:
-    case = Case.read(folder)
-    summary, worst = compare(case, replay(case))
+def replay_whole_batch(folder: Path) -> tuple[bool, list]:
+    METHODS['v2'].norm = 'mocox.SyncBN'  # in the traces of one process, statistics are those of the whole batch
+    try:
+        summary, worst = compare(*replay_here(folder))
+    finally:
+        METHODS['v2'].norm = 'BN'
     return summary['passed'], worst
 
 
 @pytest.mark.dist
-def test_trace_of_two_processes_that_are_there_already():
-    """Each process has BatchNorm statistics of its own images; the recorded ones are those of the first."""
-    (passed, worst), _ = run_processes(replay_here, 2, GOLDEN / 'v2_resnet_sgd_2proc')
-    assert passed, worst
-
-
-@pytest.mark.dist
-@pytest.mark.parametrize('name', ['moby', 'fast_moco', 'symmetric_v2'])
+@pytest.mark.parametrize(
+    'name', ['v1_resnet_sgd', 'v2_resnet_sgd', 'v3_resnet_lars', 'moby', 'fast_moco', 'symmetric_v2']
+)
 def test_two_processes_give_the_trace_of_the_whole_batch(tmp_path, name):
-    """Each has half of it: statistics, keys, both queues, gradients and clipping are those of the whole."""
+    """Each has half of it: statistics, keys, queues, gradients and clipping are those of the whole."""
     folder = copy_case(name, tmp_path)
     change_case(folder, 'train', 'world_size', 2)
     change_case(folder, 'train', 'per_rank_batch', Case.read(folder).spec['train']['batch_size'] // 2)
-    for passed, worst in run_processes(replay_here, 2, folder):
+    for passed, worst in run_processes(replay_whole_batch, 2, folder):
         assert passed, worst
 
 
@@ -93,35 +93,28 @@ def test_every_adamw_gives_the_same_trace(options):
     verify('v3_vit_adamw', optimizer_options=options)
 
 
-def run_tool(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True, timeout=120)
-
-
-def test_tool_writes_its_result(tmp_path):
-    done = run_tool(GOLDEN / 'v3_lincls', '--out', tmp_path / 'result.json')
+@pytest.mark.dist
+def test_tool_starts_the_processes_of_a_trace_and_writes_its_result(tmp_path):
+    command = [sys.executable, TOOL, GOLDEN / 'v2_resnet_sgd_2proc', '--out', tmp_path / 'result.json']
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith('PASSED')
     result = json.loads((tmp_path / 'result.json').read_text())
     assert set(result) == {
         'case', 'precision', 'losses', 'lr', 'momentum', 'reference_losses', 'max_rel_loss', 'max_rel_final', 'passed',
     }  # fmt: skip
-    assert result['passed'] and len(result['losses']) == len(result['lr']) == 6
+    assert result['passed'] and len(result['losses']) == len(result['lr']) == 9
+
+
+def run_tool(folder: Path) -> int | str | None:
+    with pytest.raises(SystemExit) as end:
+        commands.main('verify', [str(folder)])
+    return end.value.code
 
 
 @pytest.fixture
 def case_copy(tmp_path) -> Path:
     return copy_case('v3_vit_adamw', tmp_path)
-
-
-def copy_case(name: str, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(GOLDEN / name, tmp_path / 'case'))
-
-
-def change_case(folder: Path, section: str | None, key: str, value) -> None:
-    path = folder / 'case.json'
-    spec = json.loads(path.read_text())
-    (spec[section] if section else spec)[key] = value
-    path.write_text(json.dumps(spec))
 
 
 def passes_with(folder: Path, section: str | None, key: str, value) -> bool:
@@ -166,18 +159,25 @@ def test_every_field_counts(case_copy, section, key, value):
     assert not passes_with(case_copy, section, key, value)
 
 
-def test_tool_fails_when_a_number_is_off(case_copy):
+def test_tool_names_what_it_does_not_compare(capsys):
+    assert run_tool(GOLDEN / 'finetune') == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert '   1 text; the seeds of drop paths are read from it: notes' in printed
+    assert next(line for line in printed if line.startswith('fields of the trace')) == 'fields of the trace: 52'
+
+
+def test_tool_fails_when_a_number_is_off(case_copy, capsys):
     path = case_copy / 'case.json'
     spec = json.loads(path.read_text())
     spec['expected']['loss_fp64'][3] *= 1 + 2e-9
     path.write_text(json.dumps(spec))
-    done = run_tool(case_copy)
-    assert done.returncode == 1 and 'FAILED' in done.stdout
+    assert run_tool(case_copy) == 1
+    assert capsys.readouterr().out.rstrip().endswith('FAILED')
 
 
-def test_not_a_case(tmp_path):
-    done = run_tool(tmp_path)
-    assert done.returncode == 1 and 'case.json not found' in done.stderr and 'Traceback' not in done.stderr
+def test_not_a_case(tmp_path, capsys):
+    assert run_tool(tmp_path) == 1
+    assert 'case.json not found' in capsys.readouterr().err
 
 
 def test_positions_are_the_recorded_ones():

@@ -6,7 +6,7 @@ config run by MMEngine's Runner: only the data set is unusual.
 """
 
 from mocox.reference.case import Case
-from mocox.reference.comparison import compare
+from mocox.reference.comparison import account, compare
 from mocox.reference.replays import replay
 
-__all__ = ['Case', 'compare', 'replay']
+__all__ = ['Case', 'account', 'compare', 'replay']

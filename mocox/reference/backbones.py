@@ -21,10 +21,14 @@ def check_fixed_fields(model: dict) -> None:
 
 def backbone_config(model: dict, norm: str = 'mocox.SyncBN') -> tuple[dict, int]:
     """Our backbone for the ``model`` field of a case, and the width of its features."""
-    builders = dict(vit=moco_vit, resnet=resnet, swin=swin)
+    return build_one_of(model, norm, vit=moco_vit, resnet=resnet, swin=swin)
+
+
+def build_one_of(model: dict, *arguments: str, **builders: Callable[..., tuple[dict, int]]) -> tuple[dict, int]:
+    """The backbone by the builder of its ``arch``; raises ValueError if there is none."""
     if model['arch'] not in builders:
         raise ValueError(f'model.arch={model["arch"]!r} is not one of {sorted(builders)}')
-    return builders[model['arch']](model, norm)
+    return builders[model['arch']](model, *arguments)
 
 
 def vit_sizes(model: dict) -> dict:

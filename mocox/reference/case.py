@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -16,18 +17,41 @@ DTYPES = {'float64': torch.float64, 'float32': torch.float32}
 SUFFIX = {'float64': 'fp64', 'float32': 'fp32'}
 
 
+class Fields(dict):
+    """A mapping of ``case.json`` that notes which of its entries were asked for.
+
+    Args:
+        values: The entries; mappings among them note theirs in the same set.
+        read: The set, of names such as ``model.depth``.
+        prefix: Of the names.
+    """
+
+    def __init__(self, values: dict, read: set[str], prefix: str = '') -> None:
+        self.read, self.prefix = read, prefix
+        nested = {k: Fields(v, read, f'{prefix}{k}.') if isinstance(v, dict) else v for k, v in values.items()}
+        super().__init__(nested)
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(self.prefix + name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As in a dictionary."""
+        return self[name] if name in self else default  # noqa: SIM401  must be noted
+
+
 @dataclass
 class Case:
     """A trace folder.
 
     Attributes:
         folder: Where it lies.
-        spec: The content of ``case.json``.
+        spec: The content of ``case.json``; ``spec.read`` names the fields that were used.
         precision: ``float64`` or ``float32``.
     """
 
     folder: Path
-    spec: dict
+    spec: Fields
     precision: str
 
     @classmethod
@@ -41,7 +65,7 @@ class Case:
         spec = json.loads(path.read_text())
         if f'loss_{SUFFIX[precision]}' not in spec['expected']:
             raise ValueError(f'{path} has no numbers of precision {precision!r}: it was recorded in another one')
-        return cls(Path(folder), spec, precision)
+        return cls(Path(folder), Fields(spec, set()), precision)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """All tensors of one file, floating ones in the run's precision."""

@@ -6,12 +6,16 @@ from mocox.checkpoint import load_backbone, mocox_to_official, official_to_mocox
 from mocox.models.necks import average_positions
 from mocox.reference.backbones import backbone_config
 from mocox.reference.case import Case
+from mocox.reference.names import Patterns
 
 
 class MoCoV3Method:
     """MoCo v3 pre-training: how a case describes it, and where its numbers are found."""
 
     ignored = r'$^'  # official tensors without a counterpart
+    aliases: Patterns = []  # other official names of the same tensors
+    in_official_order = True  # of the parameters that our converter writes
+    first_step = dict(q1=('queries', 0), q2=('queries', 1), k1=('keys', 0), k2=('keys', 1))  # what, and which call
 
     @staticmethod
     def model(spec: dict) -> dict:
@@ -52,8 +56,13 @@ class MoCoV3Method:
         model.load_state_dict(official_to_mocox(case.tensors('init')))
 
     @staticmethod
-    def official_state(model: nn.Module, spec: dict) -> dict[str, Tensor]:
-        return mocox_to_official(model.state_dict())
+    def final_momentum(spec: dict) -> float | None:
+        """The coefficient that is set after training."""
+        return spec['schedule']['moco_m'][-1]
+
+    @staticmethod
+    def official_state(state: dict[str, Tensor], spec: dict) -> dict[str, Tensor]:
+        return mocox_to_official(state)
 
     @staticmethod
     def outputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -74,10 +83,13 @@ class MoCoV3Method:
 class QueuePretraining(MoCoV3Method):
     """MoCo v1 and v2 pre-training; the recorded permutations replace our own."""
 
-    @staticmethod
-    def model(spec: dict) -> dict:
+    norm = 'BN'  # one for each process
+    first_step = dict(q_raw=('queries', 0), k_raw_shuffled=('keys', 0), logits=('logits', 0))
+
+    @classmethod
+    def model(cls, spec: dict) -> dict:
         moco = spec['moco']
-        backbone, width = backbone_config(spec['model'], norm='BN')
+        backbone, width = backbone_config(spec['model'], cls.norm)
         if moco['mlp']:
             neck = dict(type='mmpretrain.MoCoV2Neck', in_channels=width, hid_channels=width, out_channels=moco['dim'])
         else:
@@ -106,6 +118,9 @@ class LinearEvaluation:
     """The linear probe on a frozen backbone."""
 
     ignored = r'$^'
+    aliases: Patterns = []
+    in_official_order = False
+    first_step = dict(backbone=('features', 0), logits=('logits', 0))
 
     @staticmethod
     def model(spec: dict) -> dict:
@@ -135,10 +150,14 @@ class LinearEvaluation:
         model.head.fc.load_state_dict({k.removeprefix('head.'): v for k, v in head.items()})
 
     @staticmethod
-    def official_state(model: nn.Module, spec: dict) -> dict[str, Tensor]:
-        state = {f'module.{k}': v for k, v in model.backbone.state_dict().items()}
-        classifier = 'head' if hasattr(model.backbone, 'cls_token') else 'fc'
-        return state | {f'module.{classifier}.{k}': v for k, v in model.head.fc.state_dict().items()}
+    def final_momentum(spec: dict) -> None:
+        return None
+
+    @staticmethod
+    def official_state(state: dict[str, Tensor], spec: dict) -> dict[str, Tensor]:
+        classifier = 'head' if 'backbone.cls_token' in state else 'fc'
+        names = (('backbone.', 'module.'), ('head.fc.', f'module.{classifier}.'))
+        return {new + k.removeprefix(old): v for old, new in names for k, v in state.items() if k.startswith(old)}
 
     @staticmethod
     def outputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:

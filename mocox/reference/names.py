@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Patterns = list[tuple[str, str]]
 
@@ -85,3 +85,25 @@ def merge_to_ours(key: str, tensor: Tensor) -> Tensor:
 
 def _merges(key: str) -> bool:
     return '.downsample.norm.' in key or '.downsample.reduction.' in key
+
+
+def load_renamed(
+    model: nn.Module, official: dict[str, Tensor], patterns: Patterns, ignored: str, prefix: str = 'module.'
+) -> None:
+    """Load an official state; every tensor of both sides must find the other.
+
+    Raises:
+        ValueError: Tensors without a counterpart.
+    """
+    theirs = {key: prefix + rename(key, patterns) for key in model.state_dict() if not key.endswith('.filled')}
+    missing = set(theirs.values()) - set(official)
+    unused = {key for key in set(official) - set(theirs.values()) if not re.fullmatch(ignored, key)}
+    if missing or unused:
+        raise ValueError(f'initial state: no {sorted(missing)}, and no use for {sorted(unused)}')
+    model.load_state_dict({ours: merge_to_ours(ours, official[key]) for ours, key in theirs.items()})
+
+
+def renamed_state(state: dict[str, Tensor], patterns: Patterns, prefix: str = 'module.') -> dict[str, Tensor]:
+    """A model's state in the official naming."""
+    state = {key: tensor for key, tensor in state.items() if not key.endswith('.filled')}
+    return {prefix + rename(k, patterns): merge_to_official(k, tensor) for k, tensor in state.items()}

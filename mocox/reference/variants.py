@@ -21,6 +21,8 @@ INPUTS = dict(type='mocox.RecordedInputs')
 class Variant(MoCoV3Method):
     """Base of the variants: names are translated one by one, and drop paths use recorded random numbers."""
 
+    in_official_order = False
+
     @staticmethod
     def patterns(spec: dict) -> names.Patterns:
         raise NotImplementedError
@@ -36,12 +38,12 @@ class Variant(MoCoV3Method):
 
     @classmethod
     def load(cls, model: Any, case: Case) -> None:
-        load_renamed(model, cls.arrange(case.tensors('init')), cls.patterns(case.spec), cls.ignored)
+        names.load_renamed(model, cls.arrange(case.tensors('init')), cls.patterns(case.spec), cls.ignored)
         draw_recorded_paths(model, case.spec['model'])
 
     @classmethod
-    def official_state(cls, model: nn.Module, spec: dict) -> dict[str, Tensor]:
-        return renamed_state(model, cls.patterns(spec))
+    def official_state(cls, state: dict[str, Tensor], spec: dict) -> dict[str, Tensor]:
+        return names.renamed_state(state, cls.patterns(spec))
 
 
 class MoBYMethod(Variant):
@@ -52,8 +54,7 @@ class MoBYMethod(Variant):
     @staticmethod
     def model(spec: dict) -> dict:
         moco = spec['moco']
-        build = backbones.swin if spec['model']['arch'] == 'swin' else backbones.deit
-        backbone, width = build(spec['model'])
+        backbone, width = backbones.build_one_of(spec['model'], swin=backbones.swin, vit=backbones.deit)
         layers = dict(type='NonLinearNeck', hid_channels=moco['mlp_dim'], out_channels=moco['dim'])
         layers |= dict(with_bias=True, with_last_bn=False, with_last_bias=True)
         predictor = dict(layers, in_channels=moco['dim'], num_layers=moco.get('predictor_layers', 2))
@@ -82,6 +83,8 @@ class MoBYMethod(Variant):
 
 class FastMoCoMethod(Variant):
     """Fast-MoCo with a ResNet."""
+
+    aliases = [(r'^module\.backbone\.', 'module.encoder.0.'), (r'^module\.bbone_ema\.', 'module.encoder_ema.0.')]
 
     @staticmethod
     def model(spec: dict) -> dict:
@@ -157,8 +160,8 @@ class SymmetricV2(Variant):
         model.warned = True  # that statistics leak, as they do in the recorded code
 
     @classmethod
-    def official_state(cls, model: nn.Module, spec: dict) -> dict[str, Tensor]:
-        state = super().official_state(model, spec)
+    def official_state(cls, state: dict[str, Tensor], spec: dict) -> dict[str, Tensor]:
+        state = super().official_state(state, spec)
         queues = [state.pop(f'module.{name}.keys') for name in ('queue_x1', 'queue')]
         return state | {'module.queue': torch.stack(queues)}
 
@@ -166,16 +169,23 @@ class SymmetricV2(Variant):
     def momentum(spec: dict) -> list[float]:
         return [1.0, *spec['schedule']['moco_m_after_step'][:-1]]
 
+    @staticmethod
+    def final_momentum(spec: dict) -> float:
+        return spec['schedule']['moco_m_after_step'][-1]
+
 
 class FineTuning:
     """All of a transformer trained with DeiT's recipe, on soft labels."""
 
     ignored = r'$^'
+    aliases: names.Patterns = []
+    in_official_order = False
+    first_step = dict(backbone=('features', 0), logits=('logits', 0))
     PATTERNS = [(r'^backbone\.', r''), (r'^head\.fc\.', r'head.')]
 
     @staticmethod
     def model(spec: dict) -> dict:
-        backbone, width = backbones.finetuned_vit(spec['model'])
+        backbone, width = backbones.build_one_of(spec['model'], vit=backbones.finetuned_vit)
         loss = dict(type='LabelSmoothLoss', label_smooth_val=float(spec['label_smoothing']), mode='original')
         return dict(
             type='mmpretrain.ImageClassifier',
@@ -196,14 +206,14 @@ class FineTuning:
 
     @classmethod
     def load(cls, model: Any, case: Case) -> None:
-        load_renamed(model, case.tensors('init'), cls.PATTERNS, cls.ignored, prefix='')
+        names.load_renamed(model, case.tensors('init'), cls.PATTERNS, cls.ignored, prefix='')
         draw_recorded_paths(model, case.spec['model'])
         loss = model.head.loss_module  # makes float32 of labels, which 1e-9 does not allow
         loss.generate_one_hot_like_label = lambda label: _soft(label, loss.num_classes, model.head.fc.weight.dtype)
 
     @classmethod
-    def official_state(cls, model: nn.Module, spec: dict) -> dict[str, Tensor]:
-        return renamed_state(model, cls.PATTERNS, prefix='')
+    def official_state(cls, state: dict[str, Tensor], spec: dict) -> dict[str, Tensor]:
+        return names.renamed_state(state, cls.PATTERNS, prefix='')
 
     @staticmethod
     def outputs(model: Any, x: Tensor) -> dict[str, Tensor]:
@@ -213,31 +223,13 @@ class FineTuning:
     def momentum(spec: dict) -> list[float]:
         return []
 
+    @staticmethod
+    def final_momentum(spec: dict) -> None:
+        return None
+
 
 def _soft(label: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
     return (label if label.ndim == 2 else nn.functional.one_hot(label, num_classes)).to(dtype)
-
-
-def load_renamed(
-    model: nn.Module, official: dict[str, Tensor], patterns: names.Patterns, ignored: str, prefix: str = 'module.'
-) -> None:
-    """Load an official state; every tensor of both sides must find the other.
-
-    Raises:
-        ValueError: Tensors without a counterpart.
-    """
-    theirs = {key: prefix + names.rename(key, patterns) for key in model.state_dict() if not key.endswith('.filled')}
-    missing = set(theirs.values()) - set(official)
-    unused = {key for key in set(official) - set(theirs.values()) if not re.fullmatch(ignored, key)}
-    if missing or unused:
-        raise ValueError(f'initial state: no {sorted(missing)}, and no use for {sorted(unused)}')
-    model.load_state_dict({ours: names.merge_to_ours(ours, official[key]) for ours, key in theirs.items()})
-
-
-def renamed_state(model: nn.Module, patterns: names.Patterns, prefix: str = 'module.') -> dict[str, Tensor]:
-    """The model's state in the official naming."""
-    state = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith('.filled')}
-    return {prefix + names.rename(k, patterns): names.merge_to_official(k, tensor) for k, tensor in state.items()}
 
 
 def draw_recorded_paths(model: Any, sizes: dict) -> None:
