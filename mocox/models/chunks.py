@@ -1,6 +1,6 @@
 """Passing a batch through the backbone in chunks: the memory of a chunk, the loss of the batch."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from math import ceil
 
 import torch
@@ -37,14 +37,15 @@ def encode_in_chunks(backbone: nn.Module, x: Tensor, chunk_size: int | None, int
     if chunk_size is None or len(x) <= chunk_size:
         return _features(backbone, x)
     num_chunks = ceil(len(x) / chunk_size)
-    if not interleave:
-        return torch.cat([_recomputed(backbone, chunk) for chunk in x.tensor_split(num_chunks)])
-    if len(x) % chunk_size:
+    if interleave and len(x) % chunk_size:
         raise ValueError(
             f'chunk_size={chunk_size} does not divide the batch of {len(x)} images: the BatchNorm of '
             f'{type(backbone).__name__} would take statistics of chunks of unequal size. Choose a divisor of {len(x)}'
         )
-    return torch.stack([_recomputed(backbone, x[j::num_chunks]) for j in range(num_chunks)], dim=1).flatten(0, 1)
+    chunks = [x[j::num_chunks] for j in range(num_chunks)] if interleave else x.tensor_split(num_chunks)
+    with _own_casts(x.device.type):
+        features = [_recomputed(backbone, chunk) for chunk in chunks]
+    return torch.stack(features, dim=1).flatten(0, 1) if interleave else torch.cat(features)
 
 
 def describe_statistics(backbone: nn.Module, chunk_size: int) -> str | None:
@@ -67,6 +68,17 @@ def _recomputed(backbone: nn.Module, x: Tensor) -> Tensor:
     contexts = (nullcontext(), _RunningStatisticsKept(backbone))
     output = checkpoint(backbone, x, use_reentrant=False, context_fn=lambda: contexts)
     return last_output(output, type(backbone).__name__)
+
+
+def _own_casts(device_type: str) -> AbstractContextManager:
+    """Under autocast each chunk casts the weights itself, so that their gradients add up in float32.
+
+    Autocast keeps the cast of a weight until it is left. The gradients of all chunks would meet at that cast and add up
+    in its type: with bfloat16 the error grows with the number of chunks.
+    """
+    if not torch.is_autocast_enabled(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, torch.get_autocast_dtype(device_type), cache_enabled=False)
 
 
 def _features(backbone: nn.Module, x: Tensor) -> Tensor:

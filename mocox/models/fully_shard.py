@@ -33,7 +33,8 @@ class FullyShard(nn.Module):
         module: The algorithm, on the device to train on.
         param_dtype: The type in which the blocks of the backbones are gathered and used: ``bfloat16`` halves what is
             sent. Use it with mixed precision (``--amp``), which computes in that type anyway. LayerNorms, all other
-            weights and the sums of the gradients stay in float32. None means the weights' own type.
+            weights and the sums of the gradients over processes stay in float32; over chunks, the gradients of the
+            blocks are added up in this type. None means the weights' own type.
         kwargs: For ``fully_shard``.
 
     Raises:

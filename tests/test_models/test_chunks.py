@@ -29,7 +29,7 @@ def test_transformer_is_exact(chunk_size):
 
 def test_exact_under_autocast():
     # Every image passes the same bfloat16 kernels. What differs is the sum over images in the gradients of weights: in
-    # bfloat16 within a chunk, rounded to 8 bits, and then between chunks.
+    # bfloat16 within a chunk, rounded to 8 bits, and in float32 between chunks.
     results = []
     for chunk_size in (None, 2):
         model = build(chunk_size=chunk_size).float()
@@ -39,6 +39,33 @@ def test_exact_under_autocast():
         results.append((loss.item(), gradients(model, loss)))
     assert results[1][0] == pytest.approx(results[0][0], rel=1e-6)
     assert_same(results[1][1], results[0][1], rtol=2e-2)
+
+
+@pytest.mark.parametrize('interleave', [False, True])
+def test_gradients_of_chunks_add_up_in_float32(interleave):
+    """The oracle: the gradient of every chunk by itself, under an autocast of its own, added up in float64."""
+    backbone = build().backbone.float()
+    x = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        features = encode_in_chunks(backbone, x, 2, interleave)
+    found = gradients(backbone, (features.float() * weight).sum())
+    parts = [slice(j, None, 32) if interleave else slice(2 * j, 2 * j + 2) for j in range(32)]
+    total: dict[str, Tensor] = {}
+    for part in parts:
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            features = backbone(x[part])[-1]
+        for name, grad in gradients(backbone, (features.float() * weight[part]).sum()).items():
+            total[name] = total.get(name, 0) + grad.double()
+    assert_same({name: grad.double() for name, grad in found.items()}, total, rtol=1e-5)
+
+
+def test_a_closed_form_that_bfloat16_cannot_add_up():
+    """The gradient is the sum of 320 images of 1, one by one. In bfloat16 it stops at 256, from where steps are 2."""
+    layer = nn.Linear(1, 1, bias=False)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        encode_in_chunks(layer, torch.ones(320, 1), 1).sum().backward()
+    assert layer.weight.grad.item() == 320
 
 
 def test_dropped_paths_are_those_of_the_first_computation():

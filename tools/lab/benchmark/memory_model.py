@@ -195,9 +195,9 @@ def step_memory(
     )
     at_backbone = replace(
         base,
-        # Chunks add up their gradients in the precision of the products. The last stages of a ResNet have most of its
-        # weights and the first most of its activations: at the peak, half of the gradients are there.
-        gradients=FLOAT * head_weights + trained * (size if chunked else FLOAT / 2 * backbone.batch_norm),
+        # Chunks add up their gradients, in float32. The last stages of a ResNet have most of its weights and the first
+        # most of its activations: at the peak, half of the gradients are there.
+        gradients=FLOAT * head_weights + trained * (FLOAT if chunked else FLOAT / 2 * backbone.batch_norm),
         backbone=kept,
         casts=size * trained if half else 0.0,
     )
