@@ -11,17 +11,19 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 
-_pools: dict[int, '_Pool'] = {}
+_pools: dict[tuple[int, str], '_Pool'] = {}
 
 
-def run_processes(fn: Callable, world_size: int, *args: Any, timeout: float = 120.0) -> list[Any]:
+def run_processes(fn: Callable, world_size: int, *args: Any, timeout: float = 120.0, preload: str = '') -> list[Any]:
     """Calls ``fn(*args)`` in every one of ``world_size`` processes and returns their results in rank order.
 
     ``fn`` is a function at the top level of a module, and its arguments and result can be pickled (return tensors
@@ -29,23 +31,24 @@ def run_processes(fn: Callable, world_size: int, *args: Any, timeout: float = 12
 
     Args:
         timeout: Seconds for the whole call.
+        preload: A library whose functions the processes take before those of all others.
 
     Raises:
         RuntimeError: A process raised or died; the message holds its traceback.
         TimeoutError: A process did not answer in time.
     """
-    pool = _pools.pop(world_size, None) or _Pool(world_size)
+    pool = _pools.pop((world_size, preload), None) or _Pool(world_size, preload)
     try:
         results = pool.call(fn, args, timeout)
     except BaseException:
         pool.kill()
         raise
-    _pools[world_size] = pool
+    _pools[world_size, preload] = pool
     return results
 
 
 class _Pool:
-    def __init__(self, world_size: int) -> None:
+    def __init__(self, world_size: int, preload: str) -> None:
         context = multiprocessing.get_context('spawn')
         self.folder = tempfile.TemporaryDirectory()
         self.pipes, self.processes = [], []
@@ -54,7 +57,8 @@ class _Pool:
             self.pipes.append(ours)
             args = (rank, world_size, self.folder.name, theirs)
             self.processes.append(context.Process(target=_serve, args=args, daemon=True))
-            self.processes[-1].start()
+            with mock.patch.dict(os.environ, LD_PRELOAD=preload) if preload else nullcontext():
+                self.processes[-1].start()
             theirs.close()
 
     def call(self, fn: Callable, args: tuple, timeout: float) -> list[Any]:

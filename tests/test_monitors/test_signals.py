@@ -15,6 +15,7 @@ from mocox.monitors.signals import (
     uniformity,
 )
 from tests.support.oracles import simplex
+from tests.support.pretended import PretendedGPU
 
 T = 0.2
 
@@ -116,3 +117,12 @@ def test_not_a_number_in_the_bank():
     bank = FeatureBank(size=6, num_classes=10)
     bank.append(torch.full((6, 4), torch.nan), torch.zeros(6, dtype=torch.long), torch.arange(6))
     assert bank.accuracy(2, 0.07) is not None
+
+
+def test_apples_gpus_are_asked_for_no_eigenvalues():
+    """Torch has none there: the host makes them."""
+    gpu = PretendedGPU('mps')
+    with gpu.mode:
+        features = gpu.tensor(8, 5)
+        assert features.device.type == 'mps'
+        assert effective_rank(features).device.type == 'cpu'
