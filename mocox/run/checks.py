@@ -1,4 +1,4 @@
-"""What can be wrong with a config before anything is built from it."""
+"""Check a config before anything is built from it."""
 
 import difflib
 import inspect
@@ -60,7 +60,7 @@ def check_options(config: 'Config', options: dict[str, Any]) -> None:
 
 
 def _copies(config: 'Config', name: str) -> list[str]:
-    """Where a value of a config stands again; numbers may be equal by chance."""
+    """Other places where a config has the same value; numbers, which may be equal by chance, are left out."""
     value = config[name]
     if not value or not isinstance(value, (str, dict, list)):
         return []
@@ -77,7 +77,7 @@ def walk(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def is_views_dataset(dataset: object) -> bool:
-    """Whether a config builds a data set of mocox."""
+    """True if a config builds a data set of mocox."""
     from mocox.datasets import ViewsDataset
     from mocox.registry import DATASETS
 
@@ -117,9 +117,13 @@ def check_run(config: 'Config') -> None:
 
     Raises:
         FileNotFoundError: ``load_from`` does not exist.
+        KeyError: No registry knows a component.
         NotADirectoryError: ``work_dir`` is a file.
+        TypeError: A component does not take an argument.
         ValueError: Another value that cannot be.
     """
+    from mocox.run.components import check_components  # imports torch
+
     if not isinstance(config.get('model', {}), dict):
         raise ValueError(f"model must be a dict with a type, such as dict(type='MoCoV3', ...), got {config.model!r}")
     scope = config.get('default_scope')
@@ -145,6 +149,7 @@ def check_run(config: 'Config') -> None:
         value = (config.get('train_cfg') or {}).get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value % 1 != 0:  # inf, nan
             raise ValueError(f'train_cfg.{key} must be a whole number of at least 1, got {value!r}')
+    check_components(config)
 
 
 def _check_training(config: 'Config') -> None:

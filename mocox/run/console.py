@@ -1,4 +1,4 @@
-"""What a person sees of a run of our tools: MMEngine's environment, config and hooks go to the log file only."""
+"""Console output of our tools: MMEngine's environment, config and hooks go to the log file only."""
 
 import logging
 

@@ -1,17 +1,16 @@
 """Errors of MMEngine, torch and Python in words that a person can act on."""
 
-import difflib
 import inspect
 import os
 import re
 import traceback
-from collections.abc import Iterator
-from functools import partial
-from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
 from types import FrameType
 from typing import Any, NamedTuple
+
+from mocox.run.arguments import argument_names, describe_argument, describe_untyped, passes_on
 
 _DEAD_WORKER = re.compile(
     r'DataLoader worker \(pid\S* (?P<pid>[\d, ]+)\) (?:is killed by signal: (?P<signal>.+?)\.|exited)'
@@ -36,34 +35,19 @@ _WORKER_FAILURES = (
 )
 
 
-# Functions of MMEngine and mmcv that build a component, and their names for its type, its class and its arguments.
-_BUILDERS = {
-    'build_from_cfg': ('obj_type', 'obj_cls', 'args'),
-    'build_scheduler_from_cfg': ('scheduler_type', 'scheduler_cls', 'args'),
-    'build_norm_layer': ('layer_type', 'norm_layer', 'cfg_'),
-    'build_conv_layer': ('layer_type', 'conv_layer', 'cfg_'),
-    '__call__': ('optimizer_cfg', 'optimizer_cls', 'optimizer_cfg'),  # of DefaultOptimWrapperConstructor
-    'build_dataloader': ('collate_fn_type', 'collate_fn', 'dataloader_cfg'),
-}
+_BUILDERS = ('mmengine', 'mmcv')  # whose functions build the components of a config
 _MAX_VALUE = 80  # characters of an argument's value in a message
 
 
-class _Build(NamedTuple):
-    """A component that was being built: its type in the config, where that was looked up, what was found."""
+class _Component(NamedTuple):
+    """A component whose constructor had started: its class, and the arguments that are not the defaults."""
 
-    name: Any
-    registry: Any
-    found: Any
-    arguments: dict
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether the registry does not know the name."""
-        return self.found is None and isinstance(self.name, str)
+    kind: type
+    arguments: dict[str, Any]
 
 
 def is_worker_failure(error: BaseException) -> bool:
-    """Whether data loader workers died or could not hand over a batch.
+    """True if data loader workers died or could not hand over a batch.
 
     torch reports that as a ``RuntimeError``, or as a lost connection where the batch was on its way.
     """
@@ -76,29 +60,36 @@ def is_worker_failure(error: BaseException) -> bool:
 
 
 def is_wrong_channels(error: BaseException) -> bool:
-    """Whether a convolution was given images, or maps, of another number of channels."""
+    """True if a convolution was given images, or maps, of another number of channels."""
     return isinstance(error, RuntimeError) and _CHANNELS.search(str(error)) is not None
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether another library refused the arguments of a component by an assertion, as OpenMMLab's constructors do."""
+    """True if another library refused the arguments of a component by an assertion, as OpenMMLab's constructors do."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return isinstance(error, AssertionError) and _innermost_build(frames) is not None and not _is_ours(frames[-1])
+    return isinstance(error, AssertionError) and _component_in(frames) is not None and not _is_ours(frames[-1])
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get('__name__')).partition('.')[0] == __name__.partition('.')[0]
+    return _is_of(frame, __name__.partition('.')[0])
 
 
-def _innermost_build(frames: list[FrameType]) -> _Build | None:
-    for frame in reversed(frames):
-        values = frame.f_locals
-        names = _BUILDERS.get(frame.f_code.co_name)
-        if names and all(name in values for name in names):
-            name, found, arguments = (values[key] for key in names)
-            if isinstance(name, dict):
-                name = name['type']
-            return _Build(name, values.get('registry'), found, arguments)
+def _is_of(frame: FrameType, *packages: str) -> bool:
+    return str(frame.f_globals.get('__name__')).partition('.')[0] in packages
+
+
+def _component_in(frames: list[FrameType]) -> _Component | None:
+    """The innermost object that MMEngine or mmcv was constructing; their Runner is not a component."""
+    for caller, frame in reversed(list(pairwise(frames))):
+        if frame.f_code.co_name != '__init__' or not _is_of(caller, *_BUILDERS):
+            continue
+        names, _, _, values = inspect.getargvalues(frame)
+        kind = type(values[names[0]])
+        if kind.__name__.endswith('Runner'):
+            continue
+        defaults = {name: p.default for name, p in inspect.signature(kind.__init__).parameters.items()}
+        given = {name: values[name] for name in names[1:] if values.get(name) is not defaults.get(name)}
+        return _Component(kind, given)
     return None
 
 
@@ -127,10 +118,9 @@ def _explain_killed_worker(who: str) -> str:
 def explain(error: BaseException) -> str:
     """The message of an error in words that name the value and, where it can be known, the fix."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    build = _innermost_build(frames)
+    component = _component_in(frames)
     message = _unwrap_worker_message(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
-    if is_wrong_channels(error):
-        found = _CHANNELS.search(message)
+    if isinstance(error, RuntimeError) and (found := _CHANNELS.search(message)):
         return (
             f'a convolution of the model takes {found["wanted"]} channels and was given {found["given"]}. Where that '
             f'is the first one, give the backbone in_channels={found["given"]}, or the data set and the preprocessor '
@@ -143,28 +133,25 @@ def explain(error: BaseException) -> str:
         return _explain_refused_file(message, frames)
     if isinstance(error, SyntaxError):
         return f'{_path_in_use(frames)}, line {error.lineno}: {error.msg}'
-    if build and build.is_unknown and isinstance(error, KeyError | TypeError):
-        return _explain_unknown_component(build.name, build.registry)
     if isinstance(error, KeyError) and 'must contain the key "type"' in message:
-        part = frames[-1].f_locals.get('cfg')
-        return f'{part} has no type, so nothing can be built from it: is the key that it stands under misspelt?'
+        return describe_untyped(message.partition('but got ')[2].partition('\n')[0])
     if isinstance(error, TypeError) and 'unexpected keyword argument' in message:
-        return _explain_argument(message, [build.found if build else None, *frames[-1].f_globals.values()])
+        return _explain_argument(message, component, list(frames[-1].f_globals.values()))
     if isinstance(error, FileNotFoundError) and f'{os.sep}.mim{os.sep}' in message:
         return f'{message}: configs are found by package name once mocox is installed (pip install -e .)'
     if isinstance(error, KeyError):
         message = f'{message} is missing' if re.fullmatch(r'[\w.-]+', message) else message
-    if build and (isinstance(error, TypeError) or not _is_ours(frames[-1])):
-        return f'{_describe_build(build)}: {message or type(error).__name__}'
+    if component and (isinstance(error, TypeError) or not _is_ours(frames[-1])):
+        return f'{_describe(component)}: {message or type(error).__name__}'
     return message or type(error).__name__
 
 
-def _describe_build(build: _Build) -> str:
+def _describe(component: _Component) -> str:
     """``AdamW(lr='fast', fused=True)``: what the config asked for."""
-    name = 'DataLoader' if isinstance(build.found, partial) else getattr(build.found, '__name__', build.name)
     plain = (str, bool, int, float, list, tuple, type(None))
-    values = {key: repr(value) for key, value in build.arguments.items() if isinstance(value, plain)}
-    return f'{name}({", ".join(f"{key}={value}" for key, value in values.items() if len(value) <= _MAX_VALUE)})'
+    values = {key: repr(value) for key, value in component.arguments.items() if isinstance(value, plain)}
+    arguments = ', '.join(f'{key}={value}' for key, value in values.items() if len(value) <= _MAX_VALUE)
+    return f'{component.kind.__name__}({arguments})'
 
 
 def _unwrap_worker_message(message: str) -> str:
@@ -192,52 +179,18 @@ def _explain_refused_file(message: str, frames: list[FrameType]) -> str:
     return f'{path} is not a checkpoint that torch.load can read' + ('' if reason.isdigit() else f': {reason}')
 
 
-def _explain_unknown_component(name: str, registry: Any) -> str:
-    from mmengine.registry import FUNCTIONS
-
-    registry = FUNCTIONS if registry is None else registry  # where collate_fn is looked up; an empty one is false
-    scope, _, _ = name.rpartition('.')
-    if scope and '.' not in scope and find_spec(scope) is None:
-        return f'{name!r} is not available: the package {scope} is not installed'
-    root = registry._get_root_registry()
-    known = list(dict.fromkeys([*registry.module_dict, *root.module_dict]))
-    for child_scope, child in root.children.items():
-        known += [f'{child_scope}.{key}' for key in child.module_dict]
-    by_bare_name: dict[str, list[str]] = {}  # in lower case: a wrong capital is the most frequent mistake
-    for key in known:
-        by_bare_name.setdefault(key.rpartition('.')[2].lower(), []).append(key)
-    matches = difflib.get_close_matches(name.rpartition('.')[2].lower(), by_bare_name, n=3)
-    nearest = [key for match in matches for key in by_bare_name[match]][:3]
-    hint = f'did you mean {" or ".join(nearest)}?' if nearest else f'it knows {", ".join(sorted(registry.module_dict))}'
-    return f'there is no {name!r} in the {registry.name} registry of scope {registry.scope}; {hint}'
-
-
-def _explain_argument(message: str, candidates: list[object]) -> str:
-    name, unexpected = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected .*? '(\w+)'", message).groups()
-    classes = [candidate for candidate in candidates if inspect.isclass(candidate)]
-    component = next((cls for cls in classes if name in (base.__name__ for base in cls.__mro__)), None)
-    if component is None:
+def _explain_argument(message: str, component: _Component | None, candidates: list[object]) -> str:
+    found = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected .*? '(\w+)'", message)
+    if found is None:
         return message
-    outer = candidates[0] if inspect.isclass(candidates[0]) and _passes_on(candidates[0]) else component
-    names = [*_argument_names(outer), *_argument_names(component)]
-    if unexpected not in _argument_names(outer):  # it has passed on what it does not know itself
-        component = outer
-    known = list(dict.fromkeys(names))
-    nearest = difflib.get_close_matches(unexpected, known, n=3)
-    hint = f'did you mean {" or ".join(nearest)}?' if nearest else f'it takes {", ".join(known)}'
-    return f'{component.__name__} has no argument {unexpected!r}; {hint}'
-
-
-def _passes_on(component: type) -> bool:
-    """Whether a class takes arguments that it does not name."""
-    parameters = inspect.signature(component.__init__).parameters.values()
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-
-
-def _argument_names(component: type) -> Iterator[str]:
-    for cls in component.__mro__[:-1]:
-        if '__init__' in vars(cls):
-            parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-            yield from (p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-                return  # what this class does not name, it does not pass on
+    name, unexpected = found.groups()
+    outer = component.kind if component else None
+    classes = [cls for cls in [outer, *candidates] if inspect.isclass(cls)]
+    inner = next((cls for cls in classes if name in (base.__name__ for base in cls.__mro__)), None)
+    if inner is None:
+        return message
+    if outer is None or not passes_on(outer):
+        outer = inner
+    names = list(dict.fromkeys([*argument_names(outer), *argument_names(inner)]))
+    # An argument that the outer class does not name is one that it has passed on.
+    return describe_argument(inner if unexpected in argument_names(outer) else outer, unexpected, names)

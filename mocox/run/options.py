@@ -1,4 +1,4 @@
-"""What the options of the command line change in a config."""
+"""Apply the options of the command line to a config."""
 
 import os
 from collections.abc import Iterator

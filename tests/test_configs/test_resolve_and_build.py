@@ -1,74 +1,19 @@
 """Every name in every config exists, every argument is one that its component takes, and every model can be built."""
 
 import inspect
-from collections.abc import Iterator
 
 import pytest
-from mmengine import registry as root
 from mmengine.config import Config
-from mmengine.registry import DefaultScope, Registry
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mocox import registry
 from mocox.registry import MODELS
+from mocox.run.components import REGISTRIES, TAKEN_BY_MMENGINE, check_components, resolve, typed
 from tests.test_configs.shipped import LEAVES, build, build_on_meta, load, model_config
 
-# The key under which a ``type`` stands decides the registry that resolves it, and so do all keys below it.
-REGISTRIES: dict[str, Registry] = {
-    'model': registry.MODELS,
-    'data_preprocessor': registry.MODELS,
-    'init_cfg': registry.WEIGHT_INITIALIZERS,
-    'dataset': registry.DATASETS,
-    'crops': registry.TRANSFORMS,
-    'sampler': registry.DATA_SAMPLERS,
-    'collate_fn': root.FUNCTIONS,  # the Runner asks the root, whatever the default scope
-    'optim_wrapper': registry.OPTIM_WRAPPERS,
-    'optimizer': registry.OPTIMIZERS,
-    'param_scheduler': registry.PARAM_SCHEDULERS,
-    'default_hooks': registry.HOOKS,
-    'custom_hooks': registry.HOOKS,
-    'val_evaluator': registry.METRICS,
-    'test_evaluator': registry.METRICS,
-    'train_cfg': root.LOOPS,
-    'val_cfg': root.LOOPS,
-    'test_cfg': root.LOOPS,
-    'visualizer': root.VISUALIZERS,
-    'vis_backends': root.VISBACKENDS,
-    'log_processor': root.LOG_PROCESSORS,
-    'model_wrapper_cfg': root.MODEL_WRAPPERS,
-}
-# Arguments that MMEngine itself takes out before it builds the object.
-TAKEN_BY_MMENGINE = {
-    'param_scheduler': {'convert_to_iter_based'},
-    'optim_wrapper': {'optimizer', 'paramwise_cfg', 'constructor'},
-    'default_hooks': {'priority'},
-    'custom_hooks': {'priority'},
-    'collate_fn': set(),
-}
 # Top-level settings that are no argument of the Runner but that it, our tools or another setting read.
 SETTINGS = {'auto_scale_lr', 'model_wrapper_cfg', 'vis_backends'}
-
-
-def typed(node, key: str = '', owner: str = '', scope: str = 'mocox') -> Iterator[tuple[str, str, str, dict]]:
-    """All dicts with a ``type`` below ``node``: (where, registry key, scope, the dict)."""
-    if isinstance(node, list | tuple):
-        for i, item in enumerate(node):
-            yield from typed(item, f'{key}[{i}]', owner, scope)
-    elif isinstance(node, dict):
-        scope = node.get('_scope_', scope)
-        if 'type' in node:
-            yield key, owner, scope, node
-        for name, child in node.items():
-            decides = name in REGISTRIES and owner != 'default_hooks'  # there the keys are names of hooks
-            yield from typed(child, f'{key}.{name}' if key else name, name if decides else owner, scope)
-
-
-def resolve(owner: str, scope: str, name: str):
-    if owner == 'collate_fn':
-        return root.FUNCTIONS.get(name)
-    with REGISTRIES[owner].switch_scope_and_registry(scope) as scoped:
-        return scoped.get(name)
 
 
 @pytest.mark.parametrize('name', LEAVES)
@@ -84,6 +29,7 @@ def test_every_type_resolves_and_takes_its_arguments(name):
             pytest.fail(f'{where}: {cfg["type"]} {error}')
         seen += 1
     assert seen > 10
+    check_components(load(name))
 
 
 @pytest.mark.parametrize('name', LEAVES)

@@ -7,7 +7,8 @@ import torch
 from mmengine.registry import build_from_cfg
 from torch.utils.data import DataLoader, Dataset
 
-from mocox.registry import DATASETS, METRICS, MODELS
+from mocox.registry import DATASETS, MODELS
+from mocox.run.components import check_components
 from mocox.run.errors import explain, is_refusal, is_worker_failure
 
 
@@ -28,8 +29,12 @@ class Open(Base):
 
 @pytest.mark.parametrize(('component', 'hint'), [(Closed, 'it takes arch'), (Open, 'did you mean depth?')])
 def test_arguments_of_a_parent_class_count_if_they_are_passed_on(component, hint):
+    def build(cfg: dict) -> None:
+        check_components(dict(model=cfg))
+        build_from_cfg(cfg, MODELS)  # names what a class passes on
+
     with pytest.raises(TypeError) as caught:
-        build_from_cfg(dict(type=component, arch=1, deph=2), MODELS)
+        build(dict(type=component, arch=1, deph=2))
     assert explain(caught.value) == f"{component.__name__} has no argument 'deph'; {hint}"
 
 
@@ -55,7 +60,7 @@ def test_messages_that_name_no_argument_get_all(arguments, message):
 def test_a_name_that_an_empty_registry_does_not_know():
     pytest.importorskip('mmpretrain.evaluation')
     with pytest.raises(KeyError) as caught:
-        METRICS.build(dict(type='Acuracy'))
+        check_components(dict(default_scope='mocox', val_evaluator=dict(type='Acuracy')))
     assert re.search(
         "no 'Acuracy' in the metric registry of scope .* did you mean .*mmpretrain.Accuracy", explain(caught.value)
     )
@@ -138,3 +143,23 @@ def test_an_argument_that_a_class_has_passed_on_is_its_own():
             dict(type='mocox.ImageFiles', data_root=os.path.dirname(__file__), crops=crops, crop=1), DATASETS
         )
     assert explain(caught.value) == "ImageFiles has no argument 'crop'; did you mean crops?"
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(model=dict(type='mocox.MoCoV3', backbone=None, train_cfg=dict(sampler=dict(type='RandomBoxes')))),
+        dict(optim_wrapper=dict(type='OptimWrapper', clip_grad=dict(type='value', clip_value=1))),
+        dict(train_dataloader=dict(dataset=dict(type=Open, arch=1, depth=2))),
+        dict(model=dict(type='mocox.MoCoV3', neck=dict(type=Open, norm_cfg=dict(type='BN', requires_grad=True)))),
+        dict(model=dict(type='mocox.MoCoV3', backbone=dict(type=Open, dcn=dict(type='Conv2d', fallback=False)))),
+    ],
+)
+def test_what_another_library_may_know_is_left_to_the_building(config):
+    check_components(config)
+
+
+def test_a_wrong_argument_is_named_before_anything_is_built():
+    config = dict(model=dict(type=Open, backbone=dict(type=Strict, width='wide', lrr=1)))
+    with pytest.raises(TypeError, match=r"^Strict has no argument 'lrr'; did you mean lr\?$"):
+        check_components(config)
