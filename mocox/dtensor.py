@@ -41,7 +41,7 @@ def own_parts(parameters: Iterable[Tensor]) -> list[Tensor]:
     return [parameter.to_local() if hasattr(parameter, 'to_local') else parameter for parameter in parameters]
 
 
-def local_part(whole: Tensor, like: Tensor) -> Tensor:
+def local_part(whole: Tensor, like: Any) -> Tensor:
     """The rows of a whole tensor that this process keeps where ``like`` is the sharded one: a view, possibly empty."""
     parts = whole.chunk(like.device_mesh.size())
     index = like.device_mesh.get_local_rank()
@@ -52,6 +52,7 @@ def shard_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
     """Cuts the whole tensors that ``load_state_dict`` has put into an optimizer of sharded parameters."""
     from torch.distributed.tensor import DTensor
 
+    parameter: Any
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and not isinstance(value, DTensor) and value.shape == parameter.shape:

@@ -30,9 +30,7 @@ def verify(path: str | Path) -> None:
         ValueError: Truncated, changed, or no checkpoint at all.
     """
     refuse_bombs(Path(path))
-    if not _starts_as_archive(
-        path
-    ):  # torch before 1.6 wrote no archive and no checksum: what can be loaded counts as whole
+    if not _starts_as_archive(Path(path)):  # torch before 1.6 wrote no checksums: a file that loads counts as whole
         _load(path, mmap=False)
         return
     try:

@@ -1,7 +1,7 @@
 """DICOM, by pydicom: rescaled numbers, and the window that the file asks to be shown with."""
 
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -220,7 +220,7 @@ def _take_over_groups(file: 'Dataset', frame: int) -> None:
                     setattr(file, key, item[0].get(key))
 
 
-def _first(value: object) -> float | None:
+def _first(value: Any) -> float | None:
     """Of several windows the first."""
     if value is None or value == '':
         return None

@@ -20,4 +20,5 @@ def read_with_opencv(data: bytes) -> Raw:
     count = bands.shape[2]
     if count >= 3:
         bands = bands[:, :, [2, 1, 0, 3][:count]]
-    return Raw(bands, *fixed_range(bands.dtype), has_alpha=count in (2, 4), is_colour=count >= 3)
+    low, high = fixed_range(bands.dtype)
+    return Raw(bands, low, high, has_alpha=count in (2, 4), is_colour=count >= 3)

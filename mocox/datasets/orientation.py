@@ -35,7 +35,7 @@ def turn(picture: Picture, orientation: int | None = None) -> Picture:
         orientation: Where it is known, needed for an array.
     """
     if isinstance(picture, np.ndarray):
-        return np.ascontiguousarray(_turn_array(picture, orientation))
+        return np.ascontiguousarray(_turn_array(picture, orientation or 1))
     picture.load()  # Pillow turns some formats as they are read
     method = METHODS.get(orientation or orientation_of(picture))
     return picture if method is None else picture.transpose(method)

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def stratified_subset(
-    labels: Sequence[int], fraction: float | None = None, per_class: int | None = None, seed: int = 0
+    labels: Sequence[int] | np.ndarray, fraction: float | None = None, per_class: int | None = None, seed: int = 0
 ) -> np.ndarray:
     """Chooses images of every class.
 
@@ -30,11 +30,11 @@ def stratified_subset(
         raise ValueError(f'fraction must lie in (0, 1], got {fraction!r}')
     if per_class is not None and per_class < 1:
         raise ValueError(f'per_class must be at least 1, got {per_class!r}')
-    labels = np.asarray(labels)
+    all_labels = np.asarray(labels)
     chosen = []
-    for label in np.unique(labels):
-        (members,) = np.nonzero(labels == label)
-        count = per_class or max(1, int(fraction * len(members) + 0.5))
+    for label in np.unique(all_labels):
+        (members,) = np.nonzero(all_labels == label)
+        count = max(1, int(fraction * len(members) + 0.5)) if fraction is not None else per_class or 1
         if count > len(members):
             raise ValueError(f'class {label} has {len(members)} images, fewer than per_class={per_class}')
         order = np.random.default_rng(np.random.SeedSequence([seed, int(label)])).permutation(len(members))

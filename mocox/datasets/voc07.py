@@ -43,12 +43,13 @@ class VOC07Images(EncodedImages):
         seed: int | None = None,
     ) -> None:
         super().__init__(crops, with_labels, CLASSES, seed)
-        self.folder = find_voc07(data_root)
-        if self.folder is None:
+        folder = find_voc07(data_root)
+        if folder is None:
             raise FileNotFoundError(
                 f'no VOC 2007 in {data_root!r}: {", ".join(PARTS)} are neither there nor in VOCdevkit/VOC2007. Unpack '
                 'the archives of the challenge and pass --data-root DIR or set data_root'
             )
+        self.folder = folder
         list_file = os.path.join(self.folder, 'ImageSets', 'Main', f'{split}.txt')
         if not os.path.isfile(list_file):
             raise FileNotFoundError(f'VOC 2007 in {self.folder!r} has no split {split!r}: there is no {list_file}')

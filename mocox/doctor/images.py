@@ -76,7 +76,8 @@ def look_at(dataset: ViewsDataset, num: int, survey: Survey | None = None) -> Sa
     """
     rows = spread(len(dataset), num if survey is None else survey.num)
     sample = Sample(len(dataset), len(rows))
-    modes, same, lengths, levels = Counter(), defaultdict(list), [], []
+    modes: Counter = Counter()
+    same, lengths, levels = defaultdict(list), [], []
     for row in rows:
         if not isinstance(dataset, EncodedImages):
             pixels = dataset.load(row)[0]

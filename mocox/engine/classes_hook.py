@@ -66,7 +66,7 @@ def _check(runner: Runner, loader: str, dataset: Any, warn: bool = True) -> None
     outputs, labelling = getattr(head, 'num_classes', None), labelling_of(dataset)
     if outputs is None or labelling is None:
         return
-    labels, needed = labelling.numbers, max(max(labelling.labels) + 1, len(labelling.classes or ()))
+    labels, needed = labelling.numbers, max(max(labelling.numbers) + 1, len(labelling.classes or ()))
     if needed == outputs:
         return
     have = (f'{needed} classes, ' if labelling.classes else '') + describe_labels(labels)

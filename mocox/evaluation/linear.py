@@ -3,9 +3,10 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -102,7 +103,7 @@ class LinearGrid:
 
 
 def train_grid(
-    model: nn.Module,
+    model: Any,
     dataset: ViewsDataset,
     rows: Tensor,
     num_classes: int,
@@ -140,7 +141,8 @@ def train_grid(
                         persistent_workers=num_workers > 0)  # fmt: skip
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.eval()
-    device, grid = next(model.parameters()).device, None
+    device = next(model.parameters()).device
+    grid: Any = None
     for epoch in range(recipe.epochs):
         sampler.set_epoch(epoch)
         losses = []

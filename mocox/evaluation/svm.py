@@ -1,8 +1,9 @@
 """Linear support vector machines on features of images with several labels: the VOC07 protocol, full and low-shot."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -168,7 +169,7 @@ def _fit_low_shot(
     return found
 
 
-def _machine(cost: float, seed: int) -> object:
+def _machine(cost: float, seed: int) -> Any:
     from sklearn.svm import LinearSVC  # slow to import
 
     return LinearSVC(
@@ -176,7 +177,7 @@ def _machine(cost: float, seed: int) -> object:
     )
 
 
-def _test(machine: object, features: np.ndarray, targets: np.ndarray) -> float:
+def _test(machine: Any, features: np.ndarray, targets: np.ndarray) -> float:
     counts = targets != 0
     return average_precision(targets[counts] == 1, machine.decision_function(features[counts]))
 
@@ -192,7 +193,7 @@ def _check_positives(targets: np.ndarray, needed: int, which: str) -> None:
         raise ValueError(f'class {counts.argmin()} has {counts.min()} {which} images: at least {needed} are needed')
 
 
-def _parallel(function: object, jobs: list[tuple], num_jobs: int) -> list:
+def _parallel(function: Callable[..., Any], jobs: list[tuple], num_jobs: int) -> list:
     if num_jobs == 1:
         return [function(*job) for job in jobs]
     from joblib import Parallel, delayed  # comes with scikit-learn

@@ -192,6 +192,7 @@ class LabelledPreprocessor(ViewsPreprocessor):
         return dict(inputs=images, data_samples=samples)
 
     def _one_hot(self, labels: Tensor) -> Tensor:
+        assert self.num_classes is not None  # refused at the start
         if labels.max() >= self.num_classes:
             raise ValueError(f'a label is {int(labels.max())}, but num_classes={self.num_classes} in data_preprocessor')
         return one_hot(labels, self.num_classes)

@@ -70,16 +70,10 @@ class ContrastiveHead(BaseModule):
         n = len(keys) // dist.world_size()
         own = (torch.arange(n, device=q.device) + dist.rank_offset(n)).repeat(len(q) // n)  # (R * N,)
         if self.observed is not None and 'q' not in self.observed:  # of a step's directions the first
-            self._note(q, keys, own, queue)
+            self.observed.update(_compared(q, keys, own, queue))
         if queue is None:
             return self._compare(q, keys, own)
         return self._compare(q, queue, torch.zeros_like(own), keys[own])
-
-    def _note(self, q: Tensor, keys: Tensor, own: Tensor, queue: Tensor | None) -> None:
-        if queue is None:
-            self.observed.update(q=q.detach(), keys=keys.detach(), labels=own)
-        else:
-            self.observed.update(q=q.detach(), keys=queue, labels=torch.zeros_like(own), positives=keys.detach()[own])
 
     def _compare(self, q: Tensor, keys: Tensor, labels: Tensor, positives: Tensor | None = None) -> Tensor:
         plain = type(self.loss_module).forward is InfoNCELoss.forward  # another loss gets its logits
@@ -87,3 +81,10 @@ class ContrastiveHead(BaseModule):
             loss = chunked_info_nce(q, keys.to(q.dtype), labels, self.temperature, positives)
             return self.loss_module.loss_weight * loss
         return self.loss_module(contrastive_logits(q, keys, self.temperature, positives), labels)
+
+
+def _compared(q: Tensor, keys: Tensor, own: Tensor, queue: Tensor | None) -> dict[str, Tensor]:
+    """The comparisons of a step, as the monitors read them."""
+    if queue is None:
+        return dict(q=q.detach(), keys=keys.detach(), labels=own)
+    return dict(q=q.detach(), keys=queue, labels=torch.zeros_like(own), positives=keys.detach()[own])

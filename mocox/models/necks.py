@@ -1,5 +1,7 @@
 """Projection and prediction heads (multi-layer perceptrons); the feature pyramid that detectors put on a ViT."""
 
+from typing import Any
+
 import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
@@ -79,21 +81,21 @@ class NonLinearNeck(BaseModule):
         Returns:
             One-element tuple with (B, out_channels).
         """
-        x = x if isinstance(x, Tensor) else x[-1]
+        features = x if isinstance(x, Tensor) else x[-1]
         if self.with_avg_pool:
-            x = average_positions(x)
-        x = x.flatten(1)
-        if x.shape[1] != self.in_channels:
+            features = average_positions(features)
+        z: Any = features.flatten(1)
+        if z.shape[1] != self.in_channels:
             raise ValueError(
-                f'in_channels={self.in_channels} of a NonLinearNeck, but its input has {x.shape[1]} channels'
+                f'in_channels={self.in_channels} of a NonLinearNeck, but its input has {z.shape[1]} channels'
             )
         for i in range(self.num_layers):
-            x = self._modules[f'fc{i}'](x)
+            z = self._modules[f'fc{i}'](z)
             if (norm := self._modules.get(f'bn{i}')) is not None:
-                x = torch.cat([norm(view) for view in x.chunk(num_views)]) if num_views > 1 else norm(x)
+                z = torch.cat([norm(view) for view in z.chunk(num_views)]) if num_views > 1 else norm(z)
             if i < self.num_layers - 1:
-                x = torch.relu(x)
-        return (x,)
+                z = torch.relu(z)
+        return (z,)
 
 
 def project_views(neck: nn.Module, features: list[Tensor]) -> list[Tensor]:

@@ -136,7 +136,7 @@ def replay_step(path: str | Path, device: str = 'cpu') -> Replay:
     dump = _read(Path(path))
     if dump['state_dict'] is None:
         dump['state_dict'] = _read(first_process_file(path, dump['rank']))['state_dict']
-    model = _build(dump, path).to(device).train()
+    model: Any = _build(dump, path).to(device).train()
     first_bad: list[tuple[str, str]] = []
     for name, module in model.named_modules():
         module.register_forward_hook(lambda m, _, output, name=name: _note(first_bad, name, m, output))

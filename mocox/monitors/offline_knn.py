@@ -49,7 +49,7 @@ def offline_knn(
     bank, bank_labels = (part.to(device) for part in _features(model, data.train, batch_size, num_workers))
     leave_one_out = data.test is None
     features, labels = bank, bank_labels
-    if not leave_one_out:
+    if data.test is not None:
         features, labels = (part.to(device) for part in _features(model, data.test, batch_size, num_workers))
     num_neighbours = min(num_neighbours, len(bank) - leave_one_out)
     predicted = knn_classify(features, bank, bank_labels, num_neighbours, temperature, leave_one_out)
@@ -85,7 +85,9 @@ def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_work
     everything = Extracted(features.cpu(), labels_of(dataset), read.cpu())
     if dist.rank() == 0 and (left_out := everything.left_out(dataset, 'images')):
         print_log(f'offline k-NN: {left_out}', logger='current', level=logging.WARNING)
-    return everything.without_stand_ins()[:2]
+    readable = everything.without_stand_ins()
+    assert readable.labels is not None  # check_data wants one label per image
+    return readable.features, readable.labels
 
 
 def gather_turns(found: Extracted, device: torch.device, num_images: int) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,7 @@ class Statistics:
 
     def __init__(self, model: nn.Module) -> None:
         layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-        self.buffers = [buffer for m in layers for buffer in (m.running_mean, m.running_var)]
+        self.buffers: list[Tensor] = [b for m in layers for b in (m.running_mean, m.running_var) if b is not None]
         self.backup = self._flat()
 
     def _flat(self) -> Tensor | None:
@@ -66,7 +66,8 @@ class Statistics:
         """Goes back to those remembered if the scalar ``bad`` is not 0, without reading it on the host."""
         if self.backup is None:
             return
-        chosen = torch.where(bad > 0, self.backup, self._flat())
+        present = torch.cat([buffer.flatten() for buffer in self.buffers])
+        chosen = torch.where(bad > 0, self.backup, present)
         parts = chosen.split([buffer.numel() for buffer in self.buffers])
         torch._foreach_copy_(self.buffers, [p.view_as(b) for p, b in zip(parts, self.buffers, strict=True)])
 

@@ -72,7 +72,7 @@ def settings_of(recipe: Recipe) -> dict[str, str]:
     Returns:
         Setting and value; ``method`` is None for what has no momentum encoder.
     """
-    found = dict(
+    found: dict[str, Any] = dict(
         method=method_of(recipe),
         backbone=_backbone(recipe.backbone),
         images=_images(recipe.dataset),

@@ -108,7 +108,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        total = self.max_epochs and self.max_epochs * self.epoch_length
+        total = (self.max_epochs or 0) * self.epoch_length
         return bool(total) and self.num_iters >= 0.999 * total
 
     @property
@@ -157,7 +157,9 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
             f'{folder} has no log: no TIMESTAMP/vis_data/scalars.json in it. Pass the --work-dir of a training that '
             'has done its first steps'
         )
-    lines, events, warnings = [], [], []
+    lines: list[dict] = []
+    events: list[dict] = []
+    warnings = []
     for part in parts:
         new = read_json_lines(part / 'vis_data' / 'scalars.json')
         start = min((line['iter'] for line in new if 'iter' in line), default=math.inf)

@@ -67,8 +67,9 @@ def judge(run: Run) -> RunVerdict:
 def from_event(event: dict[str, Any]) -> RunVerdict:
     """The verdict that a line of ``events.jsonl`` states."""
     state = str(event.get('state') or event.get('kind') or 'unknown')
-    evidence = event.get('evidence') if isinstance(event.get('evidence'), dict) else {}
-    causes = event.get('causes') if isinstance(event.get('causes'), list) else []
+    evidence, causes = event.get('evidence'), event.get('causes')
+    evidence = evidence if isinstance(evidence, dict) else {}
+    causes = causes if isinstance(causes, list) else []
     early = 'chance' in state and not causes  # as every run is at first
     return RunVerdict(
         state,
@@ -117,8 +118,8 @@ def _from_loss(run: Run) -> tuple[str, str]:
         return 'diverged', 'The loss is not finite any more.'
     if not _has_levels(run):
         if run.metrics:
-            values = ', '.join(f'{name} {series.last:.4g}' for name, series in list(run.metrics.items())[:3])
-            return 'evaluation', f'The loss went from {loss.values[0]:.3f} to {loss.last:.3f}; {values}.'
+            scores = ', '.join(f'{name} {series.last:.4g}' for name, series in list(run.metrics.items())[:3])
+            return 'evaluation', f'The loss went from {loss.values[0]:.3f} to {loss.last:.3f}; {scores}.'
         return 'loss only', f'The loss went from {loss.values[0]:.3f} to {loss.last:.3f}; its levels are unknown.'
     chance, floor = run.scalars['chance'].last, run.scalars['floor'].last
     recent = loss.recent(3)

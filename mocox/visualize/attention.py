@@ -1,6 +1,7 @@
 """Attention maps of a vision transformer: from its class token to the patches, by head."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     name = type(backbone).__name__
     if not layers:
         raise ValueError(f'{name} has no attention to show: attention maps are for vision transformers')
-    attention, caught = layers[-1], []
+    attention: Any = layers[-1]
+    caught: list[Tensor] = []
     handle = attention.qkv.register_forward_hook(lambda module, inputs, output: caught.append(output))
     training = backbone.training
     backbone.eval()
@@ -51,7 +53,7 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
 
 def _grid(size: torch.Size, patches: int) -> tuple[int, int] | None:
     """Rows and columns of square patches that fill an image of this size (height, width)."""
-    side = math.sqrt(size[0] * size[1] / patches) if patches > 0 else 0
+    side = math.sqrt(size[0] * size[1] / patches) if patches > 0 else 0.0
     if side < 1 or not side.is_integer() or size[0] % side or size[1] % side:
         return None
     return int(size[0] // side), int(size[1] // side)

@@ -1,7 +1,7 @@
 """Contact sheets: images beside their views, through the dataset and the preprocessor of a config."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def draw_sheet(rows: list[list[np.ndarray]], titles: list[str] | None = None) ->
     return sheet
 
 
-def _preprocessor_config(config: dict[str, Any]) -> dict[str, Any]:
+def _preprocessor_config(config: dict[str, Any]) -> Mapping[str, Any]:
     preprocessor = Recipe(config).preprocessor
     if not preprocessor:
         raise ValueError('the config has no data_preprocessor: there are no views to show')
@@ -94,6 +94,6 @@ def _fit(image: np.ndarray, left: int, top: int, side: int) -> tuple[Image.Image
     """Scales an image into a square of the given side and says where to paste it."""
     tile = Image.fromarray(image)
     scale = side / max(tile.size)
-    size = tuple(max(1, round(length * scale)) for length in tile.size)
-    tile = tile.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)
-    return tile, (left + (side - size[0]) // 2, top + (side - size[1]) // 2)
+    width, height = (max(1, round(length * scale)) for length in tile.size)
+    tile = tile.resize((width, height), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)
+    return tile, (left + (side - width) // 2, top + (side - height) // 2)

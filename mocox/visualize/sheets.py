@@ -225,7 +225,8 @@ def _draw_map(points: np.ndarray, classes: list[str] | None, method: str) -> Any
     for number, name in enumerate(names):
         of_class = points if classes is None else points[np.array(classes) == name]
         shape, color = SHAPES[number // len(COLORS)], COLORS[number % len(COLORS)]
-        axes.scatter(*of_class.T, s=22, c=color, marker=shape, alpha=0.75, linewidths=0, label=name.replace('$', r'\$'))
+        x, y = of_class.T
+        axes.scatter(x, y, s=22, c=color, marker=shape, alpha=0.75, linewidths=0, label=name.replace('$', r'\$'))
     axes.set(xticks=[], yticks=[], title=f'{len(points):,} images, {method.upper().replace("TSNE", "t-SNE")}')
     axes.set_aspect('equal', 'datalim')
     if classes:

@@ -20,7 +20,7 @@ from mocox.models.parts import build_on, build_part
 from mocox.registry import MODELS
 
 
-def build_preprocessor(config: dict | nn.Module | None) -> nn.Module | None:
+def build_preprocessor(config: dict | nn.Module | None) -> Any:
     """Built in our scope: MMEngine's BaseModel would look in the default scope, and there may be none."""
     return MODELS.build(config) if isinstance(config, dict) and 'type' in config else config
 
@@ -137,7 +137,7 @@ class MomentumContrast(LoggedModel):
         """One step of the moving average with the current coefficient ``momentum``."""
         self.momentum_encoder.update(self.backbone, self.neck, self.momentum)
 
-    def forward(self, inputs: list[Tensor] | Tensor, data_samples: list | None = None, mode: str = 'tensor'):
+    def forward(self, inputs: Any, data_samples: list | None = None, mode: str = 'tensor') -> Any:
         """MMEngine's entry: ``mode='loss'`` takes views and trains, ``'tensor'`` takes images and gives features."""
         if mode == 'loss':
             self.observed = self.head.observed = {} if self.observe else None
@@ -221,7 +221,7 @@ class MomentumContrast(LoggedModel):
         """BatchNorm always sees one whole view, or a chunk of one in the backbone, as published."""
         fits = self.chunk_size is None or self.chunk_size >= len(views) * len(views[0])
         if self.merge_views and fits and not self.batch_norm:
-            features = encode_in_chunks(backbone, torch.cat(views), None).chunk(len(views))
+            features = list(encode_in_chunks(backbone, torch.cat(views), None).chunk(len(views)))
         else:
             features = [encode_in_chunks(backbone, x, self.chunk_size, interleave) for x in views]
         require_layout(features[0], views[0], type(backbone).__name__)
