@@ -26,7 +26,7 @@ def accumulative_counts(optim_wrapper: Any) -> int:
 
 
 def check_accumulation(runner: Runner) -> None:
-    """Warns that added gradients are no large batch to a contrastive loss.
+    """Warn that accumulated gradients do not equal a large batch for a contrastive loss.
 
     Raises:
         ValueError: The model's wrapper cannot add them up.
@@ -62,7 +62,7 @@ def describe_images(runner: Runner) -> dict[str, int | str] | None:
 
 
 def iteration_seconds(runner: Runner, iterations: int) -> tuple[float, float] | None:
-    """Mean seconds of the last iterations, and how many of these went by waiting for images.
+    """Mean seconds of the last iterations, and how many of them were spent waiting for images.
 
     Returns:
         None without MMEngine's ``IterTimerHook``.

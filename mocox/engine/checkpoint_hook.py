@@ -1,4 +1,4 @@
-"""The checkpoints of a training: when, which ones stay, and what a continued run finds in them."""
+"""Checkpoints of a training: when to write, which to keep, and how to resume from them."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ KEPT_KEY, BETWEEN_KEY = 'kept_checkpoints', 'between_checkpoint'  # in the messa
 
 @HOOKS.register_module()
 class CheckpointHook(hooks.CheckpointHook):
-    """MMEngine's hook of this name, with files that are whole or not there, and with all that an exact resume needs.
+    """MMEngine's hook of this name, with atomic writes and everything that an exact resume needs.
 
     A checkpoint is copied in memory, which the training waits for, and written in a thread, which it does not: to a
     temporary file, onto the disk, read back and compared with its checksums, renamed. Only then are the files removed
@@ -52,20 +52,20 @@ class CheckpointHook(hooks.CheckpointHook):
             raise ValueError(f'iter_interval={iter_interval}: must be at least 1, or None')
         self.iter_interval = iter_interval
         self.asynchronous = asynchronous
-        self.delayed: int | None = None  # the number of a file that waits for the optimizer's step
+        self.delayed: int | None = None  # number of a checkpoint that waits for the optimizer's step
         self.between_is_due = False
         self.last_saved = -1  # iteration of the last snapshot
         self.is_durable = False
 
     def before_run(self, runner: Runner) -> None:
-        """Takes the work dir, and finds the checkpoint for a mere ``resume=True``, which MMEngine would take unseen.
+        """Take the work dir, and find the checkpoint for a bare ``resume=True``, which MMEngine would load unchecked.
 
         Raises:
             ValueError: Another process trains there, or an earlier run has left checkpoints that this one does not
                 continue.
         """
         loop = runner._train_loop
-        begins = not isinstance(loop, dict | None) and not loop.iter  # no test, also none after a training
+        begins = not isinstance(loop, dict | None) and not loop.iter  # not for a test, nor for one after a training
         if begins and dist.rank() == 0:
             lock_work_dir(runner.work_dir)
             at_end(runner, partial(self._give_back, runner.work_dir))
@@ -80,7 +80,7 @@ class CheckpointHook(hooks.CheckpointHook):
         unlock_work_dir(work_dir)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Puts the loop where the checkpoint was made, or refuses to go on with other batches."""
+        """Move the loop to the position of the checkpoint, or refuse to resume with other batches."""
         checkpoint.get('meta', {}).pop('config', None)  # old MMEngine's: its FlexibleRunner would run it
         if not runner._resume or runner._train_loop is None or isinstance(runner._train_loop, dict):
             return
@@ -113,12 +113,12 @@ class CheckpointHook(hooks.CheckpointHook):
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Takes over the writing, also of what other hooks save."""
+        """Take over the writing, also of other hooks' checkpoints."""
         known = runner.message_hub.runtime_info  # may come from a checkpoint of a stranger
         if 'keep_ckpt_ids' in known:
             known['keep_ckpt_ids'] = [number for number in _listed(known['keep_ckpt_ids']) if type(number) is int]
         super().before_train(runner)
-        if hasattr(self, 'best_ckpt_path'):  # of one score; of several it is a dict
+        if hasattr(self, 'best_ckpt_path'):  # of one score; with several it is a dict
             self.best_ckpt_path = self._own_file(self.best_ckpt_path)
         for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
             self.best_ckpt_path_dict[key] = self._own_file(path)
@@ -141,7 +141,7 @@ class CheckpointHook(hooks.CheckpointHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Saves what is due, once the optimizer has made its step."""
+        """Save a checkpoint that is due, once the optimizer has made its step."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         if not self.is_durable:
             return
@@ -157,7 +157,7 @@ class CheckpointHook(hooks.CheckpointHook):
             self._save(runner, f'iter_{done}.pth', runner.epoch, done, between=True)
 
     def after_train(self, runner: Runner) -> None:
-        """Waits for the last checkpoint, and tries once more if it could not be written.
+        """Wait for the last checkpoint, and retry once if it could not be written.
 
         Raises:
             OSError: It cannot be written at all.
@@ -172,7 +172,7 @@ class CheckpointHook(hooks.CheckpointHook):
         super().after_train(runner)
 
     def save_now(self, runner: Runner) -> bool:
-        """Saves at the end of this iteration, which is one of an optimizer step, and waits.
+        """Save at the end of this iteration, which completes an optimizer step, and wait for the file.
 
         Returns:
             Whether the file is whole, on the first process; True on the others.
@@ -200,7 +200,7 @@ class CheckpointHook(hooks.CheckpointHook):
         if not between:
             self.last_name, self.last_ckpt = name, str(self.folder / name)
             runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.call_hook('before_snapshot')  # unlike before_save_checkpoint, on all processes
+        runner.call_hook('before_snapshot')  # on all processes, unlike before_save_checkpoint
         self.writer.wait()  # what it keeps is known after that
         names = [path.name for path in self.writer.kept]
         runner.message_hub.update_info(KEPT_KEY, names if between else [*(n for n in names if n != name), name])
@@ -231,7 +231,7 @@ class CheckpointHook(hooks.CheckpointHook):
         by_epoch: bool = True,
         backend_args: dict | None = None,
     ) -> None:
-        """In place of ``Runner.save_checkpoint``, with its arguments; the file is there when it returns."""
+        """Replace ``Runner.save_checkpoint``, with its arguments; returns when the file has been written."""
         runner.call_hook('before_snapshot')
         if dist.rank() != 0 and not isinstance(runner.model, FullyShard):
             return  # the others may not have been asked; weights that are spread over all processes need them
@@ -270,14 +270,14 @@ class CheckpointHook(hooks.CheckpointHook):
 
 
 class _RemovesLater:
-    """A file backend that removes a file after the one that takes its place is whole."""
+    """A file backend that removes a file once its successor has been written."""
 
     def __init__(self, backend: LocalBackend, writer: CheckpointWriter) -> None:
         self.backend = backend
         self.writer = writer
 
     def isdir(self, path: str) -> bool:
-        return False  # a checkpoint is a file here: MMEngine would remove a folder with all that is in it
+        return False  # a checkpoint is a file here: MMEngine would remove a whole folder
 
     def rmtree(self, path: str) -> None:
         raise ValueError(f'{path}: a checkpoint is a file, so no folder is removed')
@@ -302,17 +302,17 @@ def newest_for_all(work_dir: str, report: Report) -> str | None:
 
 
 def _refuse_used_folder(work_dir: str) -> None:
-    """Nothing of an earlier run is overwritten; files that no run could go on from are no reason to stop."""
+    """Refuse to overwrite checkpoints of an earlier run; files that no run can resume from may be overwritten."""
     found = newest_for_all(work_dir, lambda level, text: None)
     if found:
         raise ValueError(
             f'{work_dir} holds the checkpoints of an earlier run ({Path(found).name}), which this one would overwrite: '
-            'choose another --work-dir, or continue that run with --resume'
+            'choose another --work-dir, or resume that run with --resume'
         )
 
 
 def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
-    """Compares what :func:`mocox.engine.batches.describe_batches` said in two runs.
+    """Compare the results of :func:`mocox.engine.batches.describe_batches` in two runs.
 
     Another number of processes is fine as long as they have as many images together: they see the same images in every
     iteration, with the same learning rate.
@@ -372,7 +372,7 @@ def changes(checkpoint: dict, runner: Runner) -> Iterator[str]:
 
 
 def _changed_images(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """Compares what :func:`mocox.engine.batches.describe_images` said in two runs."""
+    """Compare the results of :func:`mocox.engine.batches.describe_images` in two runs."""
     if then.pop('positives', None) != now.pop('positives', None):
         yield 'The second view is cut from other images than in the run of the checkpoint: positives have changed.'
     if then != now:

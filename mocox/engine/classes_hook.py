@@ -14,7 +14,7 @@ from mocox.registry import HOOKS
 
 @HOOKS.register_module()
 class ClassesHook(Hook):
-    """Compares the classes of labelled images with the outputs of the model's head before training and testing.
+    """Compare the classes of labelled images with the outputs of the model's head before training and testing.
 
     A label without an output is an error (on a GPU it would be a failed assertion of a kernel), an output without a
     class a warning, since a recipe for 1,000 classes runs on 3. So are class folders that differ between training and
@@ -25,7 +25,7 @@ class ClassesHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Looks at the images of training and validation.
+        """Check the images of training and validation.
 
         Raises:
             ValueError: Their classes do not fit the head, or each other.
@@ -39,7 +39,7 @@ class ClassesHook(Hook):
             _check_metrics(runner, 'val_evaluator', runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
-        """Looks at the images of the test.
+        """Check the images of the test.
 
         Raises:
             ValueError: Their classes do not fit the head.
@@ -49,7 +49,7 @@ class ClassesHook(Hook):
 
 
 def _check_metrics(runner: Runner, name: str, loop: Any) -> None:
-    """Of few classes there is no top-5, which mmpretrain says after the first epoch of training."""
+    """Refuse a top-5 of fewer classes, which mmpretrain reports only after the first epoch."""
     outputs = getattr(getattr(dist.unwrap(runner.model), 'head', None), 'num_classes', None)
     for number, metric in enumerate(getattr(getattr(loop, 'evaluator', None), 'metrics', [])):
         asked = max(np.atleast_1d(getattr(metric, 'topk', None) or 0))

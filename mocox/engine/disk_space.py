@@ -14,7 +14,7 @@ GB = 1e9
 
 
 def check_space(runner: Runner, folder: Path, kept: int) -> None:
-    """Compares the free space with what the kept checkpoints need; warns where they do not all fit.
+    """Compare the free space with the size of the kept checkpoints; warn where they do not all fit.
 
     Args:
         runner: About to train.
@@ -24,7 +24,7 @@ def check_space(runner: Runner, folder: Path, kept: int) -> None:
     Raises:
         ValueError: Not even one fits.
     """
-    size, files = checkpoint_bytes(runner), kept + 1  # an older one goes when the next is whole
+    size, files = checkpoint_bytes(runner), kept + 1  # the oldest is removed once the next has been written
     written = sum(path.stat().st_size for path in folder.glob('*.pth') if path.is_file())
     free = shutil.disk_usage(folder).free
     numbers = f'a checkpoint takes about {size / GB:.3g} GB, and {free / GB:.3g} GB are free in {folder}'
@@ -39,7 +39,7 @@ def check_space(runner: Runner, folder: Path, kept: int) -> None:
 
 
 def checkpoint_bytes(runner: Runner) -> int:
-    """The tensors of the model, of its momentum encoder and queue, and of the optimizer."""
+    """Size of the tensors of the model, of its momentum encoder and queue, and of the optimizer."""
     model = dist.unwrap(runner.model)
     tensors = [*model.parameters(), *model.buffers()]
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,4 +1,4 @@
-"""New heads learn first, on a backbone that stays as it is."""
+"""Train new heads first, on a frozen backbone."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from mocox.registry import HOOKS
 
 @HOOKS.register_module()
 class FreezeBackboneHook(Hook):
-    """Leaves the backbone out of the optimizer's steps for the first epochs of a run.
+    """Freeze the backbone during the first epochs of a run.
 
     Heads begin with random weights, and what they send back would pull a trained backbone away before they have
     learned. The gradient is computed and dropped, so that DistributedDataParallel sees the same parameters all the
@@ -34,7 +34,7 @@ class FreezeBackboneHook(Hook):
         self.epochs = epochs
 
     def before_train(self, runner: Runner) -> None:
-        """Attaches itself to the optimizer."""
+        """Attach to the optimizer."""
         self.parameters = list(dist.unwrap(runner.model).backbone.parameters())
         self.frozen = runner.epoch < self.epochs
         self.handle = runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_step)
@@ -44,7 +44,7 @@ class FreezeBackboneHook(Hook):
             )
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Freezes or frees."""
+        """Freeze or unfreeze the backbone."""
         was, self.frozen = self.frozen, runner.epoch < self.epochs
         if self.frozen and runner.epoch == 0:
             runner.logger.info(f'The heads learn alone for {self.epochs} epochs: the backbone stays as it is.')
@@ -56,5 +56,5 @@ class FreezeBackboneHook(Hook):
             parameter.grad = None
 
     def after_train(self, runner: Runner) -> None:
-        """Detaches itself."""
+        """Detach from the optimizer."""
         self.handle.remove()

@@ -102,7 +102,7 @@ class WarmupCosineLR(_ParamScheduler):
         return {key: getattr(self, key) for key in STATE}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Goes on at a saved position with the learning rate that the present shape has there.
+        """Resume at a saved position, with the present schedule's learning rate there.
 
         MMEngine stops counting ``last_step`` where a schedule ends, and leaves the optimizer the value of the old shape
         until the next step: a run with more epochs would be one step behind a run that had them from the start.

@@ -12,7 +12,7 @@ from mocox.schedules import momentum_cosine
 
 @HOOKS.register_module()
 class MomentumUpdateHook(Hook):
-    """Moves the momentum encoder before each optimizer step, with the weights the query encoder has then.
+    """Update the momentum encoder before each optimizer step, from the query encoder's weights at that time.
 
     The coefficient is a function of the runner's progress alone, so resuming, warm starting and other batch sizes need
     no state. Under gradient accumulation the encoder moves once per optimizer step, not once per micro-batch.
@@ -59,7 +59,7 @@ class MomentumUpdateHook(Hook):
         self.sync_after_load = not any(key.startswith('momentum_encoder.') for key in state)
 
     def before_train(self, runner: Runner) -> None:
-        """After loading, and before the first step."""
+        """Initialise the momentum encoder if no checkpoint has, after loading and before the first step."""
         check_accumulation(runner)
         if self.sync_after_load:
             runner.logger.info('The checkpoint has no momentum encoder: it starts as a copy of the query encoder.')

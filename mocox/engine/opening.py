@@ -30,7 +30,7 @@ def describe_run(runner: Runner) -> str:
 
 
 def short(path: object) -> str:
-    """A path as a person in this folder would write it."""
+    """A path relative to the current folder where that is possible."""
     try:
         return str(Path(str(path)).relative_to(Path.cwd()))
     except ValueError:

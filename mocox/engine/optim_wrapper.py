@@ -1,4 +1,4 @@
-"""Mixed precision that works on a CPU as well, and that has no gradient scaler where none is needed."""
+"""Mixed precision that also works on a CPU, with a gradient scaler only where one is needed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(OptimWrapper):
-    """Runs the forward pass under autocast.
+    """Run the forward pass under autocast.
 
     bfloat16 has the exponent of float32 and needs nothing else. The small exponent of float16 needs the loss scaled,
     which is done here as in MMEngine's class of the same name, and it is for GPUs only.
@@ -49,11 +49,11 @@ class AmpOptimWrapper(OptimWrapper):
             yield
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Back-propagates the scaled loss."""
+        """Back-propagate the scaled loss."""
         super().backward(self.loss_scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
-        """Updates the parameters, unless a float16 gradient overflowed."""
+        """Update the parameters, unless a float16 gradient overflowed."""
         if self.clip_grad_kwargs:
             self.loss_scaler.unscale_(self.optimizer)
             self._clip_grad()
@@ -61,14 +61,14 @@ class AmpOptimWrapper(OptimWrapper):
         self.loss_scaler.update()
 
     def state_dict(self) -> dict:
-        """The optimizer's state, and the scaler's where there is one."""
+        """Return the optimizer's state, and the scaler's where there is one."""
         state = super().state_dict()
         if self.loss_scaler.is_enabled():
             state['loss_scaler'] = self.loss_scaler.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Loads what :meth:`state_dict` returned, of a run with or without a scaler."""
+        """Load a result of :meth:`state_dict`, of a run with or without a scaler."""
         state_dict = dict(state_dict)
         scaler_state = state_dict.pop('loss_scaler', None)
         if scaler_state and self.loss_scaler.is_enabled():
@@ -77,7 +77,7 @@ class AmpOptimWrapper(OptimWrapper):
 
 
 def fill_momentum_buffers(optimizer: torch.optim.Optimizer) -> bool:
-    """Gives a fused SGD its momentum buffers, of zeros, before its first step.
+    """Give a fused SGD its momentum buffers, of zeros, before its first step.
 
     torch allocates them in that step without a value, and its kernel fills them unless the step is left out by
     ``found_inf``: they would keep whatever the memory held. From zeros the first step is the same,

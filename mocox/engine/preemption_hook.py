@@ -1,4 +1,4 @@
-"""A cluster that wants its machine back asks with a signal: save, and leave with a code that says "start me again"."""
+"""Preemption: on the cluster's signal, save and exit with a code that asks for a restart."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ SIGNALS = ('SIGTERM', 'SIGUSR1')
 
 @contextmanager
 def workers_shielded(loader: DataLoader) -> Iterator[None]:
-    """The workers that a loader starts in the block take no signal from anyone but their own process.
+    """Make the workers that a loader starts in the block ignore signals of the cluster.
 
     Clusters send their signals to every process of a job. A worker that died of one would take the training down before
     it has saved. Where the system does not tell who has sent a signal (it does on Linux), nothing is changed.
@@ -57,7 +57,7 @@ def _end_with_parent(parent: int) -> None:
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """Saves and leaves after SIGTERM or SIGUSR1, at the end of the optimizer step, in all processes at once.
+    """Save and exit after SIGTERM or SIGUSR1, at the end of the optimizer step, in all processes at once.
 
     A signal may reach one process only or all at different times. So the processes ask each other about every
     ``seconds``: one collective of two numbers, the second of which is how long an iteration takes, from which all
@@ -69,7 +69,7 @@ class PreemptionHook(Hook):
         seconds: Between two questions. Saving itself takes as long as it takes: the grace time must cover both.
     """
 
-    priority = 'LOWEST'  # after CheckpointHook: what it saves at the same iteration is not saved twice
+    priority = 'LOWEST'  # after CheckpointHook, so that an iteration is not saved twice
 
     def __init__(self, seconds: float = 2.0) -> None:
         if seconds <= 0:
@@ -79,11 +79,11 @@ class PreemptionHook(Hook):
         self.former: dict[int, Any] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Makes sure that the signals are given back: a notebook or a service goes on when a run has ended."""
+        """Make sure that the signal handlers are restored: a notebook or a service outlives a run."""
         at_end(runner, self._give_back)
 
     def before_train(self, runner: Runner) -> None:
-        """Listens for the signals, where Python lets a thread do so."""
+        """Install the signal handlers, where Python allows that in this thread."""
         self.last_iter, self.last_time, self.next_iter = runner.iter, time.monotonic(), runner.iter + 1
         if threading.current_thread() is threading.main_thread():
             numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
@@ -97,7 +97,7 @@ class PreemptionHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Saves and leaves if a process was asked to."""
+        """Save and exit if any process was asked to."""
         done = runner.iter + 1
         if done % accumulative_counts(runner.optim_wrapper) or done == runner.max_iters or not self._is_asked(done):
             return
@@ -106,7 +106,7 @@ class PreemptionHook(Hook):
         runner.logger.warning(f'{name}: saving after iteration {done} and leaving.')
         saved = all(hook.save_now(runner) for hook in hooks[:1])
         group.meet()  # the first process may write for longer than a collective waits
-        (failed,) = dist.maxima([not saved])  # nobody leaves before the file is there
+        (failed,) = dist.maxima([not saved])  # barrier: no process exits before the file is written
         if failed:
             raise OSError(
                 f'{name} came, but no checkpoint could be written at iteration {done}; see the error above. The one '

@@ -1,4 +1,4 @@
-"""One line that tells a person how training goes; the files keep MMEngine's full log."""
+"""A one-line progress display on the console; the files keep MMEngine's full log."""
 
 import datetime
 import logging
@@ -21,7 +21,7 @@ from mocox.terminal import renew_line, say
 
 
 class _ConsoleFilter(logging.Filter):
-    """Keeps ``LoggerHook``'s lines off the console, and the progress line out of the way of all others."""
+    """Keep ``LoggerHook``'s lines off the console, and other lines clear of the progress line."""
 
     def __init__(self, live: bool) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _ConsoleFilter(logging.Filter):
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows progress: a line that renews itself in a terminal and in a notebook, a line now and then elsewhere.
+    """Show progress: a line updated in place in a terminal or a notebook, a line at intervals elsewhere.
 
     Beside the loss stand its chance level, what a model that knows nothing scores, and its floor; then how far the run
     has come between them, its state and its k-NN accuracy, if there is a ``MonitorHook``. Without one, the chance level
@@ -53,7 +53,7 @@ class ProgressHook(Hook):
         self.seconds = seconds
 
     def before_train(self, runner: Runner) -> None:
-        """Takes the console over from ``LoggerHook``, on the rank that logs; refuses to train on nothing."""
+        """Take the console over from ``LoggerHook``, on the rank that logs; refuse to train without images."""
         if not len(runner.train_dataloader):
             raise ValueError(NO_BATCH)
         self.live = sys.stdout is not None and sys.stdout.isatty()
@@ -70,7 +70,7 @@ class ProgressHook(Hook):
         self.wait = 0.2 if self.live or in_notebook else self.seconds
 
     def after_train(self, runner: Runner) -> None:
-        """Gives the console back."""
+        """Give the console back."""
         if self.live and runner.rank == 0:
             renew_line(self.line, end='\n')  # once more: the last log lines have wiped it out
         for handler in self._console_handlers(runner):
@@ -79,7 +79,7 @@ class ProgressHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Prints when enough time has passed, and after the first and the last iteration."""
+        """Print when enough time has passed, and after the first and the last iteration."""
         if runner.rank != 0:
             return
         now = time.monotonic()
@@ -131,7 +131,7 @@ def _data_wait(runner: Runner, steps: int) -> str:
 
 
 def _memory() -> str:
-    """The largest amount in use so far: of the GPU, or without one of this process; nothing where that is not told."""
+    """Peak memory so far: of the GPU, or of this process without one; nothing where it is unknown."""
     if torch.cuda.is_available():
         num_bytes = torch.cuda.max_memory_allocated()
     else:

@@ -17,17 +17,17 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK = '.training.lock'
-_PATIENCE_S = 3.0  # for a process that is just ending
+_PATIENCE_S = 3.0  # for a process that is about to end
 _held: dict[Path, int] = {}  # descriptors of the locks of this process
 
 
 def at_end(runner: Runner, act: Callable[[], object]) -> None:
-    """Calls a function when the runner's training ends, also by an error before its loop, Ctrl-C or ``SystemExit``."""
+    """Call a function when the runner's training ends, also by an error before its loop, Ctrl-C or ``SystemExit``."""
     vars(runner).setdefault('endings', ExitStack()).callback(act)  # closed by mocox.compat: hooks are not told
 
 
 def lock_work_dir(folder: str | Path, patience_s: float = _PATIENCE_S) -> None:
-    """Takes a work dir for the training of this process; a second time in one process it does nothing.
+    """Lock a work dir for the training of this process; a second call in the same process does nothing.
 
     The lock is the system's: it ends with the process, however that ends, and holds between machines as far as the
     network disk implements POSIX locks (NFS 4 and Lustre with ``flock`` do). Without any, a warning says so.
@@ -58,7 +58,7 @@ def lock_work_dir(folder: str | Path, patience_s: float = _PATIENCE_S) -> None:
 
 
 def unlock_work_dir(folder: str | Path) -> None:
-    """Gives it back; the file stays, for to remove it would let two others in at once."""
+    """Unlock it; the file stays, as removing it would let two others in at once."""
     descriptor = _held.pop(Path(folder).resolve() / LOCK, None)
     if descriptor is not None:
         os.close(descriptor)

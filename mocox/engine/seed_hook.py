@@ -11,7 +11,7 @@ from mocox.registry import HOOKS
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seeds torch at the start of every epoch, so that a resumed run drops the same paths as an uninterrupted one.
+    """Seed torch at the start of every epoch, so that a resumed run drops the same paths as an uninterrupted one.
 
     Crops and augmentation do not need it: their randomness belongs to the sample. Stochastic depth and dropout draw
     from torch's generators, whose state no checkpoint holds.

@@ -19,21 +19,21 @@ from mocox.registry import HOOKS
 
 @HOOKS.register_module()
 class SetupHook(Hook):
-    """Gives the run's seed to our data sets, decides where augmentation happens, and requires ``MomentumUpdateHook``.
+    """Pass the run's seed to our data sets, decide where to augment, and require ``MomentumUpdateHook``.
 
     With it, MMEngine's ``Runner`` and ``tools/train.py`` make the same run of a config.
     """
 
     priority = 'HIGHEST'
-    measured: Mapping[str, Any] | None = None  # how images were read in the run of the checkpoint
+    measured: Mapping[str, Any] | None = None  # pixel settings of the checkpoint's run
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Notes black, white and bits that were measured then."""
+        """Restore the measured black and white level and bits."""
         meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
         self.measured = meta.get('pixels', {} if getattr(runner, '_resume', False) else None)
 
     def before_train(self, runner: Runner) -> None:
-        """Before the loader starts its workers.
+        """Set up before the loader starts its workers.
 
         Raises:
             ValueError: Nothing would move the momentum encoder: its keys would stay those of the first weights, and the
@@ -55,14 +55,14 @@ class SetupHook(Hook):
             runner.logger.info('Views are augmented by the processes that load the data.')
 
     def before_val(self, runner: Runner) -> None:
-        """The images for validation are read as those for training."""
+        """Read the images for validation as those for training."""
         _use_seed(runner.val_dataloader.dataset, runner.seed)
         training = getattr(getattr(runner._train_loop, 'dataloader', None), 'dataset', None)
         pixels = training.pixels.settings() if isinstance(training, EncodedImages) else self.measured
         _use_measured(runner.val_dataloader.dataset, pixels)
 
     def before_test(self, runner: Runner) -> None:
-        """The images for a test are read as those that the checkpoint was trained on."""
+        """Read the images for a test as those that the checkpoint was trained on."""
         _use_seed(runner.test_dataloader.dataset, runner.seed)
         _use_measured(runner.test_dataloader.dataset, self.measured)
 
@@ -78,7 +78,7 @@ def _use_measured(dataset: Any, settings: Mapping[str, Any] | None) -> None:
 
 
 def place_augmentation(loader: DataLoader, preprocessor: Any) -> bool:
-    """Gives the preprocessor's views to the workers of a loader, if these shall augment.
+    """Pass the preprocessor's views to the workers of a loader, if these are to augment.
 
     A loader with another ``collate_fn`` than ``collate_views``, or without a preprocessor of ours, is left alone; then
     the preprocessor augments.

@@ -1,4 +1,4 @@
-"""Optimizer states of sharded weights, out of checkpoints that hold whole tensors."""
+"""Load optimizer states of sharded weights from checkpoints that hold whole tensors."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -10,12 +10,12 @@ from mocox.registry import HOOKS
 
 @HOOKS.register_module()
 class ShardingHook(Hook):
-    """Lets the optimizer of a model in ``FullyShard`` keep its part of the states that a checkpoint brings.
+    """Reduce the optimizer states of a checkpoint to the local shards of a model in ``FullyShard``.
 
     Without ``FullyShard`` it does nothing.
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Before MMEngine loads a checkpoint."""
+        """Register the reduction before MMEngine loads a checkpoint."""
         if isinstance(runner.model, FullyShard) and hasattr(runner.optim_wrapper, 'optimizer'):
             runner.optim_wrapper.optimizer.register_load_state_dict_post_hook(shard_optimizer_state)

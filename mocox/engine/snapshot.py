@@ -1,4 +1,4 @@
-"""All that a run needs to go on as if it had not stopped, copied out of the way of the training."""
+"""Snapshot of everything that an exact resume needs, copied so that training can go on."""
 
 import copy
 import time
@@ -28,7 +28,7 @@ def take_snapshot(
     exact: bool = True,
     copier: 'HostCopy | None' = None,
 ) -> dict[str, Any] | None:
-    """The content of a checkpoint, of its own memory. All processes call it; the first one gets it, the others None.
+    """Content of a checkpoint, in memory of its own. All processes call it; the first gets it, the others None.
 
     What MMEngine's ``Runner.save_checkpoint`` writes, with the same calls of hooks, and ``exact_resume``: the states of
     all generators of every process and the numbers that must not change when the run goes on.
@@ -68,7 +68,7 @@ def take_snapshot(
 
 
 class HostCopy:
-    """Copies what a checkpoint holds into memory of the host, where later training does not change it.
+    """Copy the content of a checkpoint to host memory, where later training does not change it.
 
     The memory is kept and used again by the next copy, which the former one must not be needed for any more: fresh
     memory costs several times the copying. Two names of one tensor stay two names of one tensor.
@@ -78,7 +78,7 @@ class HostCopy:
         self.buffers: list[Tensor] = []
 
     def __call__(self, content: Any) -> Any:
-        """The same with tensors of its own."""
+        """Copy a nested structure together with its tensors."""
         self.former, self.buffers = self.buffers, []
         self.copies: dict[tuple, Tensor] = {}
         try:

@@ -1,4 +1,4 @@
-"""Training by epochs that can go on in the middle of one."""
+"""Training loop by epochs that can resume in the middle of one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from mocox.registry import LOOPS
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(loops.EpochBasedTrainLoop):
-    """MMEngine's loop, which a checkpoint can also put into the middle of an epoch.
+    """MMEngine's loop, which can also resume in the middle of an epoch.
 
     The batches that the epoch has had are left out by their indices: none of their images is read. Hooks see the number
     of a batch in the whole epoch, and the end of the epoch once, at its end. What happens between two epochs, such as
@@ -26,7 +26,7 @@ class EpochBasedTrainLoop(loops.EpochBasedTrainLoop):
     generators: dict[str, Any] | None = None  # their states at the next iteration; set by CheckpointHook
 
     def run_epoch(self) -> None:
-        """One epoch, or what is left of it."""
+        """Run one epoch, or the rest of it."""
         start, self.start = self.start, 0
         if self.generators and not start:
             set_generator_states(self.generators)
@@ -42,7 +42,7 @@ class EpochBasedTrainLoop(loops.EpochBasedTrainLoop):
         self._epoch += 1
 
     def _batches(self, start: int) -> Iterator[tuple[int, Any]]:
-        if start == len(self.dataloader):  # saved after the last iteration: only the end of the epoch is to come
+        if start == len(self.dataloader):  # saved after the last iteration: only the end of the epoch remains
             return iter(())
         if start:
             skip_batches(self.dataloader, start)

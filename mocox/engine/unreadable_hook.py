@@ -16,7 +16,7 @@ FILE = 'unreadable_images.txt'
 
 @HOOKS.register_module()
 class UnreadableImagesHook(Hook):
-    """States how many images were replaced because they could not be read, names them, and stops where they are many.
+    """Report how many unreadable images were replaced, name them, and stop when they are too many.
 
     The total of all processes is stated after every epoch that has found new ones and at the end; the names are in
     ``unreadable_images.txt`` beside the log, as Python strings, because a name may hold line breaks. A data set that is
@@ -43,7 +43,7 @@ class UnreadableImagesHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Judges what this process has seen, now and then.
+        """Check the count of this process at intervals.
 
         Raises:
             ValueError: Too many images cannot be read.
@@ -53,7 +53,7 @@ class UnreadableImagesHook(Hook):
             self._judge(runner, images)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """States the total if it has grown.
+        """Report the total if it has grown.
 
         Raises:
             ValueError: Too many images cannot be read.
@@ -64,7 +64,7 @@ class UnreadableImagesHook(Hook):
             self._judge(runner, images)
 
     def after_train(self, runner: Runner) -> None:
-        """States the total."""
+        """Report the total."""
         images = _images(runner)
         if images is not None:
             self.num_stated = -1
@@ -86,7 +86,7 @@ class UnreadableImagesHook(Hook):
             runner.logger.warning(f'{share}; others take their place')
 
     def _state(self, runner: Runner, images: EncodedImages) -> None:
-        everywhere = dist.gather_objects(images.unreadable())  # every process sees other images
+        everywhere = dist.gather_objects(images.unreadable())  # each process sees different images
         indices = sorted(set().union(*everywhere))
         if len(indices) == self.num_stated or runner.rank != 0:
             return

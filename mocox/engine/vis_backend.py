@@ -11,7 +11,7 @@ from mocox.registry import VISBACKENDS
 
 @VISBACKENDS.register_module()
 class LocalVisBackend(vis_backend.LocalVisBackend):
-    """MMEngine's, for which a line that cannot be written does not end a training.
+    """MMEngine's backend, in which a line that cannot be written does not end a training.
 
     The first line that fails is a warning with the path; lines are written again as soon as they can be, and those in
     between are missing from ``scalars.json``. Checkpoints hold the whole history.

@@ -11,7 +11,7 @@ from mocox.registry import HOOKS
 
 @HOOKS.register_module()
 class WatchdogHook(Hook):
-    """Tells the watchdog which iteration this process is in: two assignments per step.
+    """Tell the watchdog which iteration this process is in: two assignments per step.
 
     A training step ends here when the other hooks have read the loss, because before that a GPU may not have begun.
     """
@@ -19,11 +19,11 @@ class WatchdogHook(Hook):
     priority = 'LOWEST'
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """The batch is there."""
+        """Note that the batch has arrived."""
         group.note_progress(runner.iter, in_step=True)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """The step has been computed and logged."""
+        """Note that the step has been computed and logged."""
         group.note_progress(runner.iter + 1, in_step=False)

@@ -1,4 +1,4 @@
-"""The images that an encoder is judged on, in the layouts people have them in."""
+"""Labelled images for evaluation, in the usual folder layouts."""
 
 import os
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class Data:
             raise ValueError(f'{self.name}: the training images are all of one class: there is nothing to tell apart')
 
     def _use_training_labels(self) -> None:
-        """Class folders of the test are numbered as those of the training; classes without test images are allowed."""
+        """Number the class folders of the test as those of the training; classes without test images are allowed."""
         ours, theirs, subject = (
             labelling_of(self.train),
             labelling_of(self.test),
@@ -75,7 +75,7 @@ class Data:
 def open_data(
     root: str, crops: dict, config: Config | None = None, test_split: str | None = None, pixels: Pixels = RGB
 ) -> Data:
-    """Finds the images.
+    """Find the images.
 
     Args:
         root: A folder with ``train`` and ``val`` or ``test``, each with a folder per class; one with the lists
@@ -105,7 +105,7 @@ def open_data(
 
 
 def labels_of(dataset: ViewsDataset) -> Tensor:
-    """All labels, (N,) or (N, K), without reading an image."""
+    """Return all labels, (N,) or (N, K), without reading an image."""
     return torch.as_tensor(np.asarray(dataset.labels)).long()
 
 

@@ -1,4 +1,4 @@
-"""The frozen encoder that is judged: built from what a checkpoint says about itself, or from a config."""
+"""The frozen encoder under evaluation: built from the metadata of a checkpoint, or from a config."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -25,9 +25,9 @@ from mocox.models.necks import average_positions
 from mocox.recipe import Recipe, type_of
 from mocox.registry import MODELS, require_registered
 
-MAX_SIDE = 8192  # of an image that a model is shown; beyond it, memory ends in an error of the allocator
+MAX_SIDE = 8192  # pixels of an input image's side; beyond it, allocation fails for lack of memory
 LEVELS = ('backbone', 'projector')
-PATCHES = 'patches'  # a vector for each place of the map; no vector of an image
+PATCHES = 'patches'  # one vector per position of the map, none per image
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 SMALL_PX = 64  # images up to this size are seen whole; larger ones lose a border of 1/16 at each side, as published
 HINT = 'build the backbone from a config: --config CFG'
@@ -110,7 +110,7 @@ class LoadedEncoder:
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The one that was asked for; by default ``cuda`` if there is a GPU."""
+    """Return the requested device; by default ``cuda`` if there is a GPU."""
     return torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
 
 
@@ -123,7 +123,7 @@ def load_encoder(
     image_size: Size | None = None,
     prefix: str | None = None,
 ) -> LoadedEncoder:
-    """Builds the encoder of a checkpoint and loads it completely.
+    """Build the encoder of a checkpoint and load all of it.
 
     Args:
         path: Any file that :func:`mocox.checkpoint.read` recognises.
@@ -176,7 +176,7 @@ def load_encoder(
         flip_prob=_flip_prob(recipe),
         patches=level == PATCHES,
     )
-    if model.bgr:  # a file that wants BGR states its constants in that order too
+    if model.bgr:  # a file for BGR images states its constants in that order too
         model.data_preprocessor.mean = model.data_preprocessor.mean.flip(0)
         model.data_preprocessor.std = model.data_preprocessor.std.flip(0)
     test_crops = {} if image_size else recipe.test_crops
@@ -328,7 +328,7 @@ def _configured_backbone(recipe: Recipe) -> dict:
 
 
 def _flip_prob(recipe: Recipe) -> float:
-    """Of a linear evaluation; a pre-training config says nothing about it."""
+    """Return the crops of a linear evaluation; a pre-training config does not state them."""
     if not recipe.is_labelled:
         return 0.5
     return recipe.views[0].get('flip_prob', 0.0) if recipe.views else 0.0

@@ -1,4 +1,4 @@
-"""Features of named images, computed in shards that an interrupted extraction finds again, and files of them."""
+"""Features of named images, computed in shards so that an interrupted extraction resumes, and written to files."""
 
 import csv
 import tempfile
@@ -19,7 +19,7 @@ from mocox.evaluation.sealed import remove_sealed
 from mocox.processes import group
 from mocox.terminal import say
 
-SHARD_IMAGES = 1024  # lost at most, by each process, when it is killed
+SHARD_IMAGES = 1024  # the most that each process loses when it is killed
 
 
 class Features(NamedTuple):
@@ -79,12 +79,12 @@ def features_of(
 
 
 def parts_of(out: str | Path) -> Path:
-    """The folder beside a file where its shards are until it is whole."""
+    """The folder beside a file that holds its shards until the file is complete."""
     return Path(f'{out}.parts')
 
 
 def require_format(out: str | Path, is_map: bool = False) -> None:
-    """Refuses a file that could not be written in the end.
+    """Refuse early a file that could not be written.
 
     Raises:
         ImportError: The library that writes it is missing; names the extra.

@@ -1,4 +1,4 @@
-"""Features of a whole dataset, once: in shards on disk that an interrupted or repeated evaluation finds again."""
+"""Features of a whole dataset, computed once: kept in shards on disk that a resumed or repeated evaluation reuses."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ MAX_NAMED = 10
 
 
 class Extracted(NamedTuple):
-    """Features of images in their order, those of stand-ins for unreadable ones among them.
+    """Features of images in their order, including those of stand-ins for unreadable images.
 
     Args:
         features: (N, C), on the CPU.
@@ -37,7 +37,7 @@ class Extracted(NamedTuple):
     read: Tensor
 
     def without_stand_ins(self) -> 'Extracted':
-        """Of the images that could be read."""
+        """Return the features of the readable images only."""
         return Extracted(*(None if part is None else part[self.read] for part in self))
 
     def left_out(self, dataset: ViewsDataset, name: str) -> str:
@@ -62,7 +62,7 @@ def describe_left_out(paths: Sequence[str], total: int, name: str) -> str:
 
 
 def check_finite(features: Tensor, name: str) -> None:
-    """Refuses features that no protocol could use.
+    """Refuse features that no protocol could use.
 
     Raises:
         ValueError: Some are NaN or infinite.
@@ -86,7 +86,7 @@ class Loader(Protocol):
 def extract_from_loader(
     model: nn.Module, loader: Loader, report: Callable[[int], None] | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Features of the images of a loader by a frozen model.
+    """Compute features of a loader's images with a frozen model.
 
     Those that cannot be read are left out, and the log names them.
 
@@ -104,7 +104,7 @@ def extract_from_loader(
 
 @torch.no_grad()
 def encode_images(model: nn.Module, loader: Loader, report: Callable[[int], None] | None = None) -> Extracted:
-    """Runs the images of a loader through a frozen model, in evaluation mode.
+    """Run the images of a loader through a frozen model, in evaluation mode.
 
     Args:
         model: One with ``data_preprocessor`` and ``extract_feat``: an algorithm, a linear probe, a classifier. Left in
@@ -130,7 +130,7 @@ def encode_images(model: nn.Module, loader: Loader, report: Callable[[int], None
 
 
 def _were_read(dataset: Dataset, batch: dict, num: int) -> Tensor:
-    """(N,) bool: whether each image of a batch is the one that was asked for."""
+    """(N,) bool: True for each image of a batch that is the requested one."""
     dataset = dataset.dataset if isinstance(dataset, Part) else dataset
     if not isinstance(dataset, ViewsDataset):
         return torch.ones(num, dtype=torch.bool)
@@ -160,7 +160,7 @@ def cached_features(
     shard_images: int = SHARD_IMAGES,
     name: str = 'images',
 ) -> Extracted:
-    """Features of a dataset, those that are in the folder already read from there.
+    """Compute the features of a dataset, reusing those that the folder already holds.
 
     Every shard is one file, written whole or not at all. Several processes take turns with the shards; the folder must
     be one that all of them see. A shard that lacks an image which can be read by now is made anew; so is one that is
@@ -179,7 +179,7 @@ def cached_features(
     shards = [
         (folder / f'{start:09}.features', range(start, min(start + shard_images, len(dataset)))) for start in starts
     ]
-    key = dist.gather_objects(user_key())[0]  # machines may have other homes
+    key = dist.gather_objects(user_key())[0]  # machines may have different home folders
     missing = [shard for shard in shards if not _is_whole(*shard, dataset, key)] if dist.rank() == 0 else None
     group.meet()  # rank 0 reads all files of the cache, which may take longer than a collective waits
     missing = dist.gather_objects(missing)[0]  # one list for all, made before any rank writes a shard
@@ -206,11 +206,11 @@ def _is_whole(file: Path, rows: range, dataset: ViewsDataset, key: bytes) -> boo
     except ValueError as error:
         say(f'{error}: its features are computed again')
         return False
-    return True not in [dataset.can_read(rows[row]) for row in left_out]  # of all of them: the log says why
+    return True not in [dataset.can_read(rows[row]) for row in left_out]  # try all of them: the log says why
 
 
 class Progress:
-    """Prints how many images are done and how long the rest takes; silent but for the first process."""
+    """Print how many images are done and how long the rest takes, in the first process only."""
 
     def __init__(self, name: str, num_images: int, num_total: int, seconds: float = 5.0) -> None:
         self.name, self.num_images, self.cached = name, num_images, num_total - num_images
@@ -220,7 +220,7 @@ class Progress:
             say(f'{name}: features of {num_total:,} images found in the cache')
 
     def __call__(self, num_images: int) -> None:
-        """Counts a batch."""
+        """Count a batch."""
         self.done += num_images
         now = time.monotonic()
         finished = self.done == self.num_images
@@ -244,7 +244,7 @@ def file_hash(path: str | Path) -> str:
 
 
 def dataset_hash(dataset: ViewsDataset) -> str:
-    """Hash of what a dataset holds: name, size and time of every file, or the pixels if they are in memory."""
+    """Hash of a dataset's content: name, size and time of every file, or the pixels if they are in memory."""
     digest = hashlib.sha256(f'{CONTENT}\n'.encode())
     if isinstance(dataset, EncodedImages):
         for index in range(len(dataset)):

@@ -1,4 +1,4 @@
-"""Classification after a few images of every class: the nearest class mean."""
+"""Few-shot classification by the nearest class mean."""
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ def few_shot_accuracies(
             rows = rows[torch.isin(labels[rows], ways)]
             queries = queries[torch.isin(test_labels, ways)]
         support_labels = labels[rows]
-        # Classes that do not take part must not win with their empty mean.
+        # Classes without images must not win with their empty mean.
         known, support_labels = support_labels.unique(return_inverse=True)
         predicted = known[nearest_class_mean(test_features[queries], features[rows], support_labels)]
         accuracies.append((predicted == test_labels[queries]).cpu().double().mean())

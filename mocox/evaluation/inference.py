@@ -1,4 +1,4 @@
-"""Features for a program: images in, a NumPy array out."""
+"""Python API for features: images in, a NumPy array out."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
 class FeatureExtractor:
-    """Turns images into features, batch by batch; used like mmpretrain's inferencers.
+    """Compute features of images, batch by batch; used like mmpretrain's inferencers.
 
     Args:
         model: A checkpoint that :func:`mocox.checkpoint.read` recognises; or a model of mocox; or any module that maps

@@ -1,4 +1,4 @@
-"""The k-nearest-neighbour classifier by which self-supervised features are judged: there is nothing to train."""
+"""The k-nearest-neighbour classifier, the usual training-free evaluation of self-supervised features."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 def nearest_neighbours(
     features: Tensor, bank: Tensor, num_neighbours: int, leave_one_out: bool = False, block_size: int = 4096
 ) -> tuple[Tensor, Tensor]:
-    """Finds the rows of the bank with the largest cosine similarity, exactly.
+    """Find the rows of the bank with the largest cosine similarity, exactly.
 
     At most ``block_size`` squared similarities exist at a time.
 
@@ -42,7 +42,7 @@ def nearest_neighbours(
 def _search(
     queries: Tensor, bank: Tensor, num_neighbours: int, excluded: Tensor | None, block_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Keeps the best so far while it goes through the bank; ``excluded`` (N, 1) is a row that does not count."""
+    """Scan the bank in blocks and keep the best so far; ``excluded`` (N, 1) is a row that does not count."""
     best = queries.new_full((len(queries), num_neighbours), -torch.inf)
     best_rows = torch.zeros_like(best, dtype=torch.long)
     for start in range(0, len(bank), block_size):
@@ -57,7 +57,7 @@ def _search(
 
 
 def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row (N, M) and their columns, both (N, k) from left to right; of equals the first ones.
+    """The k largest of each row (N, M) and their columns, both (N, k), in column order; ties go to the first.
 
     ``topk`` chooses among equals as its blocks fall, which differs between devices and widths.
     """
@@ -77,7 +77,7 @@ def knn_classify(
     leave_one_out: bool = False,
     block_size: int = 4096,
 ) -> Tensor:
-    """Classifies by a weighted vote of the nearest neighbours, each with weight ``exp(similarity / temperature)``.
+    """Classify by a weighted vote of the nearest neighbours, each with weight ``exp(similarity / temperature)``.
 
     Source: arXiv 1805.01978, section 3.4.
 

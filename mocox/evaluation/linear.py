@@ -48,7 +48,7 @@ V3 = LinearRecipe(90, 1024)
 
 
 class LinearGrid:
-    """Linear classifiers with different learning rates that see the same batches: L trained for the price of one pass.
+    """Linear classifiers with different learning rates on the same batches: L of them for the price of one pass.
 
     They start equal, with weights from N(0, 0.01) and no bias.
 
@@ -114,7 +114,7 @@ def train_grid(
     seed: int = 0,
     report: Callable[[int, Tensor], None] | None = None,
 ) -> LinearGrid:
-    """Trains classifiers on augmented images as published, above a frozen encoder.
+    """Train classifiers on augmented images as published, on top of a frozen encoder.
 
     Args:
         model: An encoder with ``data_preprocessor`` and ``extract_feat``; its tensors are the same afterwards, bit by
@@ -178,7 +178,7 @@ def logistic_regression(
     rows: Tensor | None = None,
     scaling: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Minimises ``mean cross entropy + penalty / 2 * |weights|^2`` with L-BFGS; the bias is not penalised.
+    """Minimise ``mean cross entropy + penalty / 2 * |weights|^2`` with L-BFGS; the bias is not penalised.
 
     It is scikit-learn's ``LogisticRegression(C=1 / (penalty * N))``, on any device and in any precision.
 
@@ -198,7 +198,7 @@ def logistic_regression(
         (K, C + 1): weights, then the bias in the last column.
     """
     if not penalty > 0:
-        raise ValueError(f'penalty={penalty}: must be above 0, separable classes have no optimum without it')
+        raise ValueError(f'penalty={penalty}: must be above 0, as separable classes have no optimum without it')
     shape = num_classes, features.shape[1] + 1
     solution = (features.new_zeros(shape) if start is None else start.clone()).requires_grad_()
     solver = torch.optim.LBFGS(

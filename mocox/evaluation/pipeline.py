@@ -1,4 +1,4 @@
-"""All of an evaluation: encoder, images, features once, protocols, report."""
+"""The evaluation pipeline: encoder, images, features computed once, protocols, report."""
 
 import inspect
 import itertools
@@ -45,7 +45,7 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     prefix: str | None = None,
 ) -> dict[str, Any]:
-    """Judges the frozen encoder of a checkpoint and writes ``results.json`` and ``results.png``.
+    """Evaluate the frozen encoder of a checkpoint and write ``results.json`` and ``results.png``.
 
     Args:
         checkpoint: Whatever :func:`mocox.checkpoint.read` recognises; of a work dir, the newest good checkpoint.
@@ -115,14 +115,14 @@ def _own_folder(checkpoint: str | Path, content: str, data: str) -> Path:
                 return folder
         except FileNotFoundError:
             return folder
-        except (OSError, ValueError, LookupError, TypeError):  # results of something else
+        except (OSError, ValueError, LookupError, TypeError):  # results of another evaluation
             pass
         folder = folder.with_name(f'{file.name.split(".")[0]}-{number}')
     raise AssertionError('count ends')
 
 
 def _run_protocols(names: Sequence[str], task: Task, settings: Mapping[str, dict[str, Any]]) -> list[Result]:
-    """The results of those that these images allow; the reasons of the others are noted.
+    """Run the protocols that these images allow; note why the others cannot run.
 
     Raises:
         ValueError: None can run.
@@ -164,7 +164,7 @@ def split_options(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 class FeatureStore:
-    """Features of any dataset by one encoder, kept on disk; ``notes`` says which images were left out.
+    """Features of datasets by one encoder, cached on disk; ``notes`` says which images were left out.
 
     Args:
         loaded: The encoder.
@@ -197,7 +197,7 @@ class FeatureStore:
         )
 
     def __call__(self, dataset: ViewsDataset, name: str) -> tuple[Tensor, Tensor | None]:
-        """Features (N, C) and labels, on the CPU; what cannot be read is left out, here and in the dataset.
+        """Return features (N, C) and labels, on the CPU; unreadable images are left out, here and in the dataset.
 
         Raises:
             ValueError: Features are not finite.

@@ -1,4 +1,4 @@
-"""Image files and folders that a person names on a command line, as one data set."""
+"""Image files and folders named on the command line, as one data set."""
 
 import os
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class ImagePlaces(ImageFiles):
         super().__init__('.', loaded.crops, splits=False, **loaded.pixels.settings())
 
     def path(self, index: int) -> str:
-        """As the place was named."""
+        """The path as the user named it."""
         return os.fsdecode(self._paths[index])
 
     def is_named(self, path: str) -> bool:

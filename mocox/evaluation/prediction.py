@@ -1,4 +1,4 @@
-"""Classes of new images, by the encoder and the classifier that a linear evaluation or a fine-tuning has left."""
+"""Predict classes of new images with the encoder and the classifier of a linear evaluation or a fine-tuning."""
 
 import csv
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Predictions:
 
 
 def classifier_of(checkpoint: Checkpoint) -> nn.Linear | None:
-    """The linear layer that stands behind the encoder in a file, frozen; None if there is none."""
+    """The linear layer on top of the encoder in a file, frozen; None if there is none."""
     tensors = checkpoint.classifier()
     if 'weight' not in tensors or tensors['weight'].ndim != 2:
         return None
@@ -61,7 +61,7 @@ def load_classifier(
     image_size: Size | None = None,
     prefix: str | None = None,
 ) -> tuple[LoadedEncoder, nn.Linear, list[str]]:
-    """The encoder of a checkpoint, the linear layer that makes class scores of its features, and the classes' names.
+    """Return the encoder of a checkpoint, the linear layer on its features, and the classes' names.
 
     Args:
         checkpoint: Of a linear evaluation or a fine-tuning, in any layout that :func:`mocox.checkpoint.read` knows.
@@ -106,7 +106,7 @@ def predict(
     image_size: Size | None = None,
     prefix: str | None = None,
 ) -> Predictions:
-    """Classes of image files and of all images in folders; those that cannot be read are named and left out.
+    """Predict classes of image files and of all images in folders; unreadable ones are named and left out.
 
     Images are read, cut and normalised as in the test of the training that has made the checkpoint.
 

@@ -20,7 +20,7 @@ from mocox.evaluation.published import method_of
 from mocox.evaluation.sampling import hold_out
 from mocox.terminal import say
 
-PENALTIES = tuple(10.0**-n for n in range(7))  # of logistic regression, the strongest first
+PENALTIES = tuple(10.0**-n for n in range(7))  # of logistic regression, strongest first
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,16 @@ class Task:
 
     @property
     def leave_one_out(self) -> bool:
-        """The images are tested with the help of each other."""
+        """True without a test set: leave-one-out on the training images."""
         return self.test_features is self.features
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes K."""
         return self.labels.shape[1] if self.labels.ndim == 2 else int(self.labels.max()) + 1
 
     def top1(self, predicted: Tensor) -> float:
-        """Percent of the test images."""
+        """Accuracy in percent of the test images."""
         return 100 * (predicted.to(self.test_labels.device) == self.test_labels).cpu().double().mean().item()
 
 
@@ -139,7 +139,7 @@ def linear_probe(
 
 
 def save_linear(path: Path, encoder: LoadedEncoder, weight: Tensor, bias: Tensor) -> None:
-    """Writes the frozen backbone and a classifier as ``LinearProbe`` has them, for ``tools/test.py``."""
+    """Write the frozen backbone and a classifier as a ``LinearProbe``, for ``tools/test.py``."""
     backbone = {f'backbone.{name}': tensor for name, tensor in encoder.model.backbone.state_dict().items()}
     metadata = stamp('linear', encoder.which, encoder.checkpoint.arch, encoder.checkpoint.meta)
     save_tensors(path, {**backbone, 'head.fc.weight': weight, 'head.fc.bias': bias}, metadata)
@@ -154,11 +154,11 @@ def logreg(
     learn, choose = (rows.to(features.device) for rows in hold_out(labels.cpu(), held_out, seed=task.seed))
     fit = partial(linear.logistic_regression, features, labels, task.num_classes, max_iters=max_iters, scaling=scaling)
     solution, accuracies = None, []
-    for penalty in sorted(penalties, reverse=True):  # each starts from the solution for the stronger one
+    for penalty in sorted(penalties, reverse=True):  # warm start from the solution for the stronger penalty
         solution = fit(penalty=penalty, start=solution, rows=learn)
         predicted = linear.predict(features, solution, choose, scaling)
         accuracies.append((predicted == labels[choose]).cpu().double().mean().item())
-    best = max(range(len(penalties)), key=accuracies.__getitem__)  # of equals the strongest penalty
+    best = max(range(len(penalties)), key=accuracies.__getitem__)  # ties go to the strongest penalty
     penalty = sorted(penalties, reverse=True)[best]
     solution = fit(penalty=penalty)
     top1 = task.top1(linear.predict(task.test_features, solution, scaling=scaling))
@@ -242,7 +242,7 @@ PROTOCOLS = {
 def choose_protocols(
     names: Sequence[str] | None, multi_label: bool, has_test: bool, notes: list[str] | None = None
 ) -> list[str]:
-    """The protocols to run, those of all processes first.
+    """The protocols to run, those that all processes share first.
 
     Args:
         names: Those that were asked for; by default all that suit the data.
@@ -290,7 +290,7 @@ def _note_single_images(task: Task) -> None:
         return
     single = int((torch.bincount(task.labels.cpu()) == 1).sum())
     if single == len(task.labels):
-        raise ValueError('every class has one image, so the others cannot tell it: add images, or a val folder')
+        raise ValueError('every class has one image, so leave-one-out always fails: add images, or a val folder')
     if single:
         task.notes.append(
             f'k-NN: {single} of {len(task.labels)} images are the only ones of their class and count as wrong'

@@ -1,4 +1,4 @@
-"""Published numbers of the recipes, to be printed beside ours where recipe and benchmark are the same."""
+"""Published numbers of the recipes, printed beside ours where recipe and benchmark are the same."""
 
 import re
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def _row(model: dict[str, Any], result: dict[str, Any]) -> Published:
 
 
 def published_numbers(checkpoint: Checkpoint) -> list[Published]:
-    """The rows for the recipe that a file says it comes from; none if it does not say, or says something ambiguous.
+    """The rows for the recipe that a file names; none if it names none, or is ambiguous.
 
     A name and a number of epochs are those of supervised training as well: only heads, or a linear evaluation, tell
     that the recipe is the published one.
@@ -112,7 +112,7 @@ def find_number(rows: list[Published], protocol: str, setting: str) -> tuple[flo
 
 
 def method_of(checkpoint: Checkpoint) -> str | None:
-    """The algorithm whose heads a file holds, None without heads: they are the only trace of it in every layout."""
+    """The algorithm whose heads a file holds, None without heads: only they identify it in every layout."""
     state = checkpoint.state_dict
     has_queue = any(name.startswith(('queue.', 'queues.', 'queue1.', 'queue2.')) for name in state)
     if any(name.startswith('head.predictor.') for name in state):

@@ -18,7 +18,7 @@ GRAY = '#555555'
 
 
 def software_versions() -> dict[str, str | None]:
-    """Of everything that has a part in the numbers."""
+    """Versions of all libraries that affect the numbers."""
     return dict(mocox=__version__, python=platform.python_version(), **{name: _version(name) for name in VERSIONS})
 
 
@@ -60,7 +60,7 @@ def format_table(report: dict[str, Any]) -> list[str]:
 
 
 def write_json(report: dict[str, Any], path: Path) -> None:
-    """Writes the whole report."""
+    """Write the whole report."""
     write_atomically(path, lambda temporary: Path(temporary).write_text(json.dumps(report, indent=2) + '\n'))
 
 

@@ -8,7 +8,7 @@ from mocox.datasets import stratified_subset
 
 
 def hold_out(labels: Tensor, fraction: float = 0.1, limit: int = 10_000, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Sets a part of every class aside, to choose settings by.
+    """Hold out a part of every class for choosing settings.
 
     Args:
         labels: (N,) integers.
@@ -27,10 +27,10 @@ def hold_out(labels: Tensor, fraction: float = 0.1, limit: int = 10_000, seed: i
     held_out = np.zeros(len(labels), dtype=bool)
     held_out[rows] = counts[rows] > 1
     if not held_out.any():
-        raise ValueError('every class has one image: none can be held out to choose settings by')
+        raise ValueError('every class has one image: none can be held out for choosing settings')
     return torch.from_numpy(np.flatnonzero(~held_out)), torch.from_numpy(np.flatnonzero(held_out))
 
 
 def draw_per_class(labels: Tensor, num_images: int, seed: int) -> Tensor:
-    """Draws the same number of images of every class, without replacement; ascending rows."""
+    """Draw the same number of images of every class, without replacement; ascending rows."""
     return torch.from_numpy(stratified_subset(labels.numpy(), per_class=num_images, seed=seed))

@@ -1,4 +1,4 @@
-"""Files that only this user can have written: content of safetensors and behind it a keyed checksum of it.
+"""Authenticated files: safetensors followed by a keyed checksum that only this user can compute.
 
 The key lies in the user's own folder of states, not beside the files: whoever may write where the files are cannot make
 a checksum that fits.
@@ -20,7 +20,7 @@ BYTES = 32  # of a key, and of a checksum: HMAC with SHA-256
 
 
 def write_sealed(file: Path, tensors: dict[str, Tensor], key: bytes) -> None:
-    """Writes tensors, whole or not at all, into a folder that nobody else may enter.
+    """Write tensors atomically into a folder that nobody else may enter.
 
     Args:
         file: Its name and that of its folder are part of the checksum: no file passes for another.
@@ -57,7 +57,7 @@ def read_sealed(file: Path, key: bytes) -> dict[str, Tensor]:
 
 
 def remove_sealed(folder: Path) -> None:
-    """Removes the files of :func:`write_sealed` below a folder, and the folders that are empty then; nothing else."""
+    """Remove the files of :func:`write_sealed` below a folder, and folders that this empties; nothing else."""
     for file in folder.glob('*/*.features'):
         if file.is_file() and not file.is_symlink() and not file.parent.is_symlink():
             file.unlink()
@@ -96,7 +96,7 @@ def _read_key(file: Path) -> bytes | None:
 
 
 def _make_key(file: Path) -> bytes:
-    """Several processes may do so at the same time: one of them wins, and all read its key."""
+    """Create the key. Of several processes that do so at once one wins, and all read its key."""
     key = secrets.token_bytes(BYTES)
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

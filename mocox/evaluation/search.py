@@ -23,7 +23,7 @@ def search_images(
     device: str | None = None,
     **settings,
 ) -> list[list[tuple[str, float]]]:
-    """Finds the most similar images by cosine; a query that lies in the folder does not find itself.
+    """Find the most similar images by cosine; a query from the folder does not find itself.
 
     Files of the folder that cannot be read are left out and named.
 
@@ -54,10 +54,10 @@ def search_images(
     _check_enough(folder, dataset, num_results)
     extractor = FeatureExtractor(loaded.model, image_size=loaded.image_size, pixels=loaded.pixels)
     extractor.crops = dataset.crops
-    asked = torch.from_numpy(extractor(queries, batch_size)).to(place)  # first: a wrong path is told at once
+    asked = torch.from_numpy(extractor(queries, batch_size)).to(place)  # first, so that a wrong path fails at once
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
     bank, _ = store(dataset, 'images in the folder')
-    _check_enough(folder, dataset, num_results)  # what could not be read has left it
+    _check_enough(folder, dataset, num_results)  # without unreadable images
     found = []
     similarities, rows = nearest_neighbours(asked, bank.to(place), num_results + 1)
     for query, values, places in zip(queries, similarities.tolist(), rows.tolist()):

@@ -109,7 +109,7 @@ def low_shot_svm(
         ValueError: A class has too few images to draw from and to choose by.
     """
     features, test_features = _unit_length(features), _unit_length(test_features)
-    _check_positives(targets, num_shots + 1, 'training')  # one must be left to choose the cost by
+    _check_positives(targets, num_shots + 1, 'training')  # one must remain for choosing the cost
     _check_positives(test_targets, 1, 'test')
     num_classes = targets.shape[1]
     jobs = []
@@ -158,7 +158,7 @@ def _fit_low_shot(
     costs: Sequence[float],
     seed: int,
 ) -> list[tuple[float, float]]:
-    """Average precision on what was not drawn, and in the test, for every cost."""
+    """Average precision on the images not drawn, and on the test images, for every cost."""
     rest = np.setdiff1d(np.arange(len(features)), drawn)
     found = []
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""A step that went wrong, written to a file that repeats it."""
+"""Dump of a bad step, and its replay."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -23,10 +23,10 @@ FORMAT = 'mocox bad step 1'
 
 
 class StepRecorder:
-    """Holds what is needed to repeat the current optimizer step: its batches, random state, the queue before it."""
+    """Record what a replay of the current optimizer step needs: its batches, random state, the queue before it."""
 
     def begin(self, runner: Runner, num_keys: int) -> None:
-        """Called before the first micro-batch of an optimizer step that will write ``num_keys`` keys to a queue."""
+        """Begin an optimizer step that will write ``num_keys`` keys to a queue, before its first micro-batch."""
         self.batches: list[dict] = []
         self.iteration = runner.iter
         self.rng = torch.get_rng_state()
@@ -34,11 +34,11 @@ class StepRecorder:
         self.queue = QueueUndo(dist.unwrap(runner.model), num_keys)
 
     def add(self, batch: dict) -> None:
-        """Notes a micro-batch."""
+        """Record a micro-batch."""
         self.batches.append(batch)
 
     def write(self, path: Path, runner: Runner, reason: str, norms: dict[str, float], exact: bool) -> None:
-        """Writes tensors and plain types only: the file loads with ``weights_only=True``.
+        """Write tensors and plain types only: the file loads with ``weights_only=True``.
 
         Weights, queue and optimizer are equal in all processes: the first writes them, so that no other keeps the
         step waiting for gigabytes; the files of the others hold their batches and generators.
@@ -123,7 +123,7 @@ class Replay:
 
 
 def replay_step(path: str | Path, device: str = 'cpu') -> Replay:
-    """Repeats the forward and backward pass of a dumped step.
+    """Repeat the forward and backward pass of a dumped step.
 
     Args:
         path: A file of :class:`StepRecorder`.
@@ -165,7 +165,7 @@ def dump_name(iteration: int, rank: int, world_size: int) -> str:
 
 
 def first_process_file(path: str | Path, rank: int) -> Path:
-    """The file of process 0, which holds the weights, beside that of process ``rank``.
+    """The file of process 0, which holds the weights, next to that of process ``rank``.
 
     Raises:
         FileNotFoundError: It is not there.

@@ -17,7 +17,7 @@ def write_event(
     causes: list[str] | None = None,
     after_training: bool = False,
 ) -> None:
-    """Appends to ``<work_dir>/<timestamp>/vis_data/events.jsonl``; only the first process writes.
+    """Append to ``<work_dir>/<timestamp>/vis_data/events.jsonl``; only the first process writes.
 
     Args:
         runner: The run.

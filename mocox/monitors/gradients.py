@@ -1,4 +1,4 @@
-"""Gradient norms layer by layer, and what is a spike among them."""
+"""Gradient norms by layer, and detection of spikes."""
 
 from functools import cache
 
@@ -39,13 +39,13 @@ class LayerNorms:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         wrapper = _wrapper([name for name, _ in named])
         layers = [layer_name(name, wrapper) for name, _ in named]
-        self.names = sorted(dict.fromkeys(layers), key=_rank)  # stable: otherwise in the order of the model
+        self.names = sorted(dict.fromkeys(layers), key=_rank)  # a stable sort: otherwise in the order of the model
         self.params = [p for _, p in named]
         self.sharded = any(map(is_sharded, self.params))  # each process then has a part of all
         self.layer_of = [self.names.index(layer) for layer in layers]
 
     def __call__(self) -> Tensor:
-        """Norms (L,) in float32; 0 for a layer without gradients. Half of a float32's range of norms is left."""
+        """Norms (L,) in float32; 0 for a layer without gradients. Squares halve the exponent range of float32."""
         pairs = [(p.grad, layer) for p, layer in zip(self.params, self.layer_of, strict=True) if p.grad is not None]
         if not pairs:
             return torch.zeros(len(self.names), device=self.params[0].device)
@@ -61,7 +61,7 @@ class LayerNorms:
         return [p for p, i in zip(self.params, self.layer_of, strict=True) if i == index]
 
     def scale(self, factors: Tensor) -> None:
-        """Multiplies each layer's gradient by its factor (L,)."""
+        """Multiply each layer's gradient by its factor (L,)."""
         each = factors.unbind()
         pairs = [(p.grad, each[i]) for p, i in zip(self.params, self.layer_of, strict=True) if p.grad is not None]
         if pairs:
@@ -90,7 +90,7 @@ def _rank(layer: str) -> int:
 
 
 class SpikeDetector:
-    """Finds norms far above what their layer had lately; plain numbers.
+    """Detect norms far above the recent ones of their layer; plain numbers.
 
     Source: the gradient spikes of arXiv 2104.02057, figure 4.
 
@@ -108,14 +108,14 @@ class SpikeDetector:
         self.count = 0  # steps seen
 
     def medians(self) -> np.ndarray:
-        """Running median of each layer (L,); infinite while nothing is decided."""
+        """Running median of each layer (L,); infinite until there are enough steps."""
         if self.count < self.warmup:
             return np.full(self.history.shape[1], np.inf, dtype=np.float32)
         medians = np.median(self.history[: min(self.count, len(self.history))], axis=0)
         return np.where(medians > 0, medians, np.inf).astype(np.float32)
 
     def append(self, norms: np.ndarray) -> None:
-        """Takes a step's norms (L,) in; a spike too, for a lasting change is none for long. All must be finite."""
+        """Add a step's finite norms (L,), spikes included, so that a lasting rise soon stops counting as one."""
         self.history[self.count % len(self.history)] = norms
         self.count += 1
 
@@ -124,7 +124,7 @@ class SpikeDetector:
         return dict(count=self.count, history=torch.from_numpy(self.history.copy()))
 
     def load_state_dict(self, state: dict) -> None:
-        """Continues where :meth:`state_dict` was taken; a model with other layers starts anew."""
+        """Restore the result of :meth:`state_dict`; a model with other layers starts anew."""
         count, history = state['count'], state['history']
         if (
             type(count) is not int

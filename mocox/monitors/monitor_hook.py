@@ -1,4 +1,4 @@
-"""Says while a run goes on whether it learns."""
+"""Judge during training whether a run learns."""
 
 import logging
 from collections.abc import Sized
@@ -30,7 +30,7 @@ CHECKPOINT_KEY = 'mocox_monitor'
 
 @HOOKS.register_module()
 class MonitorHook(Hook):
-    """Measures what a contrastive run does, writes it as scalars, and says in words what state the run is in.
+    """Measure a contrastive run, write the measurements as scalars, and state in words how the run is doing.
 
     Every ``interval`` iterations: loss with chance level and floor, progress between them, contrastive top-1, cosines,
     spread and rank of the features, accuracy of an online k-NN classifier. See docs/monitoring.md. It changes nothing
@@ -85,7 +85,7 @@ class MonitorHook(Hook):
         self.warned_of_chance = False
 
     def before_train(self, runner: Runner) -> None:
-        """Finds out what there is to measure.
+        """Determine what can be measured.
 
         Raises:
             FileNotFoundError: There is no ``knn_data_root``.
@@ -118,13 +118,13 @@ class MonitorHook(Hook):
         if labels is None:
             return
         self.labels = torch.as_tensor(labels)
-        self.shown = getattr(runner.train_dataloader.dataset, 'shown', lambda indices: indices)  # not the unreadable
+        self.shown = getattr(runner.train_dataloader.dataset, 'shown', lambda indices: indices)  # not unreadable images
         self.knn_chance = float(np.bincount(labels).max() / len(labels))
         self.machine.knn_chance = self.knn_chance
         self.bank = FeatureBank(min(self.bank_size, len(labels)), int(self.labels.max()) + 1)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Asks the model to leave what it compares."""
+        """Ask the model to keep the tensors that it compares."""
         if self.contrastive:
             self.model.observe = self._is_due(runner) or self.bank is not None
             if self.plain and self.plain_images is None:
@@ -133,10 +133,10 @@ class MonitorHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Keeps features, and every ``interval`` iterations reads and judges."""
+        """Collect features, and measure and judge every ``interval`` iterations."""
         try:
             self._observe(runner, data_batch, outputs)
-        except Exception as error:  # whoever watches a run does not end it
+        except Exception as error:  # a failing monitor must not end the run
             self.bank, watched = None, self.contrastive
             self.contrastive = self.model.observe = False
             self.model.observed = None
@@ -170,7 +170,7 @@ class MonitorHook(Hook):
             self.bank.append(features, labels, index)
 
     def _open_plain_images(self, runner: Runner, data_batch: Any) -> None:
-        """Reads them, and measures before the first step of a run."""
+        """Open the images, and measure before the first step of a run."""
         dataset = runner.train_dataloader.dataset
         inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else None
         if not isinstance(dataset, ViewsDataset) or not isinstance(dataset, Sized) or not inputs:
@@ -192,7 +192,7 @@ class MonitorHook(Hook):
     def _measure_plain(self, runner: Runner, iteration: int) -> None:
         try:
             found = Plain(self.plain_images.num_images, **self.plain_images.measure(self.model))
-        except Exception as error:  # features of a run that diverges are no numbers: the other monitors say so
+        except Exception as error:  # features of a diverging run are not finite: the other monitors report that
             runner.logger.debug(f'No measurement on plain images at iteration {iteration}: {error}')
             return
         self.machine.measured(iteration, found)
@@ -229,7 +229,7 @@ class MonitorHook(Hook):
         self._judge(runner, self._reading(runner, loss, progress, signals))
 
     def _signals(self) -> dict[str, float]:
-        """Everything measured, averaged over the processes; one read of the device."""
+        """Return all measurements, averaged over the processes, with a single host sync."""
         signals = measure(self.model.observed or {}, self.model.head.temperature)
         if self.bank is not None:
             accuracy = self.bank.accuracy(self.num_neighbours, self.knn_temperature)
@@ -294,7 +294,7 @@ class MonitorHook(Hook):
         runner.message_hub.update_scalar('train/data_wait', 100 * waited / seconds)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Classifies the held-out images every ``knn_epochs`` epochs, and after the last one."""
+        """Classify the held-out images every ``knn_epochs`` epochs, and after the last one."""
         epoch = runner.epoch + 1
         if not (self.knn_data_root and self.contrastive) or (epoch % self.knn_epochs and epoch != runner.max_epochs):
             return
@@ -322,7 +322,7 @@ class MonitorHook(Hook):
         runner.logger.info(f'epoch {epoch}: offline k-NN {100 * accuracy:.1f} % on {self.knn_data_root}')
 
     def after_train(self, runner: Runner) -> None:
-        """Sums the run up in one paragraph."""
+        """Summarise the run in one paragraph."""
         if not self.contrastive or not self.had_steps:  # a finished run, continued: its verdict stands
             return
         text = final_verdict(self.machine, self.chance, self.knn_chance)
@@ -330,11 +330,11 @@ class MonitorHook(Hook):
         runner.logger.info(text)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keeps what the verdict rests on, in plain types."""
+        """Save the basis of the verdict, in plain types."""
         checkpoint[CHECKPOINT_KEY] = self.machine.state_dict()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Continues the verdict of a resumed run; a warm start begins a new one."""
+        """Restore the basis of the verdict of a resumed run; a warm start begins a new one."""
         if runner._resume and CHECKPOINT_KEY in checkpoint:
             self.machine.load_state_dict(checkpoint[CHECKPOINT_KEY])
 

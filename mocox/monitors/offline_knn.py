@@ -1,4 +1,4 @@
-"""k-NN on held-out images while a run goes on."""
+"""k-NN on held-out images during training."""
 
 import logging
 
@@ -57,7 +57,7 @@ def offline_knn(
 
 
 def check_data(root: str, pixels: Pixels = RGB) -> None:
-    """Opens the images once, before a training counts on them.
+    """Open the images once, before a training relies on them.
 
     Raises:
         FileNotFoundError: No such folder.
@@ -76,8 +76,8 @@ def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_work
     """Features (N, C) and labels (N,) of all readable images, in their order, the same in all processes."""
     size, rank = dist.world_size(), dist.rank()
     share = -(-len(dataset) // size)
-    rows = (torch.arange(share) * size + rank) % len(dataset)  # the last ones wrap around, so that all have as many
-    # A generator of its own: a loader draws a seed, and training must not miss it.
+    rows = (torch.arange(share) * size + rank) % len(dataset)  # wrap around, so that all processes have equally many
+    # A generator of its own: the loader draws a seed, which must not change the training's random numbers.
     loader = DataLoader(
         Part(dataset, rows), batch_size, num_workers=num_workers, collate_fn=collate_views, generator=torch.Generator()
     )
@@ -91,7 +91,7 @@ def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_work
 
 
 def gather_turns(found: Extracted, device: torch.device, num_images: int) -> tuple[Tensor, Tensor]:
-    """Features (N, C) and whether they are of readable images (N,), of processes that took images by turns.
+    """Gather features (N, C) and readability (N,) of processes that took the images in turn.
 
     Args:
         found: Of this process, equally many in all.

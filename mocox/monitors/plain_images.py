@@ -19,13 +19,13 @@ from mocox.monitors.offline_knn import gather_turns
 from mocox.monitors.signals import effective_rank
 
 MAX_IMAGES = 512
-MAX_CLASSES = 32  # of more, the k-NN classifier would see a few images each and say nothing
+MAX_CLASSES = 32  # with more, the k-NN classifier would see too few images of each
 NUM_NEIGHBOURS = 10
 TEMPERATURE = 0.07
 
 
 class PlainImages:
-    """Up to 512 of the training images, cut as for an evaluation and always the same ones.
+    """Up to 512 of the training images, always the same, with the crops of an evaluation.
 
     Args:
         dataset: The training set.
@@ -42,13 +42,13 @@ class PlainImages:
         self.labels = None if labels is None else torch.as_tensor(np.asarray(labels)[rows])
         self.num_images = len(rows)
         world, rank = dist.world_size(), dist.rank()
-        share = -(-len(rows) // world)  # the last ones wrap around, so that all processes have as many
+        share = -(-len(rows) // world)  # wrap around, so that all processes have equally many
         own = [rows[(i * world + rank) % len(rows)] for i in range(share)]
         chunks = [own[i : i + batch_size] for i in range(0, share, batch_size)]
         self.batches = [collate_views([plain[0, int(row)] for row in chunk]) for chunk in chunks]
 
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Of the query backbone's features of readable images; changes neither the model nor random numbers.
+        """Measure the query backbone's features of readable images; changes neither the model nor random states.
 
         Returns:
             The same in all processes: ``knn``, accuracy (0 to 1) of a classifier that leaves the image itself out, if
@@ -72,7 +72,7 @@ class PlainImages:
 
 
 class _Batches:
-    """Stands for a loader: what has been read once."""
+    """A loader of batches that have been read already."""
 
     def __init__(self, dataset: ViewsDataset, batches: list[dict], mirrored: bool) -> None:
         self.dataset, self.batches, self.mirrored = dataset, batches, mirrored
@@ -83,7 +83,7 @@ class _Batches:
 
 
 def choose_rows(num_images: int, labels: np.ndarray | None) -> list[int]:
-    """Evenly spread over the data set; with labels over at most 32 of the classes, each with as many."""
+    """Choose rows evenly from the data set; with labels, equally many from each of at most 32 classes."""
     if labels is None:
         return spread(num_images, MAX_IMAGES)
     found = np.unique(labels)

@@ -1,4 +1,4 @@
-"""Copies of a run's state in memory: all of it to go back to, and what a forward pass alone changes."""
+"""Copies of a run's state in memory for rollback: all of it, and the buffers that a forward pass changes."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from mocox.models.key_queue import KeyQueue
 
 
 class Snapshot:
-    """Weights, momentum encoder, queue, statistics and the optimizer's state, on the device they live on.
+    """Snapshot of weights, momentum encoder, queue, statistics and optimizer state, on their device.
 
     Learning rates are not part of it: the schedules go on.
 
@@ -28,7 +28,7 @@ class Snapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Goes back; can be done more than once."""
+        """Roll back to the snapshot; may be called repeatedly."""
         for tensor, copy in zip(self.tensors, self.copies, strict=True):
             tensor.copy_(copy)
         self.optimizer.state.clear()
@@ -58,12 +58,12 @@ class Statistics:
         return torch.cat([buffer.flatten() for buffer in self.buffers]) if self.buffers else None
 
     def keep(self) -> None:
-        """Remembers the present ones."""
+        """Back up the present statistics."""
         self.backup = self._flat()
 
     @torch.no_grad()
     def restore_where(self, bad: Tensor) -> None:
-        """Goes back to those remembered if the scalar ``bad`` is not 0, without reading it on the host."""
+        """Restore the backup if the scalar ``bad`` is not 0, without a host sync."""
         if self.backup is None:
             return
         present = torch.cat([buffer.flatten() for buffer in self.buffers])
@@ -90,7 +90,7 @@ class QueueUndo:
                 self.entries.append((name, columns, old))
 
     def apply(self, state_dict: dict[str, Tensor]) -> None:
-        """Puts them into a copy of the model's state."""
+        """Put the keys into a copy of the model's state."""
         for name, columns, old in self.entries:
             keys = state_dict[f'{name}.keys'].clone()
             keys[:, columns] = old['keys']

@@ -9,7 +9,7 @@ from mocox.models.losses import contrastive_logits, info_nce
 
 MAX_LOGITS = 2**23  # 32 MB; of a larger batch or queue the first queries are compared
 FEW_ROWS = 512  # with fewer labelled features the k-NN classifier says little
-MAX_ROWS = 128  # images that the quadratic and cubic signals look at
+MAX_ROWS = 128  # images for the signals of quadratic and cubic cost
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def effective_rank(features: Tensor) -> Tensor:
     if gram.device.type == 'mps':  # torch has no eigenvalues there
         gram = gram.cpu()
     values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
-    values = torch.where(values > 1e-3 * values.amax(), values, 0.0)  # less than this is rounding
+    values = torch.where(values > 1e-3 * values.amax(), values, 0.0)  # smaller values are rounding errors
     shares = values / values.sum().clamp_min(1e-12)
     return torch.special.entr(shares).sum().exp()
 
@@ -115,7 +115,7 @@ class FeatureBank:
         self.features: Tensor | None = None  # (size, C) of unit length
 
     def append(self, features: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Replaces the oldest rows.
+        """Replace the oldest rows.
 
         Args:
             features: (N, C).
@@ -135,7 +135,7 @@ class FeatureBank:
         self.count = min(self.count + len(features), self.size)
 
     def accuracy(self, num_neighbours: int, temperature: float, num_queries: int = MAX_ROWS) -> Tensor | None:
-        """Share of the newest rows that the others classify rightly; None while the ring is nearly empty."""
+        """Share of the newest rows that the others classify correctly; None while the ring is nearly empty."""
         if self.count < min(self.size, FEW_ROWS):
             return None
         num_queries = min(num_queries, self.count // 2)

@@ -1,4 +1,4 @@
-"""Keeps a gradient that is not finite, or that jumps, away from the weights."""
+"""Keep gradients that are not finite, or that spike, away from the weights."""
 
 import logging
 from math import isfinite
@@ -31,7 +31,7 @@ QUIET_STEPS = 10  # steps without incident before a snapshot
 
 @HOOKS.register_module()
 class StabilityHook(Hook):
-    """Measures each layer's gradient before every optimizer step, and acts on what is not finite or a spike.
+    """Measure each layer's gradient before every optimizer step, and act on non-finite ones and spikes.
 
     The decision falls between backward pass and update, on gradients that are equal in all processes, so all decide
     alike. On a CPU it is read at once. On a GPU it stays there: fused optimizers and LARS take it as a flag, and the
@@ -96,7 +96,7 @@ class StabilityHook(Hook):
         self.loaded: dict | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Attaches itself to the optimizer."""
+        """Attach to the optimizer."""
         self.runner = runner
         self.model = dist.unwrap(runner.model)
         self.optimizer: Optimizer = runner.optim_wrapper.optimizer
@@ -119,14 +119,14 @@ class StabilityHook(Hook):
         ]
 
     def after_train(self, runner: Runner) -> None:
-        """Detaches itself."""
+        """Detach from the optimizer."""
         if self.pending:
             self._digest_pending()
         for handle in self.handles:
             handle.remove()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Remembers what the forward pass will change."""
+        """Back up the buffers that the forward pass will change."""
         counts = accumulative_counts(runner.optim_wrapper)
         if runner.iter % counts == 0 or not hasattr(self.recorder, 'batches'):
             batch_size = len(next(iter(data_batch.values()))[0]) if isinstance(data_batch, dict) else 0
@@ -137,7 +137,7 @@ class StabilityHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Writes the norms of the last step that has been read."""
+        """Log the norms of the last step that has been read."""
         if (runner.iter + 1) % self.interval or not self.layer_norms:
             return
         scalars = {f'grad_norm/{name}': norm for name, norm in zip(self.norms.names, self.layer_norms, strict=True)}
@@ -148,9 +148,9 @@ class StabilityHook(Hook):
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
-        """Between backward pass and update: measure, decide, act."""
+        """Measure, decide and act between backward pass and update."""
         if self.late and self.pending and self._digest_pending():
-            return  # back at a snapshot: there is no gradient that belongs to its weights
+            return  # after a rollback no gradient belongs to the weights
         if self.frozen:
             self._drop(self.patch_projection)
         norms = self._measure()
@@ -169,7 +169,7 @@ class StabilityHook(Hook):
         self._take_snapshot()
 
     def _measure(self) -> Tensor:
-        """The norms, equal in all processes to the last bit where they can reach the weights.
+        """Return the norms, bit-identical in all processes where they can affect the weights.
 
         GPUs may differ in the last bit of a sum. Nothing synchronises weights again, so a gradient that each process
         clips to its own norm, or a threshold that only some exceed, would let the replicas drift apart.
@@ -213,7 +213,7 @@ class StabilityHook(Hook):
             optimizer.found_inf = None
 
     def _digest_pending(self) -> bool:
-        """Reads the step before this one, whose work is done by now; returns whether the run went back."""
+        """Read the previous step, which has finished by now; returns True after a rollback."""
         iteration, values, event, scaled = self.pending
         self.pending = None
         if event is not None:
@@ -221,11 +221,11 @@ class StabilityHook(Hook):
         *norms, flag = values.tolist()
         went_back = self._digest(iteration, np.array(norms, dtype=np.float32), bool(flag), scaled, exact=False)
         if went_back:
-            self._drop(self.norms.params)  # the gradient at hand belongs to the weights that were left
+            self._drop(self.norms.params)  # the present gradient belongs to the weights before the rollback
         return went_back
 
     def _digest(self, iteration: int, norms: np.ndarray, skipped: bool, scaled: bool, exact: bool) -> bool:
-        """Counts, reports and remembers a step; returns whether the run went back to a snapshot."""
+        """Count, report and dump a bad step; returns True after a rollback to a snapshot."""
         self.steps += 1
         self.layer_norms = norms.tolist()
         self.total_norm = float(np.sqrt((norms.astype(np.float64) ** 2).sum()))
@@ -306,7 +306,7 @@ class StabilityHook(Hook):
         return True
 
     def _drop(self, params: list[torch.nn.Parameter]) -> None:
-        """Every optimizer leaves a parameter without gradient alone, with its state and its weight decay."""
+        """Remove gradients: an optimizer then skips the parameter, its state and its weight decay."""
         for param in params:
             param.grad = None
 
@@ -338,19 +338,19 @@ class StabilityHook(Hook):
         self.runner.logger.info(f'the step is in {path}: python tools/replay_step.py {path}')
 
     def before_snapshot(self, runner: Runner) -> None:
-        """Reads the last step, and goes back if need be, in all processes, of which only the first saves."""
+        """Read the last step, and roll back if need be, in all processes, of which only the first saves."""
         if self.pending:
             self._digest_pending()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keeps what later decisions rest on, in plain types and tensors."""
+        """Save the basis of later decisions, in plain types and tensors."""
         self.before_snapshot(runner)  # where MMEngine saves, and tells the first process only
         checkpoint[CHECKPOINT_KEY] = dict(
             skipped=self.skipped, frozen=self.frozen, layers=self.norms.names, detector=self.detector.state_dict()
         )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Continues in a resumed run; a warm start begins anew."""
+        """Restore that basis in a resumed run; a warm start begins anew."""
         self.loaded = checkpoint.get(CHECKPOINT_KEY) if runner._resume else None
 
     def _load(self, state: dict) -> None:
@@ -370,7 +370,7 @@ def takes_flag(optimizer: Optimizer) -> bool:
 
 
 def _start_copy(values: Tensor) -> tuple[Tensor, Any]:
-    """Copies to the host without waiting; the event says when the values are there."""
+    """Copy to the host asynchronously; the event signals completion."""
     if values.device.type != 'cuda':
         return values, None
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)

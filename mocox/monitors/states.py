@@ -1,4 +1,4 @@
-"""In what state a run is, in words: a small machine over plain numbers, without torch."""
+"""The state of a run in words: a small state machine over plain numbers, without torch."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ DIVERGING = 'diverging'
 BELOW = 'below its start'
 BAD = (SHORTCUT, COLLAPSED, DIVERGING, BELOW)
 STATES = (WARMING, AT_CHANCE, LEARNING, SATURATED, *BAD)
-# What a checkpoint may say beside the window.
+# Attributes that a checkpoint may set, besides the window.
 STATE: dict[str, Any] = {
     **dict.fromkeys(['state', 'candidate'], str | None),
     **dict.fromkeys(['since', 'solved_readings', 'skipped'], int),
@@ -146,7 +146,7 @@ class Plain:
 
 @dataclass
 class Verdict:
-    """A state with its reasons.
+    """A state with its evidence.
 
     Args:
         state: One of the constants of this module.
@@ -162,7 +162,7 @@ class Verdict:
 
 
 class TrainingState:
-    """Decides from a run's readings what state it is in.
+    """State machine that judges a run by its readings.
 
     A new state holds from its second reading in a row, so that one odd batch changes nothing; a loss that is not finite
     counts at once.
@@ -195,7 +195,7 @@ class TrainingState:
         self.worst: list[str] = []  # bad states that the run has been in
 
     def update(self, reading: Reading) -> Verdict:
-        """Takes a reading into account and says what state the run is in now."""
+        """Take a reading into account and return the verdict."""
         self._remember(reading)
         verdict = self._judge(reading)
         confirmed = verdict.state == self.candidate or not isfinite(reading.loss) or self.state is None
@@ -220,7 +220,7 @@ class TrainingState:
         return verdict
 
     def measured(self, iteration: int, plain: Plain) -> None:
-        """Takes a measurement on plain images into account, the first of them as the start."""
+        """Take a measurement on plain images into account; the first is the start."""
         self.start = self.start or plain
         self.plain = plain
         if self.start.knn is None or plain.knn is None:
@@ -314,7 +314,7 @@ class TrainingState:
         if r.effective_rank is not None and r.effective_rank < NO_RANK:
             evidence['effective_rank'] = r.effective_rank
         if r.feature_std is not None and r.effective_rank is not None and self._smooth_progress() < CHANCE_PROGRESS:
-            slack = 2 if self.state == COLLAPSED else 1  # so that it does not come and go
+            slack = 2 if self.state == COLLAPSED else 1  # hysteresis
             if r.feature_std < slack * SHRUNK_STD * self.first_std and r.effective_rank < slack * SHRUNK_RANK:
                 evidence = dict(feature_std=r.feature_std, first_std=self.first_std, effective_rank=r.effective_rank)
         return evidence
@@ -349,7 +349,7 @@ class TrainingState:
         knn = self._recent_knn(FLAT_READINGS)
         if knn is None or self.knn_chance > LARGEST_CLASS:
             return False
-        if self.state != SHORTCUT:  # it may have begun to rise
+        if self.state != SHORTCUT:  # it may be about to rise
             knn = max(knn, self._recent_knn())
         start = max(self.first_recent_knn, self.knn_chance)
         return knn - start < min(FLAT_SHARE * start, FLAT_KNN * (1 - start))
@@ -396,7 +396,7 @@ class TrainingState:
         return dict(plain, worst=list(self.worst), window=[asdict(r) for r in self.window])
 
     def load_state_dict(self, state: dict) -> None:
-        """Continues where :meth:`state_dict` was taken; what this class does not have is left out.
+        """Restore the result of :meth:`state_dict`; unknown attributes are ignored.
 
         Raises:
             ValueError: A value is of another type: somebody else made the checkpoint.
@@ -425,7 +425,7 @@ def _known(values: dict, types: Mapping[str, Any]) -> dict:
 
 
 def final_verdict(state: TrainingState, chance: float, knn_chance: float | None = None) -> str:
-    """One paragraph on the whole run.
+    """Summarise the whole run in one paragraph.
 
     Args:
         state: The machine after the last reading.

@@ -183,9 +183,9 @@ def test_a_protocol_that_cannot_run_does_not_cost_the_others(folder, tmp_path, i
 
 
 def test_images_that_are_alone_in_their_class(folder, tmp_path):
-    """Without test images the others cannot tell them: 0 % would say nothing of the encoder."""
+    """Leave-one-out cannot classify them: 0 % would say nothing of the encoder."""
     write_images(tmp_path, side=32, a=(1, 1, 1), b=(3, 3, 1))
-    with pytest.raises(ValueError, match='every class has one image, so the others cannot tell it'):
+    with pytest.raises(ValueError, match='every class has one image, so leave-one-out always fails'):
         run(folder, tmp_path / 'a')
     report = run(folder, tmp_path / 'b', protocols=['knn', 'linear'], options={'knn.ks': [1]})
     assert 'k-NN: 1 of 7 images are the only ones of their class and count as wrong' in report['notes']
