@@ -24,7 +24,7 @@ compat.apply()
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what needs torch when it is first asked for."""
+    """Import modules that need torch on first access."""
     if name in _PLACES:
         return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -10,7 +10,7 @@ from mocox.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command that the first argument names."""
+    """Run the command that the first argument names."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ('-h', '--help', 'help'):
         print(usage())

@@ -88,7 +88,7 @@ def features(
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A run: where it lies and what it came to. In a notebook it shows its report.
+    """A run: its work dir and its results. In a notebook it shows its report.
 
     Args:
         work_dir: Its folder.
@@ -131,7 +131,7 @@ def pretrain(
     options: Mapping[str, Any] | None = None,
     train: bool = True,
 ) -> Pretraining:
-    """Pre-trains on a folder of images, with what suits them and this machine; see ``docs/own_images.md``.
+    """Pre-train on a folder of images, with settings that suit them and this machine; see ``docs/own_images.md``.
 
     Args:
         data: The images, in subfolders too.
@@ -155,7 +155,7 @@ def pretrain(
     path = Path(out, CONFIG)
     if not (resume and path.is_file()):
         if any(Path(out).glob('*_*.pth')):
-            raise ValueError(f'{out} holds a run already: go on with it (--resume), or choose another folder')
+            raise ValueError(f'{out} holds a run already: resume it (--resume), or choose another folder')
         given = dict(
             epochs=epochs, batch_size=batch_size, image_size=image_size, lr=lr, workers=workers, amp=amp,
             model=model,

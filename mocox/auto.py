@@ -85,7 +85,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> 'Machine':
-        """This one."""
+        """Describe this machine."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
         if not torch.cuda.is_available():
             return cls('CPU', 0, cores)
@@ -126,7 +126,7 @@ class RunPlan:
     images: ImageChoice = field(default_factory=ImageChoice)
 
     def prepare(self, data: str, work_dir: str | Path, seed: int, options: dict[str, Any] | None = None) -> Config:
-        """The config that these settings make of the recipe."""
+        """Apply these settings to the recipe's config."""
         recipe, arch = RECIPES[self.model]
         changed: dict[str, Any] = {'randomness.seed': seed, **self.images.changes}
         if self.chunk_size and self.model.startswith('vit'):
@@ -138,7 +138,7 @@ class RunPlan:
         )  # fmt: skip
 
     def fit_epochs(self, num_images: int, images_per_second: float) -> None:
-        """Chooses the epochs, now that the speed is known."""
+        """Choose the epochs, now that the speed is known."""
         fitting = int(60 * MINUTES * images_per_second / num_images)
         most = epochs_for(num_images)
         self.epochs = max(FEWEST_EPOCHS, min(fitting, most))
@@ -188,12 +188,12 @@ def fitting_batch(num_images: int, most: int) -> int:
 
 
 def epochs_for(num_images: int) -> int:
-    """Of the table."""
+    """Look up the epochs for a number of images."""
     return [epochs for least, epochs in EPOCHS if least <= num_images][-1]
 
 
 def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: Mapping[str, Any] | None) -> None:
-    """Chooses, prints the choice and writes the config.
+    """Choose the settings, print them and write the config.
 
     Args:
         data: The folder of images.
@@ -233,7 +233,7 @@ def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: M
 
 
 def _describe(plan: RunPlan, images: str, num_images: int, speed: Speed, path: Path) -> str:
-    """In ten lines, one of them for the images."""
+    """Describe a plan in ten lines, one of them for the images."""
     seconds = num_images * (plan.epochs or FEWEST_EPOCHS) / speed.images_per_second
     time = f'{seconds / 3600:,.1f} hours' if seconds >= 5400 else f'{max(1, round(seconds / 60))} minutes'
     chunk = f', {plan.chunk_size} at a time' if plan.chunk_size else ''

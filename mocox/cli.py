@@ -14,7 +14,7 @@ from mocox.processes import LAUNCHERS
 from mocox.run import errors
 from mocox.terminal import escaped_output, indented
 
-# What a person can cause and cure. Anything else is a bug, and its traceback is wanted.
+# Errors that a user can cause and fix. Anything else is a bug, and keeps its traceback.
 USER_ERRORS = (ValueError, TypeError, KeyError, OSError, ImportError, SyntaxError, UnpicklingError)
 
 MEMORY_ADVICE = (
@@ -29,7 +29,7 @@ def parse_bands(text: str) -> tuple[int, ...]:
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Runs a tool; a user's mistake ends it with one paragraph and exit code 1 instead of a traceback.
+    """Run a tool; a user's mistake ends it with one paragraph and exit code 1 instead of a traceback.
 
     ``MOCOX_DEBUG=1`` keeps the traceback. Of several processes, the first of each machine explains, the others say one
     line.
@@ -74,7 +74,7 @@ def _run(main: Callable[[], None]) -> None:
 
 
 def _end_workers() -> None:
-    """Ends the loader's workers: one that was killed may hold a lock for which the others wait, deaf to SIGTERM."""
+    """Kill the loader's workers: one that died may hold a lock for which the others wait, ignoring SIGTERM."""
     if hasattr(signal, 'SIGCHLD'):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each
     for process in multiprocessing.active_children():
@@ -82,7 +82,7 @@ def _end_workers() -> None:
 
 
 class OptionsAction(argparse.Action):
-    """Reads ``KEY=VALUE`` arguments into a dictionary, as MMEngine does; what its parser trips over is refused."""
+    """Parse ``KEY=VALUE`` arguments into a dictionary, as MMEngine does; refuse values that its parser cannot read."""
 
     def __call__(
         self,
@@ -101,7 +101,7 @@ class OptionsAction(argparse.Action):
 
 
 def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentParser:
-    """A parser with what training and testing have in common; without help it can be the parent of another."""
+    """A parser with the options of training and testing; without help it can be the parent of another."""
     parser = argparse.ArgumentParser(description=description, add_help=add_help)
     parser.add_argument('config', help='a config file, or mocox::FOLDER/NAME.py for one that came with the package')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/CONFIG_NAME)')
@@ -119,7 +119,7 @@ def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentPar
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Adds what makes a recipe larger or smaller; what must agree with a value follows it."""
+    """Add the options that scale a recipe; settings that must agree with a value follow it."""
     parser.add_argument('--epochs', type=int, metavar='N', help='warm-up and steps keep their place in the whole')
     parser.add_argument('--batch-size', type=int, metavar='N', help='images per process; the learning rate follows')
     parser.add_argument('--image-size', type=int, metavar='PX', help='side of the crops and of the backbone')
@@ -129,7 +129,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what only training has."""
+    """Add the options of training only."""
     add_sizes(parser)
     parser.add_argument(
         '--resume',

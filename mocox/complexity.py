@@ -1,4 +1,4 @@
-"""How large and how expensive the parts of a recipe's model are, without its weights or images: nothing is computed."""
+"""Parameters and operations of a recipe's model by part, on the meta device: nothing is computed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +68,7 @@ def _numbers(module: nn.Module, trained: bool = False) -> int:
 
 
 def _count(model: nn.Module, image: Tensor) -> dict[str, int]:
-    """Of the parts whose way of calling one another is known."""
+    """Count the parts whose order of calls is known."""
     found: dict[str, int] = {}
 
     def counted(name: str, call: Any) -> Any:

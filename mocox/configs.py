@@ -1,4 +1,4 @@
-"""Finding a config and opening it.
+"""Find and open a config.
 
 The configs that come with the package lie beside it in a clone, and inside it in an installed wheel.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def open_config(path: 'str | Path | Config') -> 'Config':
-    """Reads a config; one that is open already comes back as it is.
+    """Read a config; an open one is returned unchanged.
 
     Args:
         path: A file; one that came with the package, such as ``mocov3/vit-small.py``, with or without ``configs/``
@@ -33,7 +33,7 @@ def open_config(path: 'str | Path | Config') -> 'Config':
         return get_config(str(path))
     path = find_config(path)
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise ValueError(f'{path} is no config (.py, .json, .yaml, .yml), such as configs/mocov3/vit-small.py')
+        raise ValueError(f'{path} is not a config (.py, .json, .yaml, .yml), such as configs/mocov3/vit-small.py')
     if Path(path).suffix == '.py':
         return Config.fromfile(path)
     from yaml import YAMLError

@@ -1,4 +1,4 @@
-"""The whole way of a representation in minutes on a CPU: real images, pre-training without labels, evaluation.
+"""The full pipeline in minutes on a CPU: real images, pre-training without labels, evaluation.
 
 What runs is what ``tools/train.py`` and ``tools/test.py`` run, on the recipes that ``DIGITS`` and ``FASHION`` name.
 """
@@ -45,7 +45,7 @@ NUM_TEST_DIGITS = 360
 
 @dataclass(frozen=True)
 class Images:
-    """Images to show it on, with the recipes for them.
+    """A data set of the demo, with its recipes.
 
     Args:
         name: In words.
@@ -87,7 +87,7 @@ def run(
     epochs: int | None = None,
     fashion: str | None = None,
 ) -> bool:
-    """Runs the demo from the images to the report.
+    """Run the demo from the images to the report.
 
     Args:
         work_dir: Where logs, checkpoints, ``results.json``, ``report.html`` and ``report.png`` go; where an earlier
@@ -144,7 +144,7 @@ def run(
 
 
 def write_digits(root: Path) -> None:
-    """Writes scikit-learn's digits as 8 x 8 PNG files, ``{train,test}/CLASS/NUMBER.png``, always split the same way."""
+    """Write scikit-learn's digits as 8 x 8 PNG files, ``{train,test}/CLASS/NUMBER.png``, always split the same way."""
     digits = load_digits()
     levels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 0 ... 16
     split = train_test_split(range(len(levels)), test_size=NUM_TEST_DIGITS, stratify=digits.target, random_state=0)
@@ -158,7 +158,7 @@ def write_digits(root: Path) -> None:
 def evaluate(
     recipe: str, data_root: str, work_dir: str, options: dict, pretrained: str | None = None
 ) -> tuple[float, float]:
-    """Trains and tests a linear classifier on a frozen backbone, and classifies by its nearest neighbours.
+    """Train and test a linear classifier on a frozen backbone, and classify by nearest neighbours.
 
     Args:
         recipe: Of the linear evaluation.
@@ -181,7 +181,7 @@ def evaluate(
 
 
 def _unused(work_dir: str) -> str:
-    """The folder, or ``FOLDER-2`` and so on beside the demo of another day."""
+    """The folder, or ``FOLDER-2`` and so on next to earlier demos."""
     number, name = 1, work_dir
     while Path(name, 'pretraining').is_dir():
         number += 1
@@ -197,7 +197,7 @@ def _build_runner(config: str, data_root: str, work_dir: str, options: dict, pre
 
 
 def _checkpoint(runner: Runner) -> str:
-    """The one saved last."""
+    """The newest checkpoint."""
     return Path(runner.work_dir, 'last_checkpoint').read_text().strip()
 
 

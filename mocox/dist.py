@@ -28,7 +28,7 @@ def rank_offset(num_rows: int) -> int:
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """Concatenates the rows of every process, in rank order; one process gets its own tensor back.
+    """Concatenate the rows of every process, in rank order; one process gets its own tensor back.
 
     No gradient flows through. Every process must pass a tensor of the same shape, as equal batches do.
 
@@ -42,7 +42,7 @@ def gather_rows(x: Tensor) -> Tensor:
 
 
 def start_gathering(x: Tensor) -> Callable[[], Tensor]:
-    """Starts :func:`gather_rows` and returns at once; what it returns waits for the rows and gives them.
+    """Start :func:`gather_rows` asynchronously; the returned function waits for the rows and returns them.
 
     What is computed in between overlaps with the communication.
     """
@@ -54,7 +54,7 @@ def start_gathering(x: Tensor) -> Callable[[], Tensor]:
     work = torch_dist.all_gather_into_tensor(rows, x, async_op=True)
 
     def wait() -> Tensor:
-        if work is not None:  # None on a process outside of the group, which none is
+        if work is not None:  # None on a process outside the group; all are inside
             work.wait()
         return rows
 
@@ -63,7 +63,7 @@ def start_gathering(x: Tensor) -> Callable[[], Tensor]:
 
 @torch.no_grad()
 def exchange_rows(x: Tensor, order: Tensor) -> Tensor:
-    """This process's share of all processes' rows in another order; only the rows of a share travel to it.
+    """Permute rows across processes and return this process's share; each row travels to one process only.
 
     Args:
         x: (N, ...), the rows of this process; (world_size * N, ...) in rank order are all rows.
@@ -113,7 +113,7 @@ def of_first(x: Tensor) -> Tensor:
 
 
 def barrier() -> None:
-    """Returns once every process has called it.
+    """Barrier: return once every process has called it.
 
     The value is read back: an NCCL collective alone returns to the host before the others have arrived.
     """
@@ -128,7 +128,7 @@ def unwrap(model: Any) -> Any:
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """Adds up the tensors of all processes; the gradient is the sum of the gradients of all processes."""
+    """Sum the tensors of all processes; the gradient is the sum of the gradients of all processes."""
     return _AllReduceSum.apply(x) if world_size() > 1 else x
 
 

@@ -1,4 +1,4 @@
-"""Tensors of which every process keeps some rows (``DTensor``): whole for a checkpoint, cut again after loading."""
+"""Sharded tensors (``DTensor``): gathered for a checkpoint, sharded again after loading."""
 
 import copy
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from mocox import dist
 
 
 def gather_shards(x: Any) -> Any:
-    """The same dict, list or tuple, with whole tensors on the CPU where there were parts; all processes must call it.
+    """Replace sharded tensors in a nested structure by whole ones on the CPU; all processes must call it.
 
     The first process gets the tensors, the others None in their places: nobody else writes checkpoints. Without parts,
     nothing is sent or copied.
@@ -37,19 +37,19 @@ def is_sharded(parameter: Tensor) -> bool:
 
 
 def own_parts(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """The memory of this process behind each parameter: all of it, or the rows that it keeps of a sharded one."""
+    """The local part of each parameter: all of it, or this process's shard."""
     return [parameter.to_local() if hasattr(parameter, 'to_local') else parameter for parameter in parameters]
 
 
 def local_part(whole: Tensor, like: Any) -> Tensor:
-    """The rows of a whole tensor that this process keeps where ``like`` is the sharded one: a view, possibly empty."""
+    """The local shard of a whole tensor, sharded like ``like``: a view, possibly empty."""
     parts = whole.chunk(like.device_mesh.size())
     index = like.device_mesh.get_local_rank()
     return parts[index] if index < len(parts) else whole[:0]
 
 
 def shard_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
-    """Cuts the whole tensors that ``load_state_dict`` has put into an optimizer of sharded parameters."""
+    """Shard the whole tensors that ``load_state_dict`` has put into an optimizer of sharded parameters."""
     from torch.distributed.tensor import DTensor
 
     parameter: Any

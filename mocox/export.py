@@ -22,7 +22,7 @@ from mocox.evaluation.prediction import classifier_of
 from mocox.models.layout import last_output
 from mocox.models.necks import average_positions
 
-OPSET = 18  # the least that torch's exporter writes without converting
+OPSET = 18  # the lowest opset that torch's exporter writes without conversion
 TOLERANCE = 1e-5
 MAX_ONNX_BYTES = 2**31 - 2**20  # protobuf ends at 2 GiB
 _MARGIN_PX = 64  # a second size to compare at is that much larger, a multiple of every usual patch
@@ -57,7 +57,7 @@ class Graph(nn.Module):
 
     @property
     def outputs(self) -> list[str]:
-        """Names of what it gives."""
+        """Names of the outputs."""
         return ['features'] if self.classifier is None else ['features', 'scores']
 
 
@@ -82,7 +82,7 @@ class Shapes:
         return torch.rand(batch, self.channels, height, width, generator=generator) * 255
 
     def examples(self) -> list[Tensor]:
-        """Of one batch, of another, and of another size if that may change."""
+        """Inputs of one batch size, of another, and of another image size if that is dynamic."""
         return [self.example(1), self.example(3), *([self.example(2, larger=True)] if self.dynamic_size else [])]
 
 
@@ -100,7 +100,7 @@ def export(
     normalise: bool = False,
     opset: int = OPSET,
 ) -> list[str]:
-    """Writes the encoder of a checkpoint as a graph whose outputs have been compared with ours.
+    """Write the encoder of a checkpoint as a graph, after comparing its outputs with ours.
 
     The batch may be of any size. The file is there only if its outputs for random images, of two batches and, with
     ``dynamic_size``, of two sizes, are within 1e-5 of ours, relative to the largest.
@@ -225,7 +225,7 @@ def _write_program(graph: Graph, shapes: Shapes, out: Path, metadata: dict[str, 
 
 
 def _quietly(call: Callable[[], Any]) -> Any:
-    """Without the exporter's own lines; what fails is said in one.
+    """Silence the exporter's own lines; a failure is reported in one line.
 
     Raises:
         ValueError: The graph cannot be exported.

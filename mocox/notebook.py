@@ -1,14 +1,14 @@
-"""A line that renews itself in a notebook, whose cells keep every line and know no codes of a terminal."""
+"""An updating line in a notebook, whose cells keep every line and interpret no terminal codes."""
 
 import sys
 from collections.abc import Callable
 
 
 def live_line() -> Callable[[str], None] | None:
-    """Shows a text in place of the one before, below the running cell; None where no notebook runs."""
+    """Replace the previous text below the running cell; None outside a notebook."""
     ipython = sys.modules.get('IPython')
     shell = ipython.get_ipython() if ipython else None
-    if getattr(shell, 'kernel', None) is None:  # in a terminal IPython is one like any other
+    if getattr(shell, 'kernel', None) is None:  # IPython in a terminal counts as a terminal
         return None
     from IPython.display import display  # there, since it runs
 

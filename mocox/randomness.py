@@ -25,7 +25,7 @@ def generator_states() -> dict[str, torch.Tensor | float | None]:
 
 
 def set_generator_states(states: Mapping[str, torch.Tensor | float | None]) -> None:
-    """Puts the generators where :func:`generator_states` found them; a GPU's only where there is one."""
+    """Restore the generators to the states of :func:`generator_states`; a GPU's only where there is one."""
     random.setstate((3, tuple(states['python'].tolist()), states['python_gauss']))
     position, has_gauss, cached = states['numpy_rest'].tolist()
     words = states['numpy'].cpu().numpy().astype(np.uint32)
@@ -37,7 +37,7 @@ def set_generator_states(states: Mapping[str, torch.Tensor | float | None]) -> N
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Whatever the block draws, the generators go on after it as if it had not run."""
+    """Restore the generators after the block, whatever it draws."""
     states = generator_states()
     try:
         yield
@@ -47,7 +47,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Seeds the generators of Python, NumPy and torch (CPU) inside the block; after it they go on as if it was not.
+    """Seed the generators of Python, NumPy and torch (CPU) inside the block, and restore them after it.
 
     Args:
         seed: 0 to 2**32 - 1.

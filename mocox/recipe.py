@@ -52,7 +52,7 @@ def _class_of(config: Mapping[str, Any], registry: Registry) -> type | None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A config in numbers; where it does not say, the defaults of the classes that it names.
+    """The numbers of a config; where it states none, the defaults of the classes that it names.
 
     Args:
         config: All of it.
@@ -126,7 +126,7 @@ class Recipe:
 
     @property
     def preprocessor(self) -> Mapping[str, Any]:
-        """Of the model, or beside it, as MMEngine's Runner reads it."""
+        """The preprocessor in the model, or beside it, as MMEngine's Runner reads it."""
         return section(self.model, 'data_preprocessor') or section(self.config, 'data_preprocessor')
 
     @property
@@ -161,7 +161,7 @@ class Recipe:
 
     @property
     def images_per_process(self) -> int:
-        """Of one step."""
+        """Images of one iteration in one process."""
         return int(self.loader.get('batch_size') or 1)
 
     @property

@@ -48,7 +48,7 @@ _REMOTE = ('hf-hub:', 'hf_hub:', 'local-dir:')  # timm's
 
 
 def require_registered(config: Any, source: object, scope: str = 'mocox') -> None:
-    """Refuses a config that came with data if it could do more than build components of ours and layers.
+    """Refuse a config that came with data if it could do more than build components of ours and layers.
 
     A registry resolves a name that it does not know by importing it, so ``type='os.system'`` in a stranger's file would
     run a command. Call this before anything is built from a config that was read out of a work dir, a checkpoint or a

@@ -38,12 +38,12 @@ def _escape(text: str, kept: str) -> str:
 
 
 def say(*lines: object) -> None:
-    """Prints these lines, at once."""
+    """Print these lines and flush."""
     _put(_plain(sys.stdout), ''.join(f'{one_line(line)}\n' for line in lines))
 
 
 def renew_line(text: object, end: str = '') -> None:
-    """Prints a line in place of the one that stands there."""
+    """Replace the current line."""
     _put(_plain(sys.stdout), f'{CLEAR_LINE}{one_line(text)}{end}')
 
 
@@ -52,8 +52,8 @@ def _plain(stream: Any) -> TextIO | None:
 
 
 def _put(stream: TextIO | None, text: str) -> None:
-    """Writes at once; who no longer reads, or a full disk, is no reason to end."""
-    if stream is None:  # closed by who started the process
+    """Write and flush; a closed pipe or a full disk does not end the program."""
+    if stream is None:  # closed by the parent process
         return
     encoding = getattr(stream, 'encoding', None) or 'utf-8'
     try:
@@ -65,7 +65,7 @@ def _put(stream: TextIO | None, text: str) -> None:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Lets what the stream still holds, and all that follows, go nowhere; Python would fail again at its end."""
+    """Discard what the stream still buffers, and all that follows; otherwise Python would fail again at exit."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -83,18 +83,18 @@ class EscapedStream:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Writes at once, and never fails for a pipe that nobody reads or a disk that is full."""
+        """Write and flush, without failing on a closed pipe or a full disk."""
         parts = _LEVEL_NAME.split(text)
         _put(self.stream, ''.join(part if number % 2 else _escape(part, '\n\t') for number, part in enumerate(parts)))
         return len(text)
 
     def writelines(self, lines: Iterator[str]) -> None:
-        """Writes several texts."""
+        """Write several texts."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Does nothing: all is written."""
+        """Do nothing: everything has been flushed."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -102,7 +102,7 @@ class EscapedStream:
 
 @contextlib.contextmanager
 def escaped_output() -> Iterator[None]:
-    """Escapes what this process prints in the block, by any library, and the traceback of an error that leaves it."""
+    """Escape everything that is printed in the block, by any library, and the traceback of an error that leaves it."""
     os.environ.setdefault('PYTHON_COLORS', '0')  # of tracebacks and of help, which would be escaped
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (stream and EscapedStream(stream) for stream in before)

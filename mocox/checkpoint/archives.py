@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-# How a file begins, or what stands in it a little later, and what it is.
+# Magic bytes at the beginning of a file, or a little later, and the kind of file.
 _KINDS = (
     (0, b'\x89HDF\r\n', 'an HDF5 file, as Keras and h5py write it: export its weights as .npz or .safetensors'),
     (0, b'GGUF', 'a GGUF file of quantised weights'),
@@ -29,7 +29,7 @@ def foreign_kind(path: Path) -> str | None:
 
 
 def zip_kind(path: Path) -> tuple[str, str]:
-    """``torch``, ``npz`` or ``foreign``, and what a foreign archive is and how its tensors can be read."""
+    """``torch``, ``npz`` or ``foreign``, and for a foreign archive its kind and how to read its tensors."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

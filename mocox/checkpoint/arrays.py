@@ -12,7 +12,7 @@ from torch import Tensor
 from mocox.pickles import ArrayUnpickler, RefusedPickle, find_cost
 
 MAX_PICKLE_BYTES = 2**33
-MAX_DICTS = 200  # nested or beside each other; what is inside of further ones stays as it is
+MAX_DICTS = 200  # dicts converted in all; the content of further ones stays as it is
 _BLOCK = re.compile(r'Transformer/encoderblock_(\d+)/(.+)')
 _LEAF = {
     'LayerNorm_0': 'norm1',
@@ -33,7 +33,7 @@ _PLACES = {
 
 
 def read_npz(path: Path) -> tuple[dict, dict]:
-    """The arrays of an ``.npz`` as tensors; those of Google's ViTs under timm's names.
+    """Return the arrays of an ``.npz`` as tensors; those of Google's ViTs under timm's names.
 
     Returns:
         Tensors by name, and what the layout says of itself, as settings beside the weights would.
@@ -54,7 +54,7 @@ def read_npz(path: Path) -> tuple[dict, dict]:
 
 
 def read_pickle(path: Path) -> dict | None:
-    """A pickle of NumPy arrays in dicts, as detectron2 writes it, with tensors in their places; None without arrays.
+    """Read a pickle of NumPy arrays in dicts, as detectron2 writes it, as tensors; None without arrays.
 
     Only dicts, lists, plain values and arrays of numbers are made; no function of the pickle's choice is called.
 
@@ -82,7 +82,7 @@ def read_pickle(path: Path) -> dict | None:
 
 
 def with_tensors(content: object, seen: dict | None = None) -> object:
-    """The same dicts with tensors in the places of arrays of numbers; a pickle may hold a dict in itself."""
+    """Replace numeric arrays in nested dicts by tensors; a pickled dict may contain itself."""
     seen = {} if seen is None else seen
     if isinstance(content, np.ndarray) and content.dtype != object:
         return to_tensor(content)

@@ -1,4 +1,4 @@
-"""Files that are small and claim much: refused before anything of them is unpacked or built."""
+"""Decompression bombs and their like: small files that would take all memory or time, refused before unpacking."""
 
 import mmap
 import pickletools
@@ -14,7 +14,7 @@ from torch import Tensor
 from mocox.pickles import BYTES, find_cost
 
 MAX_INFLATION = 10  # of a zip file; torch does not compress
-MAX_INFLATED_BYTES = 2**30  # what tensors of few numbers may claim
+MAX_INFLATED_BYTES = 2**30  # largest claimed size of tensors with few numbers
 _MAX_OPCODES = 10**6  # of a foreign pickle, looked through without running it
 _PICKLES_OF_OLD = 5  # a magic number, a version, the machine, the content, the names of what follows
 _MAKES_BYTES = b'bytearray'  # of a mere number, as many as that says; torch allows it, no checkpoint needs it
@@ -29,7 +29,7 @@ def is_regular(path: Path) -> bool:
 
 
 def refuse_bombs(path: Path) -> None:
-    """Looks at a PyTorch file from the outside, in memory that does not grow with what it claims.
+    """Check a PyTorch file without loading it, in memory that does not grow with its claimed sizes.
 
     Raises:
         FileNotFoundError: No such file.
@@ -46,7 +46,7 @@ def refuse_bombs(path: Path) -> None:
 
 
 def _costs_inside(path: Path) -> Iterator[str]:
-    """What the pickles in an archive would take any amount of."""
+    """Yield the unbounded costs of the pickles in an archive."""
     size = path.stat().st_size
     try:
         archive = zipfile.ZipFile(path)
@@ -91,7 +91,7 @@ def _costs_of_old(path: Path) -> Iterator[str]:
 
 
 def refuse_inflated(content: object, path: Path) -> None:
-    """A tensor may claim a size that it has no data for: without storage, sparse, or one number repeated.
+    """Refuse a tensor that claims a size it has no data for: without storage, sparse, or one number repeated.
 
     Raises:
         ValueError: The tensors claim far more than the file holds.

@@ -24,14 +24,14 @@ _PACKED = re.compile(r'_packed_params(\._packed_params|_\w+)?$')  # of torch's q
 _ADAPTER = re.compile(r'\.lora_(A|B|embedding_A|embedding_B)(\.|$)')
 _FLAT = re.compile(r'(^|[._])flat_param')
 _MUST_HAVE_AXES = re.compile(r'(cls_token|pos_embed|conv\d?\.weight|proj\.weight|qkv\.weight|fc\d?\.weight)$')
-# Tensors that give a backbone away wherever it is, in any of ``names.BACKBONES``.
+# Tensors that identify a backbone wherever it is, in any of ``names.BACKBONES``.
 _ANCHORS = ('blocks.0.attn.qkv.weight', 'layer1.0.conv1.weight', *names.MARKS.values())
 
 
 def find_tensors(
     content: Mapping, path: str, wanted: str = ''
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """The tensors that count, and those of every other container.
+    """Return the tensors to use, and those of every other container.
 
     A student and a teacher, as DINO and iBOT keep them, are one set of tensors with these prefixes.
 
@@ -93,7 +93,7 @@ def refuse_parts(tensors: Mapping[str, Tensor], path: str) -> None:
 
 
 def _refuse_packed(content: object, path: str, depth: int = 4) -> None:
-    """Layers that torch has quantised keep their weights in tuples, which would be left out.
+    """Refuse layers that torch has quantised: they keep their weights in tuples, which would be lost.
 
     Raises:
         ValueError: There are some.

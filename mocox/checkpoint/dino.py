@@ -1,4 +1,4 @@
-"""DINOv2's and DINOv3's names for what timm names otherwise, and what their parts mean."""
+"""Names of DINOv2 and DINOv3 that differ from timm's, and the meaning of their parts."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _SCALE = re.compile(r'(blocks\.\d+\.)(?:ls(\d)\.gamma|gamma_(\d))')
 
 
 def to_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gives tensors with the official names those that they have in timm; all others stay as they are.
+    """Rename tensors from the official names to timm's; all others keep their names.
 
     DINOv2 keeps blocks in chunks while it trains (``blocks.0.3`` for block 3), and where it has registers it adds a
     position to the class token, which timm has added already. DINOv3 has no bias in its keys.
@@ -60,7 +60,7 @@ def _biases(start: str, bias: Tensor, masked: bool) -> dict[str, Tensor]:
 
 
 def without_zero_biases(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drops biases of queries and values that are zero everywhere, where a module has none: timm builds both kinds."""
+    """Drop biases of queries and values that are all zero, where a module has none: timm builds both kinds."""
     unused = [k for k in tensors if k.endswith(('attn.q_bias', 'attn.v_bias')) and k not in target]
     return (
         dict(tensors) if any(tensors[k].any() for k in unused) else {k: tensors[k] for k in tensors if k not in unused}
@@ -68,7 +68,7 @@ def without_zero_biases(tensors: Mapping[str, Tensor], target: Mapping[str, Tens
 
 
 def fold_layer_scale(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Multiplies LayerScale into the layers before it, which gives the same features without it."""
+    """Fold LayerScale into the preceding layers, which gives the same features without it."""
     found = dict(tensors)
     for key in tensors:
         if match := _SCALE.fullmatch(key):

@@ -1,4 +1,4 @@
-"""Checkpoints that outlive crashes: written beside the training, checked, and found again."""
+"""Crash-safe checkpoints: written in the background, verified, and found again."""
 
 import logging
 import os
@@ -16,11 +16,11 @@ from mocox.checkpoint.bombs import is_regular, refuse_bombs
 from mocox.checkpoint.files import open_pickle, write_atomically
 
 NOTE = 'last_checkpoint'  # MMEngine's: a file with the path of the newest checkpoint
-Report = Callable[[int, str], None]  # a level of logging, and what to say
+Report = Callable[[int, str], None]  # a logging level, and a message
 
 
 def verify(path: str | Path) -> None:
-    """Reads a whole checkpoint and compares every part with its checksum.
+    """Read a whole checkpoint and verify the checksum of every part.
 
     The checksums are those of the zip archive that ``torch.save`` writes, a CRC-32 for each tensor and for the
     structure around them. ``torch.load`` does not look at them: it reads a flipped bit as a weight.
@@ -40,7 +40,7 @@ def verify(path: str | Path) -> None:
         raise ValueError(f'{path} is damaged or truncated ({error})') from None
     if damaged is not None:
         raise ValueError(f'{path} is damaged: its part {damaged} does not have the checksum it was written with')
-    _load(path, mmap=True)  # torch's reader is stricter about what stands around the parts
+    _load(path, mmap=True)  # torch's reader is stricter about the archive's structure
 
 
 @dataclass(frozen=True, order=True)
@@ -50,11 +50,11 @@ class Saved:
     iteration: int
     epoch: int
     path: Path
-    run: str | None = None  # equal for all files of a run and of what continued it
+    run: str | None = None  # equal for all files of a run and of its resumed runs
 
 
 def read_position(path: Path) -> Saved:
-    """Reads the few bytes of a training checkpoint that say where it was made.
+    """Read the few bytes of a training checkpoint that hold its position.
 
     Raises:
         ValueError: No checkpoint of a training, or damaged where it would say so.
@@ -74,7 +74,7 @@ def read_position(path: Path) -> Saved:
 
 
 def newest_good(work_dir: str | Path, report: Report) -> str | None:
-    """The checkpoint to continue from: the newest of the run that is whole.
+    """Find the checkpoint to resume from: the newest intact one of the run.
 
     MMEngine's note ``last_checkpoint`` says which run of those that have used the folder is meant; it may name a path
     from before the folder was moved, and be older than the newest file, as it is after a kill between the two.
@@ -107,7 +107,7 @@ def newest_good(work_dir: str | Path, report: Report) -> str | None:
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time in a thread, checks it, and only then removes the ones it replaces.
+    """Write one checkpoint at a time in a thread, verify it, and only then remove the ones it replaces.
 
     A checkpoint that cannot be written is reported and left out: the ones before it stay, and the next one is tried.
 
@@ -119,14 +119,14 @@ class CheckpointWriter:
         self.report = report
         self.thread = ThreadPoolExecutor(1, 'checkpoint')
         self.pending: Future | None = None
-        self.kept: list[Path] = []  # whole files, oldest first
+        self.kept: list[Path] = []  # intact files, oldest first
         self.between: Path | None = None  # a file that any later one replaces
-        self.obsolete: list[Path] = []  # to remove after the next one is whole
+        self.obsolete: list[Path] = []  # to remove once the next one is intact
 
     def save(
         self, content: Mapping[str, Any], path: Path, note: Path | None, keep: int = -1, between: bool = False
     ) -> None:
-        """Starts to write, after the former file is finished. Nobody else may change ``content`` any more.
+        """Start to write, after the previous file is finished. ``content`` must not change any more.
 
         Args:
             content: For ``torch.save``.
@@ -139,12 +139,12 @@ class CheckpointWriter:
         self.pending = self.thread.submit(self._write, content, path, note, keep, between)
 
     def wait(self) -> bool:
-        """Waits for the file being written; whether the last one is whole. An error that is a bug of ours is raised."""
+        """Wait for the file being written; True if the last one is intact. Bugs of ours are re-raised."""
         return self.pending is None or self.pending.result()
 
     def _write(self, content: Mapping[str, Any], path: Path, note: Path | None, keep: int, between: bool) -> bool:
         try:
-            if not path.parent.is_dir():  # not made anew: that would be below the mount point, on another disk
+            if not path.parent.is_dir():  # not created again: that would be below the mount point, on another disk
                 raise FileNotFoundError(f'the folder {path.parent} is gone')
             write_atomically(path, lambda temporary: torch.save(content, temporary), check=verify)
             if note is not None:
@@ -189,7 +189,7 @@ class CheckpointWriter:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what processes that were killed while writing have left of their temporary files."""
+    """Remove temporary files left by processes that were killed while writing."""
     for name in ('*.pth', NOTE, 'report.html'):
         for path in folder.glob(f'{name}.*.tmp'):
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Files in and out: never unpickles code, names what a wrong file is, writes all or nothing."""
+"""Reading and writing of files: never unpickle code, recognise wrong files, write atomically."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from mocox.checkpoint.arrays import read_npz, read_pickle, with_tensors
 from mocox.checkpoint.bombs import first_call, refuse_bombs, refuse_inflated
 from mocox.checkpoint.parts import WEIGHT_FILES, files_of, main_file, settings_beside
 
-# First bytes of what people pass by mistake.
+# First bytes of files that people pass by mistake.
 _NOT_CHECKPOINTS = (
     (b'version https://git-lfs', 'a Git LFS pointer: run `git lfs pull` to get the file itself'),
     (b'\x89PNG', 'a PNG image'),
@@ -71,7 +71,7 @@ def open_file(path: str | Path, map_location: str = 'cpu') -> tuple[dict, dict]:
 
 
 def find_file(path: str | Path) -> Path:
-    """The file that is meant: itself, the main file of a folder, the newest good checkpoint of a training's work dir.
+    """Resolve a path: a file itself, the main file of a folder, the newest good checkpoint of a work dir.
 
     Raises:
         FileNotFoundError: No such file.
@@ -95,7 +95,7 @@ def find_file(path: str | Path) -> Path:
 
 
 def newest_in(path: str | Path) -> str | Path:
-    """Of the work dir of a training its newest good checkpoint, for names and hashes of it; all else is itself."""
+    """The newest good checkpoint of a work dir, for its name and hash; any other path unchanged."""
     folder = Path(path).expanduser()
     return find_file(path) if folder.is_dir() and main_file(folder) is None else path
 
@@ -182,7 +182,7 @@ def write_atomically(
 
 
 def _flush(path: str | Path) -> None:
-    """Puts a file, or the names in a folder, on the disk; the file leaves memory, so that a check reads the disk."""
+    """Flush a file, or a folder's entries, to disk; the file leaves the page cache, so that a check reads the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -251,7 +251,7 @@ def open_pickle(path: Path, head: bytes, map_location: str, mmap: bool = False) 
                 f'{path} is {what}refused: loading it would call {called}, which weights do not need and which may be '
                 'malicious. If you trust its author, load it with their own program and save the state dict alone'
             ) from None
-        # torch's own words for this advise to load it unsafely
+        # torch's own message advises loading it unsafely
         detail = '' if isinstance(error, UnpicklingError) else f': {str(error).partition(chr(10))[0][:200]}'
         raise ValueError(f'{path} is {describe_file(path)} ({type(error).__name__}{detail})') from None
     if str(map_location) != 'meta':

@@ -233,7 +233,7 @@ def recognise(keys: Iterable[str]) -> Layout:
 
 
 def below(prefix: str) -> Layout:
-    """The layout of a file that keeps a backbone, and perhaps its classifier, below a prefix of its own."""
+    """The layout of a file that keeps a backbone, and perhaps its classifier, below its own prefix."""
     classifiers = tuple((ours, f'{prefix}.{theirs}') for ours, theirs in _CLASSIFIERS)
     heads = ((None, f'{prefix}.fc'), (None, f'{prefix}.head'))
     return Layout(f'a backbone below {prefix}.', (), (*classifiers, *heads, ('backbone', prefix)))

@@ -220,7 +220,7 @@ def _check_activation(checkpoint: Checkpoint, module: nn.Module) -> None:
 
 
 def diverged_in(weights: Mapping[str, Tensor]) -> list[str]:
-    """One sentence about numbers that no network computes with, none if all are finite."""
+    """Return a sentence about non-finite numbers, none if all are finite."""
     wrong = [key for key, tensor in weights.items() if not (tensor.is_meta or tensor.isfinite().all())]
     return [f'NaN or infinite numbers in {bounded(wrong)}: the file is of a run that diverged'] if wrong else []
 

@@ -9,7 +9,7 @@ WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin')
 _SHARD = re.compile(r'(?P<start>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<end>\.[A-Za-z]+)')
 _DEEPSPEED = 'mp_rank_00_model_states.pt'
 _SETTINGS = {'config': 'config.json', 'preprocessor': 'preprocessor_config.json'}
-_FOREIGN_FOLDERS = {  # a file in a folder that gives it away, and what to do with it
+_FOREIGN_FOLDERS = {  # a file that identifies a folder, and what to do with it
     '.metadata': 'shards of torch.distributed.checkpoint: gather them with '
     '`python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR FILE`',
     'saved_model.pb': 'a SavedModel of TensorFlow, which mocox does not read',
@@ -19,7 +19,7 @@ _FOREIGN_FOLDERS = {  # a file in a folder that gives it away, and what to do wi
 
 
 def main_file(folder: Path) -> Path | None:
-    """The file to begin with in a folder of ``transformers``, ``timm`` or DeepSpeed; None if it is none of these.
+    """The main file in a folder of ``transformers``, ``timm`` or DeepSpeed; None for other folders.
 
     Raises:
         ValueError: The folder holds weights that first have to be gathered.
@@ -37,7 +37,7 @@ def main_file(folder: Path) -> Path | None:
 
 
 def files_of(path: Path) -> tuple[list[Path], set[str]]:
-    """All files that hold a model together with this one, and the tensors that an index expects in them.
+    """All files that make up a model together with this one, and the tensors that an index expects in them.
 
     Args:
         path: A file of weights, one of several such as ``model-00001-of-00002.safetensors``, or their index.
@@ -103,6 +103,6 @@ def _present(files: list[Path], asked: Path) -> list[Path]:
         more = f', ... ({len(missing) - 3} more)' if len(missing) > 3 else ''
         raise ValueError(
             f'{asked} belongs to a model in {len(files)} files, of which {len(missing)} are not beside it: '
-            f'{", ".join(missing[:3])}{more}. Half a model is none: copy or download them too'
+            f'{", ".join(missing[:3])}{more}. Half a model cannot be loaded: copy or download them too'
         )
     return files

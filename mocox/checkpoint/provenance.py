@@ -40,7 +40,7 @@ _KINDS_OF = {
 
 
 def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
-    """Everything a file says about itself.
+    """Return the metadata of a file.
 
     Returns:
         Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, pixels, img_size,
@@ -50,7 +50,7 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
     """
     own = content.get('mocox') or beside.get('mocox')
     found = dict(own) if isinstance(own, Mapping) else _from_others(content, beside, layout)
-    # A stranger's file may have anything in these places.
+    # An untrusted file may have anything in these places.
     return {key: value for key, value in found.items() if isinstance(value, _KINDS_OF.get(key, object))}
 
 
@@ -167,7 +167,7 @@ def _heads(backbone: Mapping) -> int | None:
 
 
 def _by_name(recipe: Recipe) -> dict:
-    """The config of a backbone that its tensors do not tell, and the side of the images that it was trained on."""
+    """The config of a backbone that tensors alone do not determine, and the image size of its training."""
     if type_of(recipe.backbone) not in BUILT_BY_NAME:
         return {}
     loaded = ('init_cfg', 'pretrained', 'checkpoint_path')  # what it began with is over
@@ -177,7 +177,7 @@ def _by_name(recipe: Recipe) -> dict:
 
 
 def _classification(meta: Mapping, recipe: Recipe) -> dict:
-    """Names of the classes, and how the images of the test were cut, of a run with labels."""
+    """Names of the classes, and crops of the test images, of a run with labels."""
     names, crops = section(meta, 'dataset_meta').get('classes'), recipe.test_crops
     named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     found = {'classes': list(names)} if named and recipe.is_labelled else {}
@@ -203,7 +203,7 @@ def _normalisation(preprocessor: Mapping) -> dict:
 
 
 def parse_config(text: object) -> dict:
-    """The literals of a config kept as Python text. Nothing is executed: the text comes out of a stranger's file."""
+    """Parse the literals of a config kept as Python text. Nothing is executed: the text is untrusted."""
     try:
         readable = isinstance(text, str) and len(text) <= MAX_CONFIG_CHARACTERS
         statements = ast.parse(text).body if readable else []

@@ -1,4 +1,4 @@
-"""Read any checkpoint, say what it is, and give its tensors mocox's names."""
+"""Read any checkpoint, recognise it, and rename its tensors to mocox's names."""
 
 import re
 from collections import Counter
@@ -21,7 +21,7 @@ _DOWNSTREAM = re.compile(r'(bbox|rpn|roi|mask|decode|auxiliary|query|panoptic)_h
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file, recognised.
+    """A recognised file.
 
     Args:
         path: Where it was read from.
@@ -59,7 +59,7 @@ class Checkpoint:
 
     @property
     def summary(self) -> str:
-        """One line: what this is."""
+        """Description of the file in one line."""
         encoders = ' and '.join(self.encoders) + ' encoder'
         return f'{self.layout}; {self.kind}; {encoders}; {self.arch["name"]}'
 
@@ -70,7 +70,7 @@ class Checkpoint:
 
     @property
     def unrecognised(self) -> list[str]:
-        """Tensors of which nothing is known: no place in the layout, or in a backbone of an architecture not known."""
+        """Unknown tensors: without a place in the layout, or in a backbone of unknown architecture."""
         return [key for key, ours in self.names.items() if ours is None or not self._is_known(key, ours)]
 
     def _is_known(self, key: str, ours: str) -> bool:
@@ -83,7 +83,7 @@ class Checkpoint:
         return names.is_of(self.arch['family'], name)
 
     def table(self) -> dict:
-        """Everything in plain types: what the file is, and each tensor's name here and there."""
+        """Everything in plain types: the kind of file, and each tensor's name in the file and here."""
         return {
             'file': self.path,
             'layout': self.layout,
@@ -196,7 +196,7 @@ class Checkpoint:
             if is_weight and 'backbone.' in key and not _is_ordinary(tensor):
                 raise ValueError(
                     f'{self.path} holds {key} as {str(tensor.dtype).removeprefix("torch.")}: weights of a network '
-                    'that mocox knows are floating-point numbers, and quantised ones are nothing without their scales. '
+                    'that mocox knows are floating-point numbers, and quantised ones are useless without their scales. '
                     'Save the model in float32 or bfloat16, with the program that has written this'
                 )
 
@@ -304,7 +304,7 @@ def _named(tensors: Mapping[str, Tensor], layout: layouts.Layout) -> tuple[dict,
 
 
 def _classifier_outside(state: dict[str, Tensor], arch: Mapping) -> dict[str, Tensor]:
-    """A classifier that stands among the backbone's tensors, as in a whole model kept below ``backbone.model.``."""
+    """A classifier among the backbone's tensors, as in a whole model kept below ``backbone.model.``."""
     name = {'vit': 'head', 'resnet': 'fc'}.get(arch['family'])
     slow = rf'momentum_encoder\.backbone\.{name}\.(weight|bias)'  # nothing is done with that of the slow one
     state = {key: tensor for key, tensor in state.items() if not name or not re.fullmatch(slow, key)}

@@ -53,7 +53,7 @@ def cached_file(name: str) -> Path:
 
 
 def as_timm(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Names and shapes of files as this model of timm has them, by the translation that timm keeps for the model.
+    """Translate names and shapes to those of a timm model, by timm's own filter function for it.
 
     Args:
         model: Of timm, without a classifier.

@@ -283,7 +283,7 @@ def _timm_usage(arch: Mapping, path: str) -> str:
 
 
 def _shape_of(backbone: Mapping[str, Tensor], arch: Mapping) -> dict:
-    """Of a ResNet: widths that its depth does not tell, as arguments of mmpretrain's class, and whose class it is."""
+    """Class of a ResNet in mmpretrain, and its arguments for widths that the depth does not imply."""
     if arch['family'] != 'resnet':
         return {}
     width = len(backbone['layer1.0.conv1.weight'])

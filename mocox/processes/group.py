@@ -1,4 +1,4 @@
-"""Joins the processes of a run, and tells the watchdog where this one is."""
+"""Join the processes of a run, and report this one's position to the watchdog."""
 
 import atexit
 import datetime
@@ -27,7 +27,7 @@ ends_with_run = False  # this process is one of the command line tools
 
 
 def start(launcher: str, timeout_s: float = 600.0) -> None:
-    """Joins the processes that a launcher started: NCCL with one GPU each, gloo where there is no GPU.
+    """Join the processes that a launcher started: NCCL with one GPU each, gloo without GPUs.
 
     Call it before building a ``Runner``: MMEngine then skips its own start-up, which needs a GPU. From here on a
     :class:`~mocox.processes.watchdog.Watchdog` ends this process, with a message that names the culprit, when another
@@ -68,7 +68,7 @@ def _is_one_machine(launcher: str, local_size: int) -> bool:
 
 
 def _share_compilers(local_size: int) -> None:
-    """Divides the machine's cores among its processes, each of which would start up to 32 compilers of its own."""
+    """Divide the machine's cores among its processes, each of which would start up to 32 compilers of its own."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     os.environ.setdefault('TORCHINDUCTOR_COMPILE_THREADS', str(max(1, min(32, cores // local_size))))
 
@@ -95,7 +95,7 @@ def _join(backend: str, timeout_s: float, one_machine: bool) -> Watchdog:
     watchdog = Watchdog(SignedStore(store_of_watchdog, 'watchdog'), rank, world_size, timeout_s, address)
     watchdog.announce()
     _wait_for_all(SignedStore(store, 'arrival'), rank, world_size, meeting_s)
-    # The watchdog speaks first; what it does not watch (an evaluation, a checkpoint) ends by the timeout of torch.
+    # The watchdog fires first; phases that it does not watch (an evaluation, a checkpoint) end by torch's timeout.
     timeout = datetime.timedelta(seconds=timeout_s + MARGIN_S)
     _meetings = SignedStore(store, 'meetings')
     groups = branch(store, 'group')
@@ -106,7 +106,7 @@ def _join(backend: str, timeout_s: float, one_machine: bool) -> Watchdog:
 
 
 def _open_store(rank: int, timeout_s: float) -> torch_dist.TCPStore:
-    """Connects to the store, which torchrun serves; without it rank 0 does."""
+    """Connect to the store, which torchrun serves, or rank 0 without torchrun."""
     address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
     timeout = datetime.timedelta(seconds=timeout_s)
     try:
@@ -120,7 +120,7 @@ def _open_store(rank: int, timeout_s: float) -> torch_dist.TCPStore:
 
 
 def _wait_for_all(arrivals: SignedStore, rank: int, world_size: int, timeout_s: float) -> None:
-    """Waits until all ranks are here: rank 0 looks for each of them, the others for its answer.
+    """Wait until all ranks have arrived: rank 0 looks for each of them, the others for its answer.
 
     Only what is signed counts, so that nobody else can say that a rank is here, or missing.
     """
@@ -147,7 +147,7 @@ def _wait_for_all(arrivals: SignedStore, rank: int, world_size: int, timeout_s: 
 
 
 def meet() -> None:
-    """Returns once every process has called it, however long the slowest takes.
+    """Barrier without a timeout: return once every process has called it.
 
     For work whose length differs between processes, such as an evaluation: a collective would end the run once its
     timeout is over. The watchdog still ends it when a process has died.
@@ -172,19 +172,19 @@ def end_with_run() -> None:
 
 
 def note_progress(iteration: int, in_step: bool) -> None:
-    """Tells the watchdog of a run of several processes where the training loop is; costs nothing without one."""
+    """Report the position of the training loop to the watchdog; costs nothing without one."""
     if _watchdog:
         _watchdog.note(iteration, STEP if in_step else BETWEEN)
 
 
 def note_signal() -> None:
-    """Tells the watchdog that this process was asked to end, and has not done so."""
+    """Tell the watchdog that this process was asked to end, and has not yet done so."""
     if _watchdog:
         _watchdog.asked_to_end = True
 
 
 def await_verdict(error: Exception) -> None:
-    """After a failed collective: lets the watchdog say who broke it and end this process; else returns at once.
+    """After a failed collective, let the watchdog name the culprit and end this process; otherwise return at once.
 
     It does not wait in a process that was asked to end: torchrun asks when it has seen another one die.
     """
@@ -201,19 +201,19 @@ def _is_collective_error(error: Exception) -> bool:
 
 
 def finish(failure: str = '') -> None:
-    """Ends the watch over this process; call it at the end of a run, with the reason if it failed."""
+    """End the watch over this process; call it at the end of a run, with the reason if it failed."""
     if _watchdog:
         _watchdog.finish(failure)
 
 
 def close() -> None:
-    """Closes the group of a run that has succeeded; NCCL warns of one that nobody closes."""
+    """Close the group of a successful run; NCCL warns of one left open."""
     if _watchdog and torch_dist.is_initialized():
         torch_dist.destroy_process_group()
 
 
 def _read_environment(launcher: str) -> tuple[int, int]:
-    """Fills in what ``init_process_group`` reads from the environment; returns the local rank and the local size."""
+    """Fill in the environment for ``init_process_group``; return the local rank and the local size."""
     env = os.environ
     try:
         if launcher == 'slurm':

@@ -1,4 +1,4 @@
-"""Starts the processes of one machine through ``torchrun``."""
+"""Start the processes of one machine through ``torchrun``."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def launch(arguments: list[str]) -> int:
-    """Runs ``torchrun`` with these arguments.
+    """Run ``torchrun`` with these arguments.
 
     What a worker has printed about its error is not repeated; one that could not print any more is named.
     """
@@ -50,7 +50,7 @@ def launch(arguments: list[str]) -> int:
 
 
 def _serve(options: Namespace) -> 'TCPStore | None':
-    """Opens the store before torchrun, which takes the one that this process has at its port."""
+    """Open the store before torchrun, which reuses this process's store at its port."""
     if options.rdzv_backend != 'static' or options.rdzv_endpoint or options.standalone:
         return None
     one_machine = options.nnodes in ('1', '1:1')

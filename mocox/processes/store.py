@@ -1,4 +1,4 @@
-"""The store through which the processes of a run meet and watch each other: where it listens, and what it believes.
+"""The store through which the processes of a run meet and watch each other: its address, and signed entries.
 
 Whoever reaches the port of a ``TCPStore`` may list, read, change and delete everything in it. So the store of one
 machine listens on one address; and what a process acts on carries a signature, whose key comes to the processes
@@ -20,7 +20,7 @@ TOKEN = 'MOCOX_STORE_TOKEN'  # of the environment; on several machines the same 
 
 
 def make_token() -> None:
-    """Puts a random token into the environment of the processes to be started, unless there is one."""
+    """Put a random token into the environment of the processes to be started, unless there is one."""
     os.environ.setdefault(TOKEN, secrets.token_hex(16))
 
 
@@ -53,7 +53,7 @@ def _is_number(address: str) -> bool:
 
 
 def _listen(address: str, port: int) -> socket.socket | None:
-    """None where the address is not of this machine, but of something that stands in front of it."""
+    """None where the address belongs not to this machine but to a proxy."""
     family, _, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family)
     try:
@@ -90,19 +90,19 @@ class SignedStore:
         self.store, self.prefix = branch(store, prefix), prefix
 
     def set(self, key: str, text: str) -> None:
-        """Writes a text."""
+        """Write a text."""
         self.store.set(key, f'{self._sign(key, text)} {text}')
 
     def get(self, key: str) -> str:
-        """Reads a text, or '' where somebody else wrote it."""
+        """Read a text, or '' where its signature is not ours."""
         return self.multi_get([key])[0]
 
     def holds(self, keys: list[str]) -> bool:
-        """Whether all these texts are there and none is somebody else's; does not wait for them."""
+        """True if all these texts are present with our signature; does not wait for them."""
         return self.store.check(keys) and all(self.multi_get(keys))
 
     def multi_get(self, keys: list[str]) -> list[str]:
-        """Reads several texts, '' for those that somebody else wrote."""
+        """Read several texts, '' for those whose signature is not ours."""
         return [self._check(key, value) for key, value in zip(keys, self.store.multi_get(keys), strict=True)]
 
     def _sign(self, key: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Ends a run whose processes no longer work together, and names the one that stopped.
+"""End a run whose processes are out of step, and name the one that stopped.
 
 Every process tells a shared store, every few seconds and from a thread of its own, how far it is and where its main
 thread stands. Rank 0 reads what all have told and answers with a verdict, which all read: so a beat costs the store
@@ -42,7 +42,7 @@ class Report(TypedDict):
 
 
 class Judge:
-    """Finds the processes that hold up the others.
+    """Find the processes that hold up the others.
 
     Args:
         timeout_s: Seconds that a process may spend in one training step.
@@ -111,7 +111,7 @@ def _place(report: Report) -> str:
 
 
 def main_thread_place() -> str:
-    """The line that the main thread is at, as ``folder/file.py:12 in function``."""
+    """The current line of the main thread, as ``folder/file.py:12 in function``."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     if frame is None:
         return 'its end'
@@ -120,7 +120,7 @@ def main_thread_place() -> str:
 
 
 class Watchdog:
-    """The two threads of a process: one talks to the store, one ends the process if need be, also when the first hangs.
+    """The two threads of a process: one talks to the store, the other ends the process, even if the first hangs.
 
     Args:
         store: Shared by all processes; no other thread may use this object of it.
@@ -153,23 +153,23 @@ class Watchdog:
         self.threads: list[threading.Thread] = []
 
     def announce(self) -> None:
-        """Writes the first report, which must be there before any process starts its threads."""
+        """Write the first report, which must exist before any process starts its threads."""
         self._tell()
         if self.rank == 0:
             self._answer('')
 
     def start(self) -> None:
-        """Starts the threads; all processes have announced themselves."""
+        """Start the threads, once all processes have announced themselves."""
         for work in (self._talk, self._watch):
             self.threads.append(threading.Thread(target=work, daemon=True, name=f'mocox-watchdog{work.__name__}'))
             self.threads[-1].start()
 
     def note(self, iteration: int, phase: str) -> None:
-        """Says what the main thread does now."""
+        """Report what the main thread does now."""
         self.iteration, self.phase = iteration, phase
 
     def finish(self, failure: str = '') -> None:
-        """Takes this process out of the watch, and tells the others why if it failed.
+        """Take this process out of the watch, and tell the others why if it failed.
 
         Rank 0 goes on judging until all have ended; after a bad verdict, for as long as the others need to read it.
         """
@@ -188,7 +188,7 @@ class Watchdog:
             thread.join(2 * self.interval_s)
 
     def await_verdict(self) -> None:
-        """Waits until the watchdog knows who broke a collective, and then does not return; or until it should know."""
+        """Wait for the watchdog's verdict on a broken collective, which ends the process; return after a timeout."""
         self.stopped.wait(self.lost_after_s + 5 * self.interval_s)
 
     def report(self) -> Report:

@@ -1,4 +1,4 @@
-"""One HTML page that says whether a run learns, and shows it.
+"""The report: one HTML page that says and shows whether a run learns.
 
 Nothing is imported here: the hook is registered before every run, and drawing needs what takes seconds to import.
 """

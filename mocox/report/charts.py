@@ -1,4 +1,4 @@
-"""Charts as numbers: where lines and ticks go. The page's template draws them as inline SVG."""
+"""Layout of charts as coordinates of lines and ticks; the page's template draws them as inline SVG."""
 
 import math
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Level:
 
 @dataclass
 class Mark:
-    """A vertical sign at x, with a text."""
+    """A vertical marker at x, with a text."""
 
     x: float
     text: str
@@ -54,7 +54,7 @@ class Mark:
 
 @dataclass
 class Chart:
-    """Everything that the template needs, in pixels of a viewBox WIDTH x HEIGHT."""
+    """A laid-out chart for the template, in pixels of a viewBox WIDTH x HEIGHT."""
 
     title: str
     caption: str
@@ -81,7 +81,7 @@ def draw_chart(
     y_range: tuple[float | None, float | None] = (None, None),
     worst: bool = False,
 ) -> Chart | None:
-    """Lays out a chart; None without a finite point.
+    """Lay out a chart; None without a finite point.
 
     Args:
         title: Heading.

@@ -1,4 +1,4 @@
-"""Keeps report.html up to date while a model trains."""
+"""Keep report.html up to date during training."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from mocox.terminal import say
 
 @HOOKS.register_module()
 class ReportHook(Hook):
-    """Writes ``report.html`` into the work dir, now and then and after the last step; see :mod:`mocox.report`.
+    """Write ``report.html`` into the work dir, at intervals and after the last step; see :mod:`mocox.report`.
 
     Only the first process does so. The page is read from the log, so it survives a run that does not; images are added
     after the last step. Drawing never ends a run: what fails is named in the log.
@@ -49,20 +49,20 @@ class ReportHook(Hook):
         self.pictures: Any = None
 
     def before_train(self, runner: Runner) -> None:
-        """Notes what the run runs on, beside its log."""
+        """Record the run's environment beside its log."""
         self.next_time = time.monotonic() + self.seconds / 4
         self._guard(runner, self._note_environment)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Writes the page when it is time."""
+        """Write the page when it is due."""
         if time.monotonic() >= self.next_time and self._has_log(runner):
             self._guard(runner, self._write, running=True)
             self.next_time = time.monotonic() + self.seconds
 
     def after_train(self, runner: Runner) -> None:
-        """Writes the last page, with images."""
+        """Write the last page, with images."""
         # The first process alone can compute nothing with weights that are spread over all.
         whole = not any(is_sharded(parameter) for parameter in runner.model.parameters())
         if self.num_images and whole and hasattr(dist.unwrap(runner.model), 'backbone'):
@@ -80,7 +80,7 @@ class ReportHook(Hook):
             return
         try:
             act(runner, **arguments)
-        except Exception as error:  # a page is not worth a run: say so (MMEngine's logger says it once), and go on
+        except Exception as error:  # a page must not end a run: log the error (MMEngine prints it once)
             runner.logger.warning(f'report.html: {type(error).__name__}: {error}. Training goes on without it')
 
     def _note_environment(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""From runs to one HTML page that needs nothing but itself."""
+"""Render runs as one self-contained HTML page."""
 
 import datetime
 import math
@@ -105,7 +105,7 @@ class Card:
 
 
 def write_report(runs: list[Run], path: str | Path, pictures: Pictures | None = None, running: bool = False) -> int:
-    """Writes the page whole or not at all.
+    """Write the page atomically.
 
     Args:
         runs: One or more, drawn over each other.
@@ -271,7 +271,7 @@ def _metric_chart(runs: list[Run], name: str) -> Chart | None:
 
 
 def _loss_levels(runs: list[Run]) -> list[Level]:
-    """Chance and floor as lines, if they are constant and the same in all runs."""
+    """Chance and floor as lines, if they are constant and equal in all runs."""
     levels = []
     for name, words in (('chance', 'chance'), ('floor', 'floor')):
         values = {float(f'{v:.5g}') for run in runs if name in run.scalars for v in run.scalars[name].values}

@@ -48,7 +48,7 @@ class Tile:
 
 @dataclass
 class Map:
-    """Features in the plane: a dot (x, y, number of the class, tooltip) for each image."""
+    """Features in two dimensions: a dot (x, y, number of the class, tooltip) for each image."""
 
     method: str
     dots: list[tuple[float, float, int, str]]
@@ -81,7 +81,7 @@ class Pictures:
 
 
 def _refuse_foreign(config: dict[str, Any], dataset: dict[str, Any], data_root: str | None) -> None:
-    """A work dir may come from a stranger: what is built from its config must be harmless, its LMDB is not opened."""
+    """Refuse what an untrusted work dir must not do: build harmful components, or open an LMDB."""
     source = 'the config of this work dir'
     dataset = dict(dataset, data_root='') if data_root else dataset  # that was said by the user
     require_registered([dataset, config.get('model'), config.get('data_preprocessor')], source)
@@ -97,7 +97,7 @@ def from_checkpoint(
     methods: tuple[str, ...] = ('pca', 'tsne'),
     bands: Sequence[int] | None = None,
 ) -> Pictures:
-    """Draws everything from files: the config's data set and a checkpoint.
+    """Draw everything from files: the config's data set and a checkpoint.
 
     Args:
         config: The run's config.
@@ -143,7 +143,7 @@ def from_model(
     methods: tuple[str, ...] = ('pca', 'tsne'),
     bands: Sequence[int] | None = None,
 ) -> Pictures:
-    """Draws everything from a model and a data set in memory; leaves both as they are."""
+    """Draw everything from a model and a data set in memory; both stay unchanged."""
     pictures = pairs_of(model, dataset, bands)
     if any(hasattr(parameter, 'device_mesh') for parameter in model.parameters()):
         # Only the first process draws, and a sharded model needs all of them for a forward pass.
@@ -199,10 +199,10 @@ def _add_features(
 
 
 def _attempt(pictures: Pictures, what: str, draw: Callable[[], Any]) -> Any:
-    """Draws one part; a part that cannot be drawn leaves a note and does not cost the others."""
+    """Draw one part; a part that cannot be drawn leaves a note and does not affect the others."""
     try:
         return draw()
-    except Exception as error:  # a picture is never worth a run; the reason stands in the report and in the log
+    except Exception as error:  # a picture must not end a run; the reason is in the report and in the log
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         pictures.notes.append(f'no {what}: {reason}')
         print_log(f'report: {pictures.notes[-1]}', logger='current', level=logging.INFO)
@@ -294,5 +294,5 @@ def _image_size(config: dict[str, Any]) -> Size | None:
 
 
 def _part_of(config: dict[str, Any]) -> Config:
-    """For :func:`load_encoder`, which takes backbone, normalisation and size from it."""
+    """A config for :func:`load_encoder`, which takes backbone, normalisation and size from it."""
     return Config({key: config[key] for key in ('model', 'data_preprocessor', 'train_dataloader') if key in config})

@@ -1,4 +1,4 @@
-"""The recipe of a run beside the row of the paper's table that it is closest to."""
+"""The recipe of a run beside the closest row of the paper's table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Comparison:
 
 
 def compare(config: dict[str, Any], world_size: int) -> Comparison | None:
-    """The published recipe with the name of the run's config, else the one that has most in common with it.
+    """The published recipe with the name of the run's config, else the most similar one.
 
     None for what is no pre-training by MoCo.
     """
@@ -94,7 +94,7 @@ def settings_of(recipe: Recipe) -> dict[str, str]:
 
 
 def method_of(recipe: Recipe) -> str | None:
-    """The algorithm as its paper calls it; None for what has no momentum encoder."""
+    """The algorithm's name in its paper; None for a model without momentum encoder."""
     if recipe.method != 'MoCo':
         return {'MoCoV3': 'MoCo v3', 'MoBY': 'MoBY', 'FastMoCo': 'Fast-MoCo'}.get(recipe.method)
     version = 'v1' if 'Linear' in type_of(section(recipe.model, 'neck')) else 'v2'

@@ -21,8 +21,8 @@ MAX_WARNINGS = 50
 OFFLINE = 'knn_offline'
 PLACES = ('iter', 'step', 'epoch')
 MAX_PLACE = 10**15
-HUGE = 1e100  # what is above is as good as not finite, and no axis reaches it
-# What code meets that counts with values of another type than it expects.
+HUGE = 1e100  # values above count as not finite: no axis reaches them
+# Errors of arithmetic on values of an unexpected type.
 ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 EVENT: dict[str, Any] = dict(kind=str, state=str | None, message=str, evidence=dict, causes=list)
 
@@ -124,12 +124,12 @@ class Run:
 
     @property
     def mmengine_config(self) -> Config:
-        """The config as MMEngine's class. Nothing is imported that it may name."""
+        """The config as MMEngine's class, without importing anything that it names."""
         return Config(self.config)
 
     @property
     def checkpoint(self) -> Path | None:
-        """The one saved last, also if the folder was moved."""
+        """The newest checkpoint, also if the folder was moved."""
         saved = [path for path in self.folder.glob('*_*.pth') if path.stem.rpartition('_')[2].isdigit()]
         return max(saved, key=lambda path: int(path.stem.rpartition('_')[2]), default=None)
 
@@ -138,7 +138,7 @@ SCALARS = 'vis_data/scalars.json'
 
 
 def read_run(folder: str | Path, name: str | None = None) -> Run:
-    """Reads a work dir; a resumed run, whose log is in several folders, as one.
+    """Read a work dir; a resumed run, whose log is in several folders, counts as one.
 
     Raises:
         FileNotFoundError: No such folder, or no log of a training in it.
@@ -163,7 +163,7 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
     for part in parts:
         new = read_json_lines(part / 'vis_data' / 'scalars.json')
         start = min((line['iter'] for line in new if 'iter' in line), default=math.inf)
-        lines = [line for line in lines if _place(line) < start] + new  # resumed earlier than it had come
+        lines = [line for line in lines if _place(line) < start] + new  # resumed before the last logged step
         events = [event for event in events if event.get('iter', 0) < start]
         events += read_json_lines(part / 'vis_data' / 'events.jsonl')
         warnings += _warnings_in(part / f'{part.name}.log')
@@ -183,7 +183,7 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
 
 
 def _check_config(run: Run) -> None:
-    """Of a stranger's config, what the page counts with."""
+    """Check the numbers of an untrusted config that the page computes with."""
     recipe = run.recipe
     for name, number in (('max_epochs', recipe.epochs), ('batch_size', run.batch_size)):
         if number is not None and not (type(number) is int and 0 < number <= MAX_PLACE):
@@ -194,7 +194,7 @@ def _check_config(run: Run) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one a line; a last line that is still being written is left out.
+    """Read a file of JSON lines; a last line that is still being written is left out.
 
     Raises:
         ValueError: A line before it is damaged, or a value in it is of another type than what mocox writes there.
@@ -209,7 +209,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             entry = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also numbers of too many digits, and lists in lists in lists
+        except (ValueError, RecursionError) as error:  # also numbers of too many digits, and deeply nested lists
             if number < last:
                 raise ValueError(f'{path}, line {number} is damaged: {error}') from None
             continue
@@ -232,7 +232,7 @@ def _is_expected(name: str, value: object) -> bool:
 
 
 def name_runs(folders: list[str | Path]) -> list[str]:
-    """Short names that differ: the last parts of the paths, as many as it takes."""
+    """Short distinct names: as many last parts of the paths as it takes."""
     paths = [Path(folder).resolve() for folder in folders]
     for length in range(1, max(len(path.parts) for path in paths) + 1):
         names = ['/'.join(path.parts[-length:]) for path in paths]

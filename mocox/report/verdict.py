@@ -7,7 +7,7 @@ from typing import Any
 from mocox.monitors.states import AT_CHANCE, CHANCE_PROGRESS, DIVERGING, LEARNING, LOST_PROGRESS
 from mocox.report.runs import Run
 
-# How a state looks: the mark says it without colour. States are those of the monitors, by the words in them.
+# The tone and mark of a state, for readers without colours too. States of the monitors are found by their words.
 TONES = (
     (('diverg', 'collaps', 'non-finite', 'non_finite'), 'bad', '✕'),
     (('chance', 'below its start', 'shortcut', 'spike', 'rises'), 'warn', '!'),
@@ -16,8 +16,8 @@ TONES = (
     (('learning', 'learned', 'finished'), 'good', '✓'),
 )
 LEARNED = 'it learned'  # of a run that has ended
-FEW_LINES = 3  # of the log, below which nothing is said
-RISES = 10.0  # percent of the way lost that are worth a word, though not yet what the monitors call diverging
+FEW_LINES = 3  # of the log, below which there is no verdict
+RISES = 10.0  # percent of the progress lost that are reported, though not yet diverging for the monitors
 
 
 @dataclass
@@ -44,7 +44,7 @@ class RunVerdict:
 
 
 def judge(run: Run) -> RunVerdict:
-    """The monitors' last word, or what the loss says where they were not on."""
+    """The monitors' last verdict, or one from the loss where they were off."""
     states = [event for event in run.events if event.get('kind') == 'state']
     ends = [event for event in run.events if event.get('kind') == 'end']
     state, message = _from_loss(run)
@@ -55,7 +55,7 @@ def judge(run: Run) -> RunVerdict:
             verdict.message = _sentence(text.partition(' Usual causes:')[0] if verdict.causes else text)
             if text.startswith('The run learned'):
                 verdict.state = LEARNED
-        elif 'warming' not in verdict.state:  # the state may be long since: say how it stands now
+        elif 'warming' not in verdict.state:  # the state may be old: say how the run stands now
             verdict.message = f'Since iteration {states[-1].get("iter", "?")}: {verdict.message} Now: {message}'
         return verdict
     state = LEARNED if state == LEARNING and run.finished else state
@@ -88,7 +88,7 @@ def tone_of(state: str) -> tuple[str, str]:
 
 
 def format_value(value: object) -> str:
-    """A number as people write it, anything else as text."""
+    """Format a number for people; anything else as text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ', '.join(map(format_value, value)) if isinstance(value, list | tuple) else str(value)
     if not math.isfinite(value):

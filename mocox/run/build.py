@@ -1,4 +1,4 @@
-"""A config becomes a ``Runner``."""
+"""Build a ``Runner`` from a config."""
 
 import os
 from functools import partial
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def build_runner(config: 'Config', for_training: bool = True) -> 'Runner':
-    """Joins the processes of the run and builds its ``Runner``.
+    """Join the processes of the run and build its ``Runner``.
 
     Args:
         config: As :func:`mocox.run.options.prepare_config` gives it.
@@ -32,7 +32,7 @@ def build_runner(config: 'Config', for_training: bool = True) -> 'Runner':
     group.start(config.launcher, config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 600))
     if not for_training or not config.get('train_dataloader') or dist.rank() != 0:
         return _build(config)
-    lock_work_dir(config.work_dir)  # before its newest checkpoint is looked for
+    lock_work_dir(config.work_dir)  # before the search for its newest checkpoint
     try:
         runner = _build(config)
     except BaseException:
@@ -56,7 +56,7 @@ def _build(config: 'Config') -> 'Runner':
 
 
 def _drop_refused(loader: dict) -> None:
-    """Drops options of a loader that torch would refuse or warn of."""
+    """Drop options of a loader that torch would refuse or warn of."""
     import torch
 
     if not torch.cuda.is_available():
@@ -67,7 +67,7 @@ def _drop_refused(loader: dict) -> None:
 
 
 def require_test_data(config: 'Config', path: str) -> None:
-    """Refuses a config without test data, such as one for pre-training, before anything is built."""
+    """Refuse a config without test data, such as one for pre-training, before anything is built."""
     if config.get('test_dataloader') is None:
         raise ValueError(
             f'{path} has no test_dataloader: it is a recipe for training. Test with the config of the linear '
@@ -76,7 +76,7 @@ def require_test_data(config: 'Config', path: str) -> None:
 
 
 def load_for_test(runner: 'Runner', path: str) -> None:
-    """Loads a checkpoint into the runner's model, all of it.
+    """Load all of a checkpoint into the runner's model.
 
     Raises:
         FileNotFoundError: No such file.
@@ -88,7 +88,7 @@ def load_for_test(runner: 'Runner', path: str) -> None:
     from mocox.checkpoint.completeness import require_same_model
 
     class CompletenessHook(Hook):
-        """Compares between reading and loading, after the other hooks have changed what they change."""
+        """Compare between reading and loading, after other hooks have made their changes."""
 
         def after_load_checkpoint(self, runner: 'Runner', checkpoint: dict) -> None:
             require_same_model(checkpoint, dist.unwrap(runner.model), path)
@@ -107,7 +107,7 @@ def load_for_test(runner: 'Runner', path: str) -> None:
 
 
 def _compare_classes(checkpoint: dict, dataset: object, path: str) -> None:
-    """With other folders, a label means another class."""
+    """Refuse other class folders, in which a label means another class."""
     from mocox.datasets import ViewsDataset
     from mocox.datasets.classes import Labelling, labelling_of, require_same_classes
 
@@ -121,7 +121,7 @@ def _compare_classes(checkpoint: dict, dataset: object, path: str) -> None:
 
 
 def find_resume(config: 'Config') -> None:
-    """Puts the checkpoint to continue from into the config: the same for all processes, and one that is whole.
+    """Set the checkpoint to resume from in the config: an intact one, the same for all processes.
 
     In a process that torchrun has started in place of a failed one it is the newest of the work dir, whatever the
     command line says: that was for the first start.

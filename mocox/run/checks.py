@@ -16,7 +16,7 @@ LOG_LEVELS = ('NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'CRITICAL',
 
 
 def require_file(path: str, option: str, or_folder: bool = False) -> None:
-    """Refuses a path that is no file (or folder); what has a scheme, such as https, is left to who loads it.
+    """Refuse a path that is not a file (or folder); URLs are left to the loader.
 
     Raises:
         FileNotFoundError: There is none.
@@ -26,7 +26,7 @@ def require_file(path: str, option: str, or_folder: bool = False) -> None:
 
 
 def check_options(config: 'Config', options: dict[str, Any]) -> None:
-    """Refuses a ``--cfg-options`` that would be stored and never read.
+    """Refuse a ``--cfg-options`` that would be stored and never read.
 
     Args:
         config: As read from its file.
@@ -87,7 +87,7 @@ def is_views_dataset(dataset: object) -> bool:
 
 
 def check_channels(config: 'Config') -> None:
-    """Refuses images of other channels than the model is built and normalised for.
+    """Refuse images whose channels differ from those that the model and the normalisation expect.
 
     Raises:
         ValueError: They differ; says what to set.
@@ -113,7 +113,7 @@ def check_channels(config: 'Config') -> None:
 
 
 def check_run(config: 'Config') -> None:
-    """Refuses values whose own message, where they are read, would not name them.
+    """Refuse values that later errors would not name.
 
     Raises:
         FileNotFoundError: ``load_from`` does not exist.
@@ -153,12 +153,12 @@ def check_run(config: 'Config') -> None:
 
 
 def _check_training(config: 'Config') -> None:
-    """Refuses what MMEngine's configs have a word for and a training here would ignore, or fail at after an epoch."""
+    """Refuse settings of MMEngine that a training here would ignore, or on which it would fail after an epoch."""
     train_cfg = config.get('train_cfg') or {}
     by_iterations = type_of(train_cfg) == 'IterBasedTrainLoop' or train_cfg.get('by_epoch') is False
     if by_iterations and config.get('default_scope') == 'mocox':
         raise ValueError(
-            'train_cfg: training is counted in epochs here, and schedules and checkpoints would not follow a loop of '
+            'train_cfg: mocox counts training in epochs; schedules and checkpoints do not support a loop of '
             "iterations. Use train_cfg=dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=N) with N = "
             'max_iters x batch size of all processes / number of images; '
             'default_hooks.checkpoint.iter_interval saves in between'

@@ -10,20 +10,20 @@ NORMAL = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
 
 
 class _NoMonologue(logging.Filter):
-    """Keeps what MMEngine says to itself off the console; scores of a validation or a test are no monologue."""
+    """Keep MMEngine's own log records off the console, except scores of a validation or a test."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.getMessage().startswith(NORMAL):
             return False
         of_mmengine = 'mmengine' in record.pathname and record.module not in ('logger_hook', 'logger')
-        return record.levelno >= logging.WARNING or not of_mmengine  # `logger` is where print_log stands, for anybody
+        return record.levelno >= logging.WARNING or not of_mmengine  # `logger`: print_log's
 
 
 class QuietRunner(Runner):
-    """MMEngine's ``Runner``, whose log file has all and whose console what a person reads."""
+    """MMEngine's ``Runner`` with a full log file and a short console."""
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """As MMEngine does."""
+        """Build MMEngine's logger, and filter its console."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:

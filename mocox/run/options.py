@@ -33,7 +33,7 @@ def prepare_config(
     launcher: str = 'none',
     local_rank: int = 0,
 ) -> 'Config':
-    """Reads a config and applies the options of the command line to it.
+    """Read a config and apply the options of the command line to it.
 
     Args:
         path: A file, or ``mocox::FOLDER/NAME.py``.
@@ -88,7 +88,7 @@ def prepare_config(
 
 
 def _find_widths(config: 'Config', options: dict[str, Any]) -> None:
-    """Drops the stated width of a backbone that an option has changed: it is found when the model is built."""
+    """Drop the stated width of a backbone that an option has changed: the model determines it when it is built."""
     if not any(option.startswith('model.backbone') for option in options):
         return
     for name in ('neck', 'head'):
@@ -116,7 +116,7 @@ def _set_pretrained(config: 'Config', path: str) -> None:
 
 
 def _take_over_pixels(config: 'Config', path: str) -> None:
-    """Images are read and normalised as they were for the pretrained backbone, if they were not read as RGB of 8 bits.
+    """Read and normalise images as for the pretrained backbone, unless that was trained on 8-bit RGB.
 
     Of a config that says itself how images are read, only what it leaves to be measured on them is taken over.
     """

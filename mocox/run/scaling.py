@@ -1,4 +1,4 @@
-"""A recipe for more or less: one value of the command line changes all that must agree with it."""
+"""Scale a recipe: one option of the command line changes all settings that must agree with it."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ def scale(
     lr: float | None = None,
     workers: int | None = None,
 ) -> None:
-    """Changes a config in place.
+    """Change a config in place.
 
     Args:
         config: Of a training.
@@ -131,7 +131,7 @@ def _set_arch(config: 'Config', arch: str) -> None:
 
 
 def _choose_arch(backbone: Any, arch: str) -> int:
-    """Sets it; returns the width of the features."""
+    """Set the architecture and return the width of the features."""
     kind = type_of(backbone)
     if kind == 'MoCoViT':
         from mocox.models.backbones.vit import ARCHITECTURES

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-OPACITY = 0.65  # of the strongest attention in an overlay
+OPACITY = 0.65  # brightness of the strongest attention in an overlay
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Images of any number of channels as pictures for people: three chosen bands."""
+"""Display images of any number of channels by three chosen bands."""
 
 from collections.abc import Sequence
 

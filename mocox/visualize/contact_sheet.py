@@ -23,7 +23,7 @@ TITLE_PX = 22
 def augmented_views(
     config: dict[str, Any], num_images: int, epoch: int = 0, bands: Sequence[int] | None = None
 ) -> list[list[np.ndarray]]:
-    """Augments some images, spread over the dataset, as in training.
+    """Augment some images, spread over the dataset, as in training.
 
     Args:
         config: A whole config with ``train_dataloader`` and a data preprocessor, of the model or at the top level.
@@ -59,7 +59,7 @@ def views_of(
 
 
 def draw_sheet(rows: list[list[np.ndarray]], titles: list[str] | None = None) -> Image.Image:
-    """Lays images out as a contact sheet, each row a group of tiles, several groups side by side.
+    """Lay images out as a contact sheet: groups of tiles in rows, several groups side by side.
 
     Args:
         rows: Groups of equal length, of images (H, W, 3) uint8; the last image gives the size of the tiles.
@@ -91,7 +91,7 @@ def _preprocessor_config(config: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def _fit(image: np.ndarray, left: int, top: int, side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Scales an image into a square of the given side and says where to paste it."""
+    """Scale an image into a square of the given side, and return where to paste it."""
     tile = Image.fromarray(image)
     scale = side / max(tile.size)
     width, height = (max(1, round(length * scale)) for length in tile.size)

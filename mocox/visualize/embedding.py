@@ -1,4 +1,4 @@
-"""Features in two dimensions, by libraries."""
+"""Two-dimensional embeddings of features, by other libraries."""
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -9,7 +9,7 @@ MIN_IMAGES = 4
 
 
 def embed(features: np.ndarray, method: str = 'pca', seed: int = 0) -> np.ndarray:
-    """Places features in the plane, after scaling them to unit length as the contrastive loss does.
+    """Embed features in two dimensions, scaled to unit length as in the contrastive loss.
 
     Args:
         features: (N, C).
