@@ -5,7 +5,6 @@ What runs is what ``tools/train.py`` and ``tools/test.py`` run, on the recipes t
 
 import json
 import platform
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,9 @@ from sklearn.model_selection import train_test_split
 
 from mocox.configs import shipped_config
 from mocox.evaluation import extract_from_loader, knn_classify
+from mocox.report.hook import ReportHook
+from mocox.report.page import BeforeAfter, write_report
+from mocox.report.runs import read_run
 from mocox.run.build import build_runner, load_for_test
 from mocox.run.options import prepare_config
 from mocox.version import __version__
@@ -135,7 +137,7 @@ def run(
     results.update(describe_run(runner, seed))
     Path(work_dir, 'results.json').write_text(json.dumps(results, indent=2) + '\n')
     draw_report(runner, results, images).savefig(Path(work_dir, 'report.png'))
-    shutil.copy(Path(runner.work_dir, 'report.html'), work_dir)  # how the pre-training went
+    _write_page(runner, results, images, work_dir)
     print(format_results(results, images, work_dir))
     worked = epochs is not None or all(results[name] >= target for name, target in images.targets.items())
     steps = NEXT_STEPS.format(recipe=images.pretraining, data_root=data_root)
@@ -242,6 +244,18 @@ def draw_report(runner: Runner, results: dict[str, Any], images: Images) -> Figu
     _draw_accuracies(accuracy_axes, results, images.num_test)
     _draw_views(right.subplots(), runner)
     return figure
+
+
+def _write_page(runner: Runner, results: dict[str, Any], images: Images, work_dir: str) -> None:
+    """Write how the pre-training went, and what it was good for."""
+    rows = [
+        (name, f'{results[f"{kind}_random"]:.1%}', f'{results[kind]:.1%}')
+        for name, kind in (('k-NN', 'knn'), ('linear classifier', 'linear'))
+    ]
+    title = f'Accuracy on the {images.num_test:,} test images, which no training has seen'
+    pictures = next(hook.pictures for hook in runner.hooks if isinstance(hook, ReportHook))
+    run = read_run(runner.work_dir)
+    write_report([run], Path(work_dir, 'report.html'), pictures, before_after=BeforeAfter(title, rows))
 
 
 def _draw_loss(axes: Axes, runner: Runner) -> None:

@@ -84,6 +84,13 @@ class Recipe:
         return section(self.model, 'backbone')
 
     @property
+    def network(self) -> str:
+        """The backbone in a word or two, such as ``ResNet 18``; empty where the config has none."""
+        size = next((str(self.backbone[key]) for key in ('arch', 'depth', 'model_name') if key in self.backbone), '')
+        size = '' if len(size) > 20 else f' {size}'  # an arch may be a dictionary
+        return f'{type_of(self.backbone)}{size}' if self.backbone else ''
+
+    @property
     def is_vit(self) -> bool:
         name = f'{type_of(self.backbone)} {self.backbone.get("model_name", "")}'.lower()
         return 'vit' in name or 'visiontransformer' in name or 'deit' in name

@@ -77,6 +77,8 @@ def test_results_hold_accuracies_and_where_they_are_from(short_run):
     assert results['knn_random'] > 0.3
     assert results['seconds'] > 0
     assert (results['seed'], results['epochs']) == (3, 1)
+    page = (short_run / 'work_dirs/demo/report.html').read_text()
+    assert f'<td>{results["knn_random"]:.1%}</td><td>{results["knn"]:.1%}</td>' in page
     assert results['versions']['torch'].split('+')[0] == torch.__version__.split('+')[0]
 
 

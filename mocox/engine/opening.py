@@ -39,7 +39,5 @@ def short(path: object) -> str:
 
 def _describe_model(runner: Runner, recipe: Recipe) -> str:
     trained = sum(p.numel() for p in dist.unwrap(runner.model).parameters() if p.requires_grad)
-    size = next((str(recipe.backbone[key]) for key in ('arch', 'depth', 'model_name') if key in recipe.backbone), '')
-    size = '' if len(size) > 20 else f' {size}'  # an arch may be a dictionary
-    backbone = f', {type_of(recipe.backbone)}{size}' if recipe.backbone else ''
+    backbone = f', {recipe.network}' if recipe.network else ''
     return f'{type(dist.unwrap(runner.model)).__name__}{backbone}; {trained / 1e6:.1f} M weights are trained'

@@ -10,6 +10,15 @@ from mocox.models.algorithms import MomentumContrast
 from mocox.terminal import one_line
 
 
+def next_commands(checkpoint: str) -> list[tuple[str, str]]:
+    """What to do with a pre-trained encoder, each with what it is for."""
+    return [
+        (f'mocox evaluate {checkpoint} --data-root DIR', 'labelled images: k-NN, linear probe and more'),
+        (f'mocox search IMAGE --folder DIR --checkpoint {checkpoint}', 'similar images, as a picture'),
+        (f'mocox extract {checkpoint} backbone.pth', 'the backbone alone, for a detector or a classifier'),
+    ]
+
+
 def describe_end(runner: Runner) -> str:
     """The files and, after a pre-training, the next three commands."""
     folder = Path(runner.work_dir)
@@ -20,10 +29,5 @@ def describe_end(runner: Runner) -> str:
     lines += [f'  report   {short(report)}'] if report.is_file() else []
     lines = ['Written', *lines, f'  log      {short(folder / runner.timestamp)}']
     if checkpoint and isinstance(dist.unwrap(runner.model), MomentumContrast):
-        lines += [
-            'Next',
-            f'  mocox evaluate {checkpoint} --data-root DIR     labelled images: k-NN, linear probe and more',
-            f'  mocox search IMAGE --folder DIR --checkpoint {checkpoint}     similar images, as a picture',
-            f'  mocox extract {checkpoint} backbone.pth     the backbone alone, for a detector or a classifier',
-        ]
+        lines += ['Next', *(f'  {command}     {purpose}' for command, purpose in next_commands(checkpoint))]
     return '\n'.join(map(one_line, lines))

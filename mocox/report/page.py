@@ -1,7 +1,6 @@
 """Render runs as one self-contained HTML page."""
 
 import datetime
-import math
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from mocox.checkpoint.files import write_atomically
 from mocox.evaluation.report import software_versions
 from mocox.report import recipe
 from mocox.report.charts import NUM_COLORS, NUM_DASHES, Chart, Level, Line, Mark, draw_chart
+from mocox.report.facts import Fact, facts_of, next_steps, timeline_of
 from mocox.report.pictures import Pictures
 from mocox.report.runs import ODD, Run, Series
 from mocox.report.verdict import RunVerdict, format_value, judge
 from mocox.version import __version__
 
 MAX_BYTES = 5_000_000
-MAX_EVENTS = 40
 SHAPES = ('dot', 'tri', 'box', 'dia')
 # Section, then scalar, title, caption; a chart for each that some run has logged.
 SECTIONS = (
@@ -76,6 +75,19 @@ LOGARITHMIC = ('grad_norm',)
 RANGES = {'progress': (0, 100), 'knn_online': (0, None), 'data_wait': (0, None), 'images_per_second': (0, None)}
 
 
+@dataclass(frozen=True)
+class BeforeAfter:
+    """What was measured with random weights and after the training.
+
+    Args:
+        title: On what.
+        rows: Name, before, after; in words.
+    """
+
+    title: str
+    rows: list[tuple[str, str, str]]
+
+
 @dataclass
 class Section:
     """A heading with its charts."""
@@ -98,13 +110,20 @@ class Card:
     progress: float | None
     chance: str
     floor: str
-    facts: list[tuple[str, str]]
+    facts: list[Fact]
+    steps: list[tuple[str, str]]
     timeline: list[dict[str, str]]
     comparison: recipe.Comparison | None
     environment: list[tuple[str, str]]
 
 
-def write_report(runs: list[Run], path: str | Path, pictures: Pictures | None = None, running: bool = False) -> int:
+def write_report(
+    runs: list[Run],
+    path: str | Path,
+    pictures: Pictures | None = None,
+    running: bool = False,
+    before_after: BeforeAfter | None = None,
+) -> int:
     """Write the page atomically.
 
     Args:
@@ -112,6 +131,7 @@ def write_report(runs: list[Run], path: str | Path, pictures: Pictures | None = 
         path: The HTML file.
         pictures: Images to show; of the first run.
         running: Training goes on.
+        before_after: What was measured besides, with the same backbone before its training.
 
     Returns:
         Its size in bytes.
@@ -119,26 +139,28 @@ def write_report(runs: list[Run], path: str | Path, pictures: Pictures | None = 
     Raises:
         ValueError: It would have 5 MB or more.
     """
-    content = render(runs, pictures or Pictures(), running).encode('utf-8', 'replace')
+    content = render(runs, pictures or Pictures(), running, before_after).encode('utf-8', 'replace')
     if len(content) >= MAX_BYTES:
         raise ValueError(f'the report would have {len(content) / 1e6:.1f} MB, more than 5: name fewer work dirs')
     write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
     return len(content)
 
 
-def render(runs: list[Run], pictures: Pictures, running: bool = False) -> str:
+def render(runs: list[Run], pictures: Pictures, running: bool = False, before_after: BeforeAfter | None = None) -> str:
     """The page as text."""
-    cards = [_card(run, number) for number, run in enumerate(runs)]
+    cards = [_card(run, number, running) for number, run in enumerate(runs)]
     return _template().render(
         title=runs[0].title if len(runs) == 1 else f'{len(runs)} runs',
         version=__version__,
         written=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
         running=running,
+        before_after=before_after,
         cards=cards,
         sections=[section for section in _sections(runs) if section.charts],
         pictures=pictures,
         shows=dict(
-            pictures=bool(pictures.pairs or pictures.maps or pictures.notes),
+            look=bool(pictures.pairs or pictures.neighbours),
+            pictures=bool(pictures.attention or pictures.maps or pictures.notes),
             recipe=any(card.comparison for card in cards),
         ),
     )
@@ -155,7 +177,7 @@ def _template() -> Any:
     return environment.get_template('page.html')
 
 
-def _card(run: Run, number: int) -> Card:
+def _card(run: Run, number: int, running: bool) -> Card:
     levels = [run.scalars[name].last if name in run.scalars else None for name in ('chance', 'floor')]
     progress = run.scalars['progress'].recent(3) if 'progress' in run.scalars else None
     try:
@@ -164,57 +186,21 @@ def _card(run: Run, number: int) -> Card:
     except ODD as error:  # in a stranger's config
         comparison, method = None, None
         run.warnings.append(f'the config of {run.folder} is not compared: {type(error).__name__}: {error!s:.200}')
+    verdict = judge(run)
     return Card(
         run,
-        judge(run),
+        verdict,
         method or '',
         number % NUM_COLORS,
         number % NUM_DASHES,
         progress if progress is None or progress == progress else None,
         *(f'{level:.2f}' if level is not None else '' for level in levels),
-        _facts(run),
-        _timeline(run),
+        facts_of(run),
+        next_steps(run, verdict, running),
+        timeline_of(run),
         comparison,
         [(key.replace('_', ' '), format_value(value)) for key, value in run.environment.items() if value is not None],
     )
-
-
-def _facts(run: Run) -> list[tuple[str, str]]:
-    facts = []
-    for name, title, form in (
-        ('loss', 'loss', '{:.3f}'),
-        ('progress', 'progress', '{:.0f} %'),
-        ('knn_offline', 'k-NN, held-out images', '{:.1f} %'),
-        ('knn_online', 'k-NN, training images', '{:.1f} %'),
-        ('knn_plain', 'k-NN, plain images', '{:.1f} %'),
-        ('knn_start', 'k-NN, plain images, before the first step', '{:.1f} %'),
-        ('effective_rank', 'effective rank', '{:.0f}'),
-        ('images_per_second', 'images per second', '{:,.0f}'),
-        ('data_wait', 'waiting for data', '{:.0f} %'),
-    ):
-        if name in run.scalars:
-            value = run.scalars[name].recent(1 if name.startswith(('knn', 'loss')) else 3)
-            facts.append((title, form.format(value) if math.isfinite(value) else 'not finite'))
-    facts += [(name, format_value(series.last)) for name, series in list(run.metrics.items())[:3] if len(series)]
-    if run.max_epochs:
-        facts.append(('epoch', f'{run.epoch} of {run.max_epochs}'))
-    if 'time' in run.scalars:
-        seconds = sum(run.scalars['time'].values) / len(run.scalars['time']) * run.num_iters
-        known = math.isfinite(seconds)
-        facts.append(('training time', str(datetime.timedelta(seconds=round(seconds))) if known else 'not finite'))
-    return facts
-
-
-def _timeline(run: Run) -> list[dict[str, str]]:
-    events = run.events[-MAX_EVENTS:]
-    return [
-        dict(
-            iter=format_value(event.get('iter', '?')),
-            what=str(event.get('state') if event.get('kind') == 'state' else event.get('kind', '?')),
-            message=str(event.get('message', '')),
-        )
-        for event in events
-    ]
 
 
 def _sections(runs: list[Run]) -> list[Section]:

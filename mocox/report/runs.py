@@ -22,6 +22,8 @@ OFFLINE = 'knn_offline'
 PLACES = ('iter', 'step', 'epoch')
 MAX_PLACE = 10**15
 HUGE = 1e100  # values above count as not finite: no axis reaches them
+PARTS_OF_DATA = ('train', 'images')  # folders whose name says nothing of what they hold
+AUTO = 'auto'  # name of every config of `mocox pretrain`
 # Errors of arithmetic on values of an unexpected type.
 ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 EVENT: dict[str, Any] = dict(kind=str, state=str | None, message=str, evidence=dict, causes=list)
@@ -88,9 +90,11 @@ class Run:
     @property
     def title(self) -> str:
         """Recipe and data, such as ``vit-small_custom on photos``; the folder where neither is known."""
-        data = self.recipe.dataset.get('data_root')
-        on = f' on {Path(str(data)).name or data}' if data else ''
-        return f'{self.recipe_name or self.name}{on}'
+        data = str(self.recipe.dataset.get('data_root') or '')
+        *_, above, name = '', '', *(part for part in Path(data).parts if part != '/')
+        on = f'{above}/{name}' if above and name in PARTS_OF_DATA else name or data
+        recipe = self.recipe_name if self.recipe_name != AUTO else self.recipe.network
+        return f'{recipe or self.name} on {on}' if on else recipe or self.name
 
     @property
     def epoch(self) -> int:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mocox.report.page import render, write_report
+from mocox.report.facts import next_steps
+from mocox.report.page import BeforeAfter, render, write_report
 from mocox.report.pictures import Pictures, tile
 from mocox.report.runs import read_run
+from mocox.report.verdict import judge
 from tests.support.browser import CHROMIUM, open_browser
 from tests.test_report.work_dirs import LAYERS, STAMP, write_work_dir
 
@@ -127,6 +129,38 @@ def test_images_have_words_and_headings_their_order(run):
     assert page.count('<svg viewBox') == page.count('role="img" aria-label="') - 1  # the bar has one too
 
 
+def test_the_first_screen_has_the_pictures_the_meaning_and_the_next_steps(run, tmp_path):
+    image = tile(np.zeros((8, 8, 3), np.uint8), 'a black square')
+    pictures = Pictures(pairs=[[image] * 3], neighbours=[[image] * 7], attention=[[image] * 14])
+    measured = BeforeAfter('On 360 <test> images', [('k-NN', '77.2%', '98.6%')])
+    page = render([run], pictures, before_after=measured)
+    first = page[: page.index('<h2>')]
+    assert headings(first) == ['Augmented pairs', 'Nearest neighbours']
+    assert 'Falls from chance towards the floor.' in first
+    assert 'On 360 &lt;test&gt; images' in first and '<td>77.2%</td><td>98.6%</td>' in first
+    assert 'random weights' not in render([run], pictures)  # where nothing was measured
+
+
+def test_next_steps_follow_from_how_it_stands(run, tmp_path):
+    folder = write_work_dir(tmp_path / 'a run')
+    (folder / 'mine.py').write_text((folder / STAMP / 'vis_data' / 'config.py').read_text())
+    stopped = read_run(folder)
+    stopped.config['train_cfg']['max_epochs'] *= 2
+    stopped.config['model']['type'] = 'MoCoV3'
+    told = [command for command, _ in next_steps(stopped, judge(stopped), running=False)]
+    assert told == [f"mocox train '{folder}/mine.py' --work-dir '{folder}' --resume"]
+    assert next_steps(stopped, judge(stopped), running=True) == []
+    assert '>Next</h3>' in render([stopped], Pictures())
+    stopped.config['train_cfg']['max_epochs'] //= 2
+    (folder / 'epoch_40.pth').touch()
+    told = [command for command, _ in next_steps(stopped, judge(stopped), running=False)]
+    assert told[0] == f"mocox evaluate '{folder}/epoch_40.pth' --data-root DIR" and len(told) == 3
+    collapsed = read_run(write_work_dir(tmp_path / 'bad', state='collapsed'))
+    (tmp_path / 'bad' / 'mine.py').write_text('')
+    collapsed.config['model']['type'] = 'MoCoV3'
+    assert next_steps(collapsed, judge(collapsed), False)[0][0] == f'mocox doctor {tmp_path}/bad/mine.py'
+
+
 @pytest.mark.skipif(not CHROMIUM, reason='needs Chromium')
 def test_a_browser_shows_it_on_a_desk_and_on_a_phone_by_day_and_by_night(runs, tmp_path):
     runs[1].name = 'a_name_without_any_space_that_is_much_longer_than_a_phone_is_wide_' * 2
@@ -138,6 +172,7 @@ def test_a_browser_shows_it_on_a_desk_and_on_a_phone_by_day_and_by_night(runs, t
                 page.open(tmp_path / 'report.html', width, dark)
                 assert page.evaluate('innerWidth') == width
                 assert page.evaluate('document.documentElement.scrollWidth') <= width
+                assert page.evaluate("document.querySelector('.heads img').clientWidth") >= 60  # of fourteen in a row
                 brightness = int(page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]'))
                 assert (brightness < 50) if dark else (brightness > 200)
         page.evaluate("document.querySelector('svg[data-hover]').scrollIntoView()")

@@ -107,3 +107,17 @@ def test_a_title_is_recipe_and_data(tmp_path):
     (folder / 'vit-small_custom.py').write_text((folder / STAMP / 'vis_data' / 'config.py').read_text())
     assert read_run(folder).title == 'vit-small_custom on imagenet'
     assert '<h1>vit-small_custom on imagenet</h1>' in render([read_run(folder)], Pictures())
+
+
+@pytest.mark.parametrize(
+    ('data', 'title'),
+    [('photos', 'ResNet 18 on photos'),
+     ('/data/cats/train', 'ResNet 18 on cats/train'), ('/train', 'ResNet 18 on train'),
+     ('', 'ResNet 18'), ('/', 'ResNet 18 on /'), ('s3://bucket/shards', 'ResNet 18 on shards')],
+)  # fmt: skip
+def test_the_title_of_a_chosen_recipe_is_its_network(tmp_path, data, title):
+    run = read_run(write_work_dir(tmp_path / 'run'))
+    run.recipe_name = 'auto'
+    run.config['model']['backbone'] = dict(type='mmpretrain.ResNet', depth=18)
+    run.config['train_dataloader']['dataset']['data_root'] = data
+    assert run.title == title
