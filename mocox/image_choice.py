@@ -43,7 +43,7 @@ class ImageChoice:
     reason: str = 'red, green and blue of 8 bits'
 
     def normalise(self, sample: Sample, options: Mapping[str, Any]) -> None:
-        """Takes mean and standard deviation as measured, where the recipe's are for others and none are given."""
+        """Take mean and standard deviation as measured, where the recipe's are for others and none are given."""
         if self.changes and sample.mean:
             measured = dict(mean=sample.mean, std=[max(value, 1.0) for value in sample.std])
             lines = {f'data_preprocessor.{name}': [round(v, 2) for v in values] for name, values in measured.items()}
@@ -53,7 +53,7 @@ class ImageChoice:
 
 
 def choose_for_images(recipe: str, data: str, options: Mapping[str, Any], survey: Survey | None = None) -> ImageChoice:
-    """Looks at some images, each of which is read once.
+    """Look at some images, each of which is read once.
 
     Args:
         recipe: That would be taken for RGB.
@@ -124,7 +124,7 @@ def _count_bands(recipe: str, data: str, options: Mapping[str, Any], survey: Sur
 
 
 def _check_mixture(seen: Counter, channels: int, options: Mapping[str, Any]) -> None:
-    """Refuses a folder of which a run would leave out more than it may; it would end after its first epoch."""
+    """Refuse a folder of which a run would leave out more than it may; it would end after its first epoch."""
     fitting = seen[channels] + (seen[1] if channels == COLOUR else 0)
     if seen.total() - fitting <= options.get(MAX_SHARE, MOST_LEFT_OUT) * seen.total():
         return

@@ -62,7 +62,7 @@ def find_cost(pickled: bytes | IO[bytes]) -> str:
 
 
 def _take(stack: list, marks: list[int], before: list) -> list[tuple[int, str]]:
-    """Takes from the stack what an instruction takes, with the mark below it if it needs one."""
+    """Take from the stack what an instruction takes, with the mark below it if it needs one."""
     if pickletools.markobject in before:
         mark = marks.pop()
         start = mark - before.index(pickletools.markobject)

@@ -18,7 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Prints a table of the faults; the exit code is 0 only if every training ended as the undisturbed one."""
+    """Print a table of the faults; the exit code is 0 only if every training ended as the undisturbed one."""
     args = make_parser().parse_args()
 
     from lab import fault_injection  # imports torch, which takes a few seconds

@@ -22,7 +22,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Prints the tables; every assumption can be changed."""
+    """Print the tables; every assumption can be changed."""
     args = make_parser().parse_args()
 
     from lab.benchmark.forecast import Assumptions, report  # imports torch, which takes a few seconds

@@ -21,7 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Does what is not done in OUT yet, and writes OUT/report.md."""
+    """Do what is not done in OUT yet, and write OUT/report.md."""
     args = vars(make_parser().parse_args())
 
     from lab.gpu_day.run import run

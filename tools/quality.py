@@ -29,7 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Runs what is missing in OUT, one run after the other, and prints the table."""
+    """Run what is missing in OUT, one run after the other, and print the table."""
     args = vars(make_parser().parse_args())
 
     from lab.quality.contest import compete  # imports torch, which takes a few seconds

@@ -18,7 +18,7 @@ from mocox.augment.recipe import JITTERS, LUMA, MAX_LEVEL, PILLOW_LUMA, Paramete
 
 
 def augment(images: Tensor, parameters: Parameters, view: View) -> Tensor:
-    """Applies the operations of a view in its order.
+    """Apply the operations of a view in its order.
 
     Args:
         images: (B, C, H, W) float, 0 to 255; may be overwritten. Colours need C = 3.
@@ -108,7 +108,7 @@ def whole_mean(gray: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turns the hue in HSV, which keeps the largest channel (value) and the smallest (value minus chroma).
+    """Turn the hue in HSV, which keeps the largest channel (value) and the smallest (value minus chroma).
 
     Args:
         shift: (B,) in turns of the colour circle, 0 keeps the image.
@@ -140,7 +140,7 @@ def _to_hue(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def to_grayscale(images: Tensor, whole: bool = False) -> Tensor:
-    """Replaces the three channels by their luma, each in memory of its own: the next operation may write into them."""
+    """Replace the three channels by their luma, each in memory of its own: the next operation may write into them."""
     return (whole_luma if whole else luma)(images).expand_as(images).clone()
 
 
@@ -177,17 +177,17 @@ def _shifts(side: int, radius: int, dtype: torch.dtype, device: torch.device) ->
 
 
 def solarize(images: Tensor, threshold: float = 128.0) -> Tensor:
-    """Inverts the levels from ``threshold`` on."""
+    """Invert the levels from ``threshold`` on."""
     return torch.where(images < threshold, images, MAX_LEVEL - images)
 
 
 def horizontal_flip(images: Tensor) -> Tensor:
-    """Mirrors left and right."""
+    """Mirror left and right."""
     return images.flip(-1)
 
 
 def _apply(operation: Callable[..., Tensor], images: Tensor, chosen: Tensor, *parameters: Tensor) -> Tensor:
-    """Runs an operation on the chosen samples only, writing into ``images``; the masks and parameters (B,) are CPU."""
+    """Run an operation on the chosen samples only, writing into ``images``; the masks and parameters (B,) are CPU."""
     if chosen.all():
         return operation(images, *parameters)
     index = chosen.nonzero()[:, 0]
@@ -203,7 +203,7 @@ def _on_device(law: Callable[[Tensor, Tensor], Tensor], images: Tensor, numbers:
 
 
 def to_device(values: Tensor, images: Tensor) -> Tensor:
-    """Copies a few numbers to where the images are, without making the CPU wait for the device."""
+    """Copy a few numbers to the images' device without a host sync."""
     if images.device.type == 'cuda' and values.device.type == 'cpu':
         values = values.pin_memory()
     return values.to(images.device, non_blocking=True)

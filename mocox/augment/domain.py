@@ -76,7 +76,7 @@ def _factors(drawn: Tensor, strength: float) -> Tensor:
 
 
 def _kept(drawn: Tensor, counts: tuple[int, int]) -> Tensor:
-    """Drops the channels with the smallest numbers, as many as the first column says."""
+    """Drop the channels with the smallest numbers, as many as the first column says."""
     low, high = counts
     num = low + (drawn[:, :1] * (high - low + 1)).long()
     rank = drawn[:, 1:].argsort(dim=1, stable=True).argsort(dim=1)

@@ -96,7 +96,7 @@ def augment_fused(
     plan: Plan,
     numbers: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Applies the operations of a view in its order, and normalises.
+    """Apply the operations of a view in its order, and normalises.
 
     Args:
         images: (B, C, H, W) uint8 or float, 0 to 255. Colours need C = 3.

@@ -15,7 +15,7 @@ SURE = 1 - 2e-6  # where the sum in float32 stops telling
 
 
 def add_gaussian_noise(images: Tensor, numbers: Tensor) -> Tensor:
-    """Adds normal noise of mean 0 and a standard deviation drawn for each sample, and cuts to 0 to 255.
+    """Add normal noise of mean 0 and a standard deviation drawn for each sample, and clip to 0 to 255.
 
     Source: the noise of read-out electronics; EMVA standard 1288.
 

@@ -52,7 +52,7 @@ def read_parameters(draws: Tensor, view: View) -> Iterator[SampleParameters]:
 
 
 def augment_image(image: np.ndarray, parameters: SampleParameters, view: View) -> np.ndarray:
-    """Applies the operations of a view in its order.
+    """Apply the operations of a view in its order.
 
     Args:
         image: (H, W, C) uint8, uint16 or float32, RGB or any channels; not written to.
@@ -155,7 +155,7 @@ def _jitter_levels(levels: np.ndarray, factors: list[float], order: list[int], w
 
 
 def turn_hue(levels: np.ndarray, shift: float) -> np.ndarray:
-    """Turns the hue in HSV, without rounding.
+    """Turn the hue in HSV, without rounding.
 
     Args:
         levels: (H, W, 3) float32, 0 to 255.
@@ -166,7 +166,7 @@ def turn_hue(levels: np.ndarray, shift: float) -> np.ndarray:
 
 
 def blur(image: np.ndarray, sigma: float, max_radius: int, kernel: str = 'gaussian') -> np.ndarray:
-    """A Gaussian, or what stands for one, the border replicated.
+    """Blur with a Gaussian or its approximation, the border replicated.
 
     Args:
         image: (H, W, C) uint8 or float32.

@@ -1,4 +1,4 @@
-"""The options of a view for images that are no photographs."""
+"""Options of a view for images other than photographs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class DomainOptions:
         return not self.domain_steps and self.grayscale_weights is None
 
     def check_channels(self, num_channels: int) -> None:
-        """Raises ValueError unless the operations can be done on images of so many channels."""
+        """Raise ValueError unless the operations can be done on images of so many channels."""
         weights, (_, most) = self.grayscale_weights, self.channel_drop
         if weights is not None and weights != 'mean' and len(weights) != num_channels:
             raise ValueError(f'grayscale_weights has {len(weights)} weights for {num_channels} channels: one for each')

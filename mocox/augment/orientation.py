@@ -1,11 +1,11 @@
-"""Orientations of images that have no upright one: seen from above, through a microscope, on a belt."""
+"""Flips and turns for images without an upright orientation: seen from above, through a microscope, on a belt."""
 
 import torch
 from torch import Tensor
 
 
 def flip_vertically(images: Tensor, numbers: Tensor) -> Tensor:
-    """Mirrors top and bottom.
+    """Mirror top and bottom.
 
     Source: with mirroring left and right and quarter turns, the symmetries of the square (group D4), as for tissue in
     Kang et al. (arXiv 2212.04690).
@@ -17,7 +17,7 @@ def flip_vertically(images: Tensor, numbers: Tensor) -> Tensor:
 
 
 def turn(images: Tensor, numbers: Tensor) -> Tensor:
-    """Turns counter-clockwise by quarters, without resampling.
+    """Turn counter-clockwise by quarters, without resampling.
 
     Args:
         numbers: (B, 1): how many quarters, 1 to 3.

@@ -63,7 +63,7 @@ class View(DomainOptions):
 
     @classmethod
     def from_config(cls, config: dict) -> 'View':
-        """Builds a view from the dictionary in a config.
+        """Build a view from the dictionary in a config.
 
         Raises:
             TypeError: A key is unknown.
@@ -161,7 +161,7 @@ def blur_radius(view: View) -> int:
 
 
 def check_num_views(num_crops: int, num_views: int) -> None:
-    """Raises ValueError unless the dataset cuts as many views as the recipe augments."""
+    """Raise ValueError unless the dataset cuts as many views as the recipe augments."""
     if num_crops != num_views:
         raise ValueError(
             f'the dataset cuts {num_crops} views per image and the preprocessor augments {num_views}: '

@@ -37,7 +37,7 @@ SUMMARIES = {
 
 
 def main(name: str, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
-    """Runs a command, and ends the process with an exit code where it failed.
+    """Run a command, and end the process with an exit code where it failed.
 
     Args:
         name: Of a module of this package.

@@ -27,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints or writes."""
+    """Print or writes."""
     if arguments.action == 'list':
         print(list_recipes(arguments.words))
     elif arguments.action == 'print':
@@ -54,7 +54,7 @@ def list_recipes(words: list[str]) -> str:
 
 
 def copy_recipe(name: str, out: str | Path) -> None:
-    """Writes a recipe with all that it inherits, so that the file stands alone.
+    """Write a recipe with all that it inherits, so that the file stands alone.
 
     Raises:
         FileExistsError: ``out`` is there already.

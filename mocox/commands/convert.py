@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Converts one file, prints what it was and how to load the result."""
+    """Convert one file, prints what it was and how to load the result."""
     from mocox.checkpoint import convert, read
 
     given = {name: value for name in OF_GRAPHS if (value := getattr(arguments, name)) is not None}

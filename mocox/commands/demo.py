@@ -21,7 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the demo; the exit code is 0 only if it reached the accuracies that the recipe is known for."""
+    """Run the demo; the exit code is 0 only if it reached the accuracies that the recipe is known for."""
     from mocox import demo  # imports torch, which takes a few seconds
 
     sys.exit(0 if demo.run(**vars(arguments)) else 1)

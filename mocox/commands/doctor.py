@@ -22,7 +22,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints what was found, and writes it as JSON if asked to."""
+    """Print what was found, and write it as JSON if asked to."""
     args = vars(arguments)
     out, gpus, num_images, seconds = (args.pop(name) for name in ('json', 'gpus', 'num_images', 'seconds'))
 

@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the protocols; the report goes to the work dir."""
+    """Run the protocols; the report goes to the work dir."""
     args = vars(arguments)
 
     from mocox.evaluation.pipeline import evaluate  # imports torch, which takes a few seconds

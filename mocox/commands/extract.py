@@ -19,7 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes one encoder's backbone without projector, predictor or classifier."""
+    """Write one encoder's backbone without projector, predictor or classifier."""
     from mocox.checkpoint import convert, read
 
     given = (arguments.checkpoint, arguments.output, arguments.to, arguments.encoder)

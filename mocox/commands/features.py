@@ -31,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Computes and writes them."""
+    """Compute the features and write them."""
     from mocox import dist
     from mocox.api import features
     from mocox.processes import group

@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Reads one file or config and prints it for people or, with ``--json``, for programs."""
+    """Read one file or config and print it for people or, with ``--json``, for programs."""
     if arguments.config:
         from mocox.run.options import prepare_config
 

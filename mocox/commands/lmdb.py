@@ -14,7 +14,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes what ``LMDBImages(data_root=OUT)`` reads: the same data set as the folder."""
+    """Write what ``LMDBImages(data_root=OUT)`` reads: the same data set as the folder."""
     from mocox.datasets import write_lmdb
 
     say(f'{arguments.out}: {write_lmdb(arguments.folder, arguments.out)} images')

@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Chooses and trains."""
+    """Choose and trains."""
     from mocox.api import pretrain
 
     args = vars(arguments)

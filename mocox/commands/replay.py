@@ -16,7 +16,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Repeats the step and prints what it gave."""
+    """Repeat the step and print the result."""
     from mocox.monitors import replay_step  # imports torch, which takes a few seconds
 
     print(replay_step(arguments.dump, arguments.device))

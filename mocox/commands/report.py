@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Reads the logs of one or more work dirs and draws them over each other."""
+    """Read the logs of one or more work dirs and draw them over each other."""
     if arguments.names and len(arguments.names) != len(arguments.work_dirs):
         raise ValueError(f'--names: {len(arguments.names)} names for {len(arguments.work_dirs)} work dirs')
 

@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints the most similar images of a folder and writes them as a picture."""
+    """Print the most similar images of a folder and write them as a picture."""
     args = vars(arguments)
 
     from mocox.evaluation.encoder import checkpoint_pixels

@@ -19,7 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes a list file with labels for ``ImageFiles(list_file=...)``."""
+    """Write a list file with labels for ``ImageFiles(list_file=...)``."""
     from mocox.datasets import ImageFiles
     from mocox.datasets.subset import stratified_subset
 

@@ -16,7 +16,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints the metrics of a checkpoint that covers the whole model of the config."""
+    """Print the metrics of a checkpoint that covers the whole model of the config."""
     from mocox import dist
     from mocox.run.build import build_runner, load_for_test, require_test_data
     from mocox.run.options import prepare_config

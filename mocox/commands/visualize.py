@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes one PNG file."""
+    """Write one PNG file."""
     args = vars(arguments)
     out = args['out']
     say(f'{_draw(args.pop("command"), args)}: {out}')

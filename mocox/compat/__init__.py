@@ -24,7 +24,7 @@ Repair = Callable[[ModuleType], None]
 
 
 def find_configs_of_mocox(module: ModuleType) -> None:
-    """Lets ``_base_ = ['mocox::mocov3/vit-small.py']`` and ``mmengine.hub.get_config`` find the configs of mocox.
+    """Let ``_base_ = ['mocox::mocov3/vit-small.py']`` and ``mmengine.hub.get_config`` find the configs of mocox.
 
     For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12); the libraries that may be named are a fixed table.
     Delete when: MMEngine looks up any installed package.
@@ -35,7 +35,7 @@ def find_configs_of_mocox(module: ModuleType) -> None:
 
 
 def allow_log_history(module: ModuleType) -> None:
-    """Lets ``torch.load(weights_only=True)`` read the log history that MMEngine stores in every checkpoint.
+    """Let ``torch.load(weights_only=True)`` read the log history that MMEngine stores in every checkpoint.
 
     For: MMEngine 0.10.7, which cannot resume without it. numpy arrays and scalars are plain data;
     ``getattr``, which pickle uses to name the four statistics of a history, is allowed for exactly those.
@@ -65,7 +65,7 @@ def allow_log_history(module: ModuleType) -> None:
 
 
 def never_load_unsafely(module: ModuleType) -> None:
-    """Takes away the fallback that runs whatever code a checkpoint brings when loading it safely has failed.
+    """Take away the fallback that runs whatever code a checkpoint brings when loading it safely has failed.
 
     For: onedl-mmengine 0.10.12. MMEngine 0.10.7 leaves the choice to torch, whose default is safe.
     Delete when: onedl-mmengine no longer falls back to ``weights_only=False``.
@@ -80,7 +80,7 @@ def never_load_unsafely(module: ModuleType) -> None:
 
 
 def resume_safely(module: ModuleType) -> None:
-    """Lets ``Runner.resume`` run nothing that a checkpoint holds, and read it into host memory.
+    """Let ``Runner.resume`` run nothing that a checkpoint holds, and read it into host memory.
 
     ``meta['config']``, which MMEngine itself no longer writes, is executed as a Python config there. And by default
     the whole file goes onto the GPU of every process, beside the model that it is then copied into.
@@ -110,7 +110,7 @@ MAX_ALIASES = 20  # of a YAML file: they may stand in one another, and each leve
 
 
 def read_plain_yaml(module: ModuleType) -> None:
-    """Lets ``mmengine.load`` and configs in YAML hold plain values only.
+    """Let ``mmengine.load`` and configs in YAML hold plain values only.
 
     MMEngine reads YAML with the loader that builds any Python object: ``!!python/object/apply:os.system`` runs.
     For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12).
@@ -131,7 +131,7 @@ def read_plain_yaml(module: ModuleType) -> None:
 
 
 def escape_log_lines(module: ModuleType) -> None:
-    """Lets no foreign text steer the terminal through the log, or fake a line of it.
+    """Let no foreign text steer the terminal through the log, or fake a line of it.
 
     For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12), which write messages as they come.
     Delete when: ``MMFormatter`` escapes what is not printable and indents the lines of a message after the first.
@@ -148,7 +148,7 @@ def escape_log_lines(module: ModuleType) -> None:
 
 
 def load_known_state(module: ModuleType) -> None:
-    """Lets a checkpoint set those attributes of a schedule that the schedule itself saves, and no others.
+    """Let a checkpoint set those attributes of a schedule that the schedule itself saves, and no others.
 
     For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12), which set whatever a checkpoint names.
     Delete when: ``_ParamScheduler.load_state_dict`` looks at names.
@@ -163,7 +163,7 @@ def load_known_state(module: ModuleType) -> None:
 
 
 def end_what_a_run_began(module: ModuleType) -> None:
-    """Lets what a hook has taken for a run be given back however ``train`` ends; see ``mocox.engine.run_end``.
+    """Let what a hook has taken for a run be given back however ``train`` ends; see ``mocox.engine.run_end``.
 
     For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12): an error in or before the loop is told to no hook.
     Delete when: there is a hook that is called whenever ``train`` has ended.
@@ -183,7 +183,7 @@ def end_what_a_run_began(module: ModuleType) -> None:
 
 
 def know_models_of_mocox(module: ModuleType) -> None:
-    """Lets ``mmpretrain.list_models``, ``get_model`` and the inferencers know the recipes of mocox by their names.
+    """Let ``mmpretrain.list_models``, ``get_model`` and the inferencers know the recipes of mocox by their names.
 
     Those of detection and segmentation apart, which mmpretrain cannot build.
     For: every mmpretrain (1.2.0) and onedl-mmpretrain, whose hub knows the models of mmpretrain alone.
@@ -223,7 +223,7 @@ def _with_pipeline(config: Any) -> Any:
 
 
 def build_models_of_mocox(module: ModuleType) -> None:
-    """Lets ``mmengine.hub.get_model('mocox::...')`` build a model.
+    """Let ``mmengine.hub.get_model('mocox::...')`` build a model.
 
     It asks a package for ``utils.register_all_modules``, which registries that import their own parts do not need.
     For: every MMEngine (0.10.7) and onedl-mmengine (0.10.12).

@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 
 def ask_importlib(module: ModuleType) -> None:
-    """Lets MMEngine ask ``importlib.metadata`` for a package instead of ``pkg_resources``.
+    """Let MMEngine ask ``importlib.metadata`` for a package instead of ``pkg_resources``.
 
     For: MMEngine 0.10.7. setuptools 82 no longer has ``pkg_resources``, and without it no config that names another
     library's can be read, and no optimizer built. Three functions ask, other modules hold them under the same names.
@@ -64,7 +64,7 @@ def _module_of(found: Distribution, package: str) -> str:
 
 
 def find_without_loader(module: ModuleType) -> None:
-    """Gives a module that calls ``pkgutil.find_loader`` a stand-in for it.
+    """Give a module that calls ``pkgutil.find_loader`` a stand-in for it.
 
     For: MMEngine 0.10.7 and MMCV 2.2.0 on Python 3.14, which no longer has it: no ``Runner`` could be built. Nothing
     else of ``pkgutil`` is used in these modules.

@@ -59,7 +59,7 @@ class ViewsDataset(Dataset):
         self.pixels = Pixels(**pixels)
 
     def use_seed(self, seed: int) -> None:
-        """Takes the seed of the run, unless it was built with one of its own."""
+        """Take the seed of the run, unless it was built with one of its own."""
         if not self.has_own_seed:
             self.seed = seed
 
@@ -73,7 +73,7 @@ class ViewsDataset(Dataset):
         return found | (dict(pixels=settings) if (settings := self.pixels.settings()) else {})
 
     def load(self, index: int) -> tuple[np.ndarray, int | None]:
-        """Reads one image.
+        """Read one image.
 
         Returns:
             (H, W, C), RGB and uint8 unless ``pixels`` says otherwise, and its label (None without labels).
@@ -81,7 +81,7 @@ class ViewsDataset(Dataset):
         raise NotImplementedError
 
     def load_positive(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray | None, Any]:
-        """Reads one image and, where all views but the first are to show another one, that one.
+        """Read one image and, where all views but the first are to show another one, that one.
 
         Returns:
             The image, the other one or None, and the label of the image.
@@ -107,7 +107,7 @@ class ViewsDataset(Dataset):
         return indices
 
     def keep(self, rows: np.ndarray) -> None:
-        """Goes on with these images only, (N,) in ascending order; the others were never here.
+        """Go on with these images only, (N,) in ascending order; the others were never here.
 
         Raises:
             NotImplementedError: All images of this data set can be read.
@@ -138,7 +138,7 @@ class ViewsDataset(Dataset):
 def collate_views(
     samples: list[dict[str, Any]], views: Sequence[dict | View] | None = None, _scope_: str | None = None
 ) -> dict[str, Any]:
-    """Stacks samples view by view, inside a worker straight into shared memory, and augments them there if asked to.
+    """Stack samples view by view, inside a worker straight into shared memory, and augment them there if asked to.
 
     Args:
         samples: What a dataset gave.

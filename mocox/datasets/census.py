@@ -1,4 +1,4 @@
-"""A look at some files before they are trained on: which numbers they hold, and what of them is not used."""
+"""Census of some files before training: their value ranges, and the content that is not used."""
 
 import logging
 from collections import Counter
@@ -50,7 +50,7 @@ class Census:
     frames: int = 0
 
     def add(self, raw: Raw) -> None:
-        """Looks at one file that is not ordinary."""
+        """Look at one file that is not ordinary."""
         chosen = self._choose(raw)
         if chosen is None:
             return
@@ -85,7 +85,7 @@ class Census:
         self.plain += self._choose(PHOTOGRAPH if raw is None else raw) is not None
 
     def _choose(self, raw: Raw) -> np.ndarray | None:
-        """The bands that count; None where the file has others."""
+        """The bands in use; None where the file has others."""
         count = raw.bands.shape[2] - raw.has_alpha
         self.bands[count] += 1
         try:
@@ -96,7 +96,7 @@ class Census:
 
     @property
     def num_fitting(self) -> int:
-        """Files that have the bands that are asked for."""
+        """Files that have the requested bands."""
         return self.bands.total() - self.misfits.total()
 
     def fit(self) -> Pixels:
@@ -113,7 +113,7 @@ class Census:
         return pixels
 
     def suggest(self) -> dict[str, Any]:
-        """Settings for files that would be dark, or cut off: a range that suits all, else each by itself; often none.
+        """Suggest settings for files that would be dark or clipped: a common range, else one for each; often none.
 
         Returns:
             ``value_range``, and ``nodata`` where needed, of the data set.
@@ -194,7 +194,7 @@ class Census:
 
 
 def _words(settings: dict[str, Any]) -> str:
-    """Settings as they are given on a command line; a marker with all its digits."""
+    """Settings as command-line arguments; a marker with all its digits."""
     return ' '.join(
         f'{SETTING}{name}="({value[0]:g},{value[1]:g})"'
         if isinstance(value, tuple)
@@ -212,7 +212,7 @@ def _asked(pixels: Pixels) -> str:
 
 
 def take_census(images: 'EncodedImages', num: int) -> Census:
-    """Looks at up to ``num`` files, evenly spread, or at those of a survey; what cannot be read is left to others."""
+    """Look at up to ``num`` files, evenly spread, or at those of a survey; unreadable ones are skipped."""
     census, are_plain = Census(images.pixels), False  # whether JPEGs have 8 bits, as the first of them has
     if survey := current_survey():
         for seen in survey.look(images).values():

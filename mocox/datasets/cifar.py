@@ -56,7 +56,7 @@ class CIFAR10Images(ViewsDataset):
         return len(self.images)
 
     def load(self, index: int) -> tuple[np.ndarray, int | None]:
-        """Looks one image up, (32, 32, 3), and its label."""
+        """Look one image up, (32, 32, 3), and its label."""
         return self.images[index], int(self.labels[index]) if self.with_labels else None
 
     def _find(self, data_root: str, names: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Images to test on that are among the images to learn from, byte for byte."""
+"""Test images that are among the training images, byte for byte."""
 
 import hashlib
 from collections import defaultdict
@@ -12,7 +12,7 @@ MAX_READ = 20_000  # images to learn from that are read, because they have the s
 
 
 def describe_copies(train: Any, test: Any) -> str:
-    """In words: how many images of the test are in training too, with examples; '' if none is, or none are files.
+    """Describe how many test images are in training too, with examples; '' if none are, or none are files.
 
     The sizes of all files are compared first; only files of one size are read.
 
@@ -40,7 +40,7 @@ def describe_copies(train: Any, test: Any) -> str:
 
 
 def _size(images: EncodedImages, row: int) -> str | None:
-    """Of a file without its time; None where it cannot be told."""
+    """Version of a file without its time; None where it is unknown."""
     version = images.version(row).split()
     return version[0] if len(version) == 2 else None
 

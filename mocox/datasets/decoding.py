@@ -1,4 +1,4 @@
-"""From the bytes of an image file to pixels: plain JPEG by fast decoders, 8 bits by Pillow, the rest by :mod:`readers`.
+"""Decode image files: plain JPEG by fast decoders, 8 bits by Pillow, the rest by :mod:`readers`.
 
 The fast ones are simplejpeg where it is installed (the extra ``fast``), else OpenCV; their result is Pillow's.
 """
@@ -28,7 +28,7 @@ REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.
 
 
 def decode(data: bytes, reduction: Reduction | None = None, pixels: Pixels = RGB, frame: int = 0) -> np.ndarray:
-    """Decodes an image file.
+    """Decode an image file.
 
     The orientation noted in EXIF is applied; of an animation or of several pages the first counts. Formats are told by
     content, not by name; those of :data:`mocox.datasets.readers.READERS` are read. Pillow's limit on the number of

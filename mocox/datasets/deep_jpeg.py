@@ -1,4 +1,4 @@
-"""JPEGs that no browser shows: 12 bits, lossless of up to 16, JPEG-LS. By imagecodecs."""
+"""JPEGs outside the baseline, by imagecodecs: 12 bits, lossless of up to 16 bits, JPEG-LS."""
 
 from typing import NamedTuple
 

@@ -210,7 +210,7 @@ def _stored_range(file: 'Dataset') -> tuple[float | None, float | None]:
 
 
 def _take_over_groups(file: 'Dataset', frame: int) -> None:
-    """Puts what an enhanced file says of a frame, or of all, where a simple file says it."""
+    """Put what an enhanced file says of a frame, or of all, where a simple file says it."""
     shared, own = (file.get(f'{kind}FunctionalGroupsSequence') for kind in ('Shared', 'PerFrame'))
     for group in [*(shared or [])[:1], *(own or [])[frame : frame + 1]]:
         for name in GROUPS:

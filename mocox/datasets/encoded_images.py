@@ -1,4 +1,4 @@
-"""Images kept as encoded files somewhere, some of which cannot be read."""
+"""Data sets of encoded image files, some of which may be unreadable."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ UNTRIED, READABLE, UNREADABLE, MISSING = range(4)  # the last: for want of a lib
 
 
 class EncodedImages(ViewsDataset):
-    """Images that are kept as encoded files somewhere; a subclass knows where (:meth:`read_bytes`).
+    """Images stored as encoded files; a subclass knows where (:meth:`read_bytes`).
 
     An image that cannot be read (corrupt, truncated, vanished, too large) does not end a run: another one takes its
     place, always the same one for a seed, and it is counted and named in the log. ``index`` of the item stays the one
@@ -95,7 +95,7 @@ class EncodedImages(ViewsDataset):
         return 0 if self._frames is None else int(self._frames[index])
 
     def set_images(self, paths: PackedPaths, labels: np.ndarray | None, source: str) -> None:
-        """Takes over what a subclass has found, and reads one image.
+        """Register the images that a subclass has found, and read one.
 
         Args:
             paths: One per image.
@@ -119,7 +119,7 @@ class EncodedImages(ViewsDataset):
             print_log(note, logger='current', level=level)
 
     def _list_frames(self) -> list[tuple[int, str]]:
-        """Makes an image of each frame; in words, with a level of :mod:`logging`."""
+        """Make an image of each frame, and describe that, with a level of :mod:`logging`."""
         counts = count_all_frames(self)
         rows = np.repeat(np.arange(len(counts)), counts)
         self.keep(rows)
@@ -140,11 +140,11 @@ class EncodedImages(ViewsDataset):
 
     @cached_property
     def checksum(self) -> int:
-        """Of the names of all images in their order, without the folder that they are in."""
+        """Checksum of the names of all images in order, relative to their folder."""
         return self._paths.checksum()
 
     def use_measured(self, settings: Mapping[str, Any] | None) -> None:
-        """Takes over what another data set, or this one in an earlier run, has measured where the config says nothing.
+        """Adopt the measurements of another data set, or of an earlier run, where the config sets none.
 
         Args:
             settings: Of :meth:`Pixels.settings`.
@@ -158,12 +158,12 @@ class EncodedImages(ViewsDataset):
 
     @property
     def pairing(self) -> str:
-        """Of which images the second view is cut: changes with the groups and the probability; '' without positives."""
+        """Checksum of the images for the second view: of groups and probability; '' without positives."""
         return f'{self.positives.prob:g} {self._groups.checksum()}' if self._groups else ''
 
     @property
     def num_tried(self) -> int:
-        """Images that were read, or should have been, so far, by this process and its workers."""
+        """Number of images tried so far by this process and its workers."""
         return int((self._status != UNTRIED).sum())
 
     @property
@@ -173,7 +173,7 @@ class EncodedImages(ViewsDataset):
 
     @property
     def num_missing(self) -> int:
-        """Those of them that only lack a library that is not installed."""
+        """Number of those that only need a library that is not installed."""
         return int((self._status == MISSING).sum())
 
     def unreadable(self) -> list[int]:
@@ -181,7 +181,7 @@ class EncodedImages(ViewsDataset):
         return (self._status >= UNREADABLE).nonzero()[:, 0].tolist()
 
     def can_read(self, index: int) -> bool:
-        """Reads one image, and says in the log why it cannot be read."""
+        """Read one image, or log why it cannot be read."""
         return self._read(index, []) is not None
 
     def shown(self, indices: Tensor) -> Tensor:
@@ -212,12 +212,12 @@ class EncodedImages(ViewsDataset):
         )
 
     def load(self, index: int) -> tuple[np.ndarray, Any]:
-        """Reads one image, or the first readable one of its replacements, and the label that belongs to it."""
+        """Read one image, or the first readable one of its replacements, and the label that belongs to it."""
         image, shown = self._load(index)
         return image, None if self.labels is None else self._label(shown)
 
     def load_positive(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray | None, Any]:
-        """See :meth:`ViewsDataset.load_positive`; a positive that cannot be read is another one of the group."""
+        """See :meth:`ViewsDataset.load_positive`; another image of the group replaces an unreadable positive."""
         image, shown = self._load(index)
         other = self._read_other(epoch, index, shown) if self._groups and self.positives.prob else None
         return image, other, None if self.labels is None else self._label(shown)
@@ -245,14 +245,14 @@ class EncodedImages(ViewsDataset):
         return int(self.labels[index]) if self.labels.ndim == 1 else self.labels[index]
 
     def _candidates(self, index: int) -> Iterator[int]:
-        """The index itself, then its replacements, which only depend on it and the seed."""
+        """Yield the index itself, then its replacements, which depend on it and the seed only."""
         yield index
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
         for _ in range(self.max_replacements):
             yield int(rng.integers(len(self)))
 
     def _read(self, index: int, reasons: list[str]) -> np.ndarray | None:
-        """Decodes one image; on failure notes the reason and logs the image if no process has done so."""
+        """Decode one image; on failure note the reason and log the image if no process has done so."""
         try:
             image = self.decode(self.read_bytes(index), self.frame(index))
         except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
@@ -281,7 +281,7 @@ class EncodedImages(ViewsDataset):
             )
 
     def _check_readable(self) -> None:
-        """Fails at the start, not in the first batch, where nothing can be read; never reads everything."""
+        """Fail at the start, rather than in the first batch, if no image is readable, without reading all of them."""
         reasons = []
         probes = [np.linspace(0, len(self) - 1, num).astype(int) for num in (NUM_PROBES, MAX_PROBES)]
         for index in dict.fromkeys(np.concatenate(probes).tolist()):

@@ -1,15 +1,15 @@
-"""Libraries that only some users need, named with their install line where they are missing."""
+"""Optional libraries; a missing one is reported with its install command."""
 
 import importlib
 from types import ModuleType
 
 
 class MissingExtraError(ImportError):
-    """A file that cannot be read before something is installed."""
+    """Error for a file that needs a library that is not installed."""
 
 
 def require_extra(library: str, need: str, extra: str) -> ModuleType:
-    """Imports what only some users need; ``need`` begins the message that says how to install it.
+    """Import an optional library; ``need`` begins the message that says how to install it.
 
     Raises:
         MissingExtraError: It is not installed.

@@ -82,7 +82,7 @@ class IDXImages(ViewsDataset):
         return len(self.images)
 
     def load(self, index: int) -> tuple[np.ndarray, int | None]:
-        """Looks one image up, (H, W, C), and its label."""
+        """Look one image up, (H, W, C), and its label."""
         bands = self.images[index]
         raw = Raw(bands[:, :, None] if bands.ndim == 2 else bands, 0, 255, is_colour=bands.ndim == 3)
         return self.pixels(raw), int(self.labels[index]) if self.with_labels else None
@@ -130,7 +130,7 @@ def read_idx(path: str) -> np.ndarray:
 
 
 def _read(file: Any, most: int) -> np.ndarray:
-    """Nothing is read or allocated by the word of a header that the size of the file contradicts."""
+    """Refuse a header that the size of the file contradicts, before anything is read or allocated."""
     zeros, kind, dimensions = struct.unpack('>HBB', file.read(4))
     if zeros or kind != UNSIGNED_BYTES or not 1 <= dimensions <= 4:
         raise ValueError(f'it starts with {zeros:04x} {kind:02x} {dimensions:02x} and not with 0000 08 and 1 to 4')

@@ -148,11 +148,11 @@ class ImageFiles(EncodedImages):
         return os.fsdecode(folder) if slash and self.has_listed_labels else None
 
     def read_bytes(self, index: int) -> bytes:
-        """Reads one file."""
+        """Read one file."""
         return read_regular_file(self.path(index))
 
     def describe_files(self) -> list[tuple[int, str]]:
-        """Also what lies in the folder and is not read."""
+        """Add the files of the folder that are not read."""
         notes = super().describe_files()
         if self.found_splits and self.found_splits.tests:
             others = ', '.join(map(repr, self.found_splits.tests))
@@ -252,7 +252,7 @@ def scan(folder: str, left_out: Counter | None = None) -> Iterator[str]:
 
 
 def _noting_folders(paths: Iterator[str], folders: set[str]) -> Iterator[str]:
-    """Passes paths on and adds the folder of each."""
+    """Pass paths on and add the folder of each."""
     last = None
     for path in paths:
         folder = path.rpartition('/')[0]
@@ -350,7 +350,7 @@ def _number_folders(paths: PackedPaths, source: str) -> tuple[list[str], np.ndar
 
 
 def read_regular_file(path: str) -> bytes:
-    """The content of a file that may be anything: neither waits for a pipe nor reads a device.
+    """Read a regular file; never wait for a pipe or read a device.
 
     Raises:
         OSError: It cannot be read.

@@ -1,4 +1,4 @@
-"""JPEG 2000 of what Pillow does not read right."""
+"""JPEG 2000 files that Pillow does not read correctly."""
 
 import struct
 

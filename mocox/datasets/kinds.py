@@ -1,4 +1,4 @@
-"""The numbers in files of one kind, against the ones that black and white are taken for."""
+"""Value ranges of files of one kind, compared with their black and white level."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +45,7 @@ class Kind:
     parts: list[np.ndarray] = field(default_factory=list)
 
     def add(self, values: np.ndarray) -> tuple[float, float]:
-        """Takes the numbers of one file (N,); returns its smallest and largest."""
+        """Take the numbers of one file (N,); return its smallest and largest."""
         low, high = float(values.min()), float(values.max())
         self.num, self.low, self.high = self.num + 1, min(self.low, low), max(self.high, high)
         self.parts.append(values[:: max(1, len(values) // NUM_VALUES)].astype(np.float64))
@@ -109,7 +109,7 @@ class Kind:
 
 
 def without_marker(numbers: np.ndarray) -> tuple[np.ndarray, float | None]:
-    """Numbers without those that stand for missing values, such as -9999, and which one that is."""
+    """Separate values from a marker of missing values such as -9999; return both."""
     found = None
     for marker in {float(numbers.min()), float(numbers.max())} - {0.0}:  # 0 is the black that it would become
         others = numbers[numbers != marker]

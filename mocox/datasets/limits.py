@@ -24,7 +24,7 @@ SMALLER = 'write it again with an ordinary encoder, or leave it out'
 
 
 def check_jpeg(data: bytes) -> None:
-    """Refuses a JPEG of so many scans that its pixels are gone through for minutes.
+    """Refuse a JPEG with so many scans that decoding takes minutes.
 
     Only a progressive one, or one whose bands come one after the other, is gone through; of others the header alone.
 
@@ -69,7 +69,7 @@ def _check_scans(data: bytes, at: int) -> None:
 
 
 def check_png(data: bytes) -> None:
-    """Refuses a PNG of a great many chunks, each of which Pillow takes as an object, and one whose pixels are damaged.
+    """Refuse a PNG with a great many chunks, each an object in Pillow, or with damaged pixels.
 
     Pillow compares no checksum of pixels: of a flipped bit it makes another picture and says nothing.
 
@@ -90,7 +90,7 @@ def check_png(data: bytes) -> None:
 
 
 def check_gif(data: bytes) -> None:
-    """Refuses a GIF with a great many blocks before its first picture.
+    """Refuse a GIF with a great many blocks before its first picture.
 
     Raises:
         ValueError: More than ``MAX_BLOCKS``.
@@ -117,7 +117,7 @@ class _Layout(NamedTuple):
 
 
 def check_tiff(data: bytes) -> None:
-    """Refuses a TIFF of a great many pages, strips or tiles, or of more of them than its size has.
+    """Refuse a TIFF with a great many pages, strips or tiles, or more than its size allows.
 
     Raises:
         ValueError: More than ``MAX_PAGES`` pages, ``MAX_BLOCKS`` strips or tiles in one, or more than it can have.

@@ -1,4 +1,4 @@
-"""List files: one path per line, with a label behind it or without."""
+"""List files: one path per line, with or without a label after it."""
 
 import codecs
 import os
@@ -81,7 +81,7 @@ def _refuse_contradictions(list_file: str, paths: PackedPaths, labels: np.ndarra
 
 
 def _read_entries(list_file: str, folder: str, labels: array, classes: Sequence[str]) -> Iterator[bytes]:
-    """Yields the paths and appends to the labels."""
+    """Yield the paths and append to the labels."""
     first_line, labelled = '', None
     for line in _read_lines(list_file):
         match = LABELLED_LINE.fullmatch(line) or _named(line, classes)
@@ -129,7 +129,7 @@ def _as_written_here(path: str, folder: str) -> str:
 def _refuse_other_forms(
     list_file: str, folder: str, line: str, path: str, labelled: bool, classes: Sequence[str]
 ) -> None:
-    """Looks at the first line, whose path does not exist, for a label that is text, negative or in front."""
+    """Look at the first line, whose path does not exist, for a label that is text, negative or in front."""
     if os.path.exists(os.path.join(folder, path)):
         return
     if line[0] in '[{':

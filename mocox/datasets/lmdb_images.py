@@ -93,7 +93,7 @@ class LMDBImages(EncodedImages):
         return f'{status.st_size} {status.st_mtime_ns}'
 
     def read_bytes(self, index: int) -> bytes:
-        """Looks one image up."""
+        """Look one image up."""
         with open_lmdb(self.file).begin() as transaction:
             data = transaction.get(self._paths[index])
         if data is None:
@@ -102,7 +102,7 @@ class LMDBImages(EncodedImages):
 
 
 def write_lmdb(folder: str, out: str) -> int:
-    """Copies all images of a folder, as they are, into an LMDB.
+    """Copy all images of a folder, as they are, into an LMDB.
 
     Args:
         folder: Searched with all its subfolders, like :class:`~mocox.datasets.ImageFiles`.
@@ -144,7 +144,7 @@ def write_lmdb(folder: str, out: str) -> int:
 
 
 def open_lmdb(file: str) -> Any:
-    """An LMDB for reading: opened once in a process, and again in one that was forked from it, as LMDB demands.
+    """An LMDB for reading: opened once per process, and again after a fork, as LMDB demands.
 
     Raises:
         FileNotFoundError: There is none.

@@ -1,4 +1,4 @@
-"""Masks and other annotations that are image files and lie beside the images they belong to."""
+"""Masks and other annotations stored as image files beside the images."""
 
 import re
 from collections import defaultdict
@@ -18,7 +18,7 @@ def is_named_like_masks(name: str) -> bool:
 
 
 def find_masks(folders: Iterable[str]) -> list[str]:
-    """The folders named like masks that lie beside a folder named like images, or among images.
+    """Folders named like masks beside a folder named like images, or among images.
 
     A class called ``masks`` beside other classes is none of them.
 

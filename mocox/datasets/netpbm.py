@@ -1,4 +1,4 @@
-"""Netpbm files that Pillow stretches, cuts or does not know: more than 8 bits, PAM, floating point."""
+"""Netpbm files that Pillow rescales, truncates or does not support: more than 8 bits, PAM, floating point."""
 
 import re
 

@@ -47,7 +47,7 @@ def read_numpy(data: bytes) -> Raw:
 
 
 def _check_promise(file: IO[bytes], size: int) -> None:
-    """Memory is taken by what the header says, before the numbers are read.
+    """Check the header, by which memory is allocated before the numbers are read.
 
     Args:
         file: At its header.

@@ -19,7 +19,7 @@ Picture = TypeVar('Picture', Image.Image, np.ndarray)
 
 
 def orientation_of(image: Image.Image) -> int:
-    """1 to 8, from EXIF of whatever type, or from XMP; 1 where there is none or it cannot be understood."""
+    """Orientation 1 to 8, from EXIF or XMP; 1 where there is none or it is invalid."""
     try:
         found = image.getexif().get(TAG, 1)
     except Exception:  # Pillow raises anything from SyntaxError to struct.error: what is no EXIF says nothing
@@ -28,7 +28,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def turn(picture: Picture, orientation: int | None = None) -> Picture:
-    """An image, or an array (H, W, C), as it is to be seen.
+    """Turn an image, or an array (H, W, C), upright.
 
     Args:
         picture: As stored.

@@ -1,4 +1,4 @@
-"""Millions of paths in two arrays: bytes, not Python objects."""
+"""Millions of paths packed into two arrays instead of Python objects."""
 
 import zlib
 from array import array

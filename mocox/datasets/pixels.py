@@ -1,4 +1,4 @@
-"""From the numbers of an image file to the levels that are trained on: which bands, which range, how many bits."""
+"""Convert the numbers of an image file to the levels for training: bands, range, bits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -145,7 +145,7 @@ class Pixels:
         return cls(**{name: settings[name] for name in cls.__dataclass_fields__ if name in (settings or {})})
 
     def __call__(self, raw: Raw) -> np.ndarray:
-        """Chooses the bands and scales their numbers.
+        """Choose the bands and scale their numbers.
 
         Returns:
             (H, W, C) uint8 (0 to 255), uint16 (0 to 65535) or float32 (0 to 255), by ``bits``.
@@ -164,7 +164,7 @@ class Pixels:
         return np.ascontiguousarray(levels)
 
     def with_nodata(self, raw: Raw) -> Raw:
-        """A file that does not say itself which number stands for missing values says it as it is set here."""
+        """Apply the configured marker of missing values to a file that states none."""
         told = raw.nodata is not None or self.nodata is None or raw.bands.dtype == np.uint8
         return raw if told else raw._replace(nodata=self.nodata)
 
@@ -235,7 +235,7 @@ class Pixels:
 
 
 def to_rgb8(levels: np.ndarray) -> np.ndarray:
-    """Levels as a picture for people: (H, W, 3) uint8 of the first three channels, or of the one there is.
+    """Levels as an RGB picture (H, W, 3) uint8 of the first three channels, or of the only one.
 
     Args:
         levels: (H, W, C) uint8, uint16 or float32, as :class:`Pixels` gives them.
@@ -250,7 +250,7 @@ def to_rgb8(levels: np.ndarray) -> np.ndarray:
 
 
 def check_size(height: int, width: int, pixel_bytes: int = 1) -> None:
-    """Pillow's limit on the number of pixels, for the readers that do not have it, and one on what they take.
+    """Enforce Pillow's limit on the number of pixels in other readers, and a limit on their memory.
 
     Args:
         height: In pixels.

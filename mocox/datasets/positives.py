@@ -1,4 +1,4 @@
-"""Positives that are not two crops of one file: which images belong together, and which one the second view shows."""
+"""Positives from different files: groups of images, and the choice of the second view's image."""
 
 import csv
 import os
@@ -90,7 +90,7 @@ class Positives:
         return lambda path: next((table[name] for place in places if (name := _plain(place + path)) in table), None)
 
     def group(self, paths: Iterable[bytes], root: str = '', folder: str = '') -> 'Groups':
-        """Finds the groups, see :meth:`keys`.
+        """Find the groups, see :meth:`keys`.
 
         Raises:
             ValueError: No image has another of its group, or all images are one group.
@@ -146,7 +146,7 @@ class Groups:
         self._members = np.argsort(numbers, kind='stable')[int((numbers < 0).sum()) :]  # group by group, ascending
 
     def others(self, index: int, rng: np.random.Generator) -> Iterator[int]:
-        """Yields other images of the group in random order, each at most once, until :data:`MAX_DRAWS` were drawn."""
+        """Yield other images of the group in random order, each at most once, until :data:`MAX_DRAWS` were drawn."""
         number = self.numbers[index]
         members = self._members[self._starts[number] : self._starts[number + 1]] if number >= 0 else ()
         if len(members) < 2:

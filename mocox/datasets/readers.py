@@ -69,7 +69,7 @@ def read_raw(data: bytes, frame: int = 0) -> Raw:
 
 @contextmanager
 def stated_errors(name: str = 'an image') -> Iterator[None]:
-    """Turns what a library raises for damaged bytes into ``ValueError``; ``OSError`` stays."""
+    """Turn what a library raises for damaged bytes into ``ValueError``; ``OSError`` stays."""
     try:
         yield
     except (ValueError, OSError, MissingExtraError, Image.DecompressionBombError):
@@ -84,7 +84,7 @@ def needs_own_reader(data: bytes) -> bool:
 
 
 def open_with_pillow(data: bytes) -> Image.Image:
-    """Reads the header. A PNG whose remarks are damaged is opened without them.
+    """Read the header. A PNG whose remarks are damaged is opened without them.
 
     Raises:
         ValueError: No image that Pillow reads.
@@ -105,7 +105,7 @@ def open_with_pillow(data: bytes) -> Image.Image:
 
 
 def pixels_of_png(data: bytes) -> bytes:
-    """A PNG without what does not concern its pixels: texts, profiles, EXIF.
+    """Reduce a PNG to its pixel chunks, without texts, profiles and EXIF.
 
     Raises:
         ValueError: It ends too early.
@@ -122,7 +122,7 @@ def pixels_of_png(data: bytes) -> bytes:
 
 
 def load(data: bytes) -> Image.Image:
-    """Opens an image and decodes it; a PNG whose remarks are damaged without them."""
+    """Open an image and decodes it; a PNG whose remarks are damaged without them."""
     image = open_with_pillow(data)
     try:
         image.load()
@@ -163,7 +163,7 @@ def is_deep_png(data: bytes) -> bool:
 
 
 def read_deep_png(data: bytes) -> Raw:
-    """OpenCV's numbers, once Pillow has found nothing damaged: OpenCV shows what it has got."""
+    """Decode with OpenCV after Pillow has found no damage: OpenCV does not report it."""
     image = load(data)
     raw = read_with_opencv(pixels_of_png(data))
     if data[25:26] == b'\x04':  # gray and alpha, which OpenCV spreads over four bands

@@ -53,7 +53,7 @@ class EpochSampler(Sampler):
 
 
 def skip_batches(loader: DataLoader, num_batches: int) -> None:
-    """Lets the next epoch of a loader begin after its first batches, of which no image is read.
+    """Skip the first batches of a loader's next epoch, without reading their images.
 
     An iterable dataset has no list of batches to begin in: its method ``skip_images(num_images)``, with the number in
     this process, says where its next epoch begins.

@@ -1,4 +1,4 @@
-"""Folders that part a data set into training and test images, told apart from folders that name classes."""
+"""Recognise folders of training and test images, as opposed to class folders."""
 
 import os
 import re

@@ -8,7 +8,7 @@ import numpy as np
 def stratified_subset(
     labels: Sequence[int] | np.ndarray, fraction: float | None = None, per_class: int | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Chooses images of every class.
+    """Choose images of every class.
 
     What is chosen of a class depends on the seed and that class only, and a larger part contains every smaller one.
 

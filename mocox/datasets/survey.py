@@ -1,4 +1,4 @@
-"""Some files of a data set, each read once, for all that want to know something of them."""
+"""A sample of a data set's files, each read once and shared by all that inspect them."""
 
 import hashlib
 import io
@@ -25,7 +25,7 @@ MAX_KEPT = 2**22  # bytes of the numbers of one image; of a larger one every sec
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen in one image.
+    """The inspected content of one image.
 
     Args:
         raw: Its numbers, thinned out where they are many; None where it cannot be read.
@@ -47,7 +47,7 @@ class Seen:
 
 
 def see(images: 'EncodedImages', row: int) -> Seen:
-    """Reads one image, as it is stored."""
+    """Read one image, as it is stored."""
     try:
         data = images.read_bytes(row)
         raw = read_raw(data, images.frame(row))
@@ -60,7 +60,7 @@ def see(images: 'EncodedImages', row: int) -> Seen:
 
 
 def is_ordinary(data: bytes) -> bool:
-    """A JPEG or a PNG of 8 bits, without alpha: nothing to be said about it."""
+    """True for a JPEG or PNG of 8 bits without alpha, which needs no further check."""
     return (data.startswith(b'\xff\xd8') and not is_deep_jpeg(data)) or (
         data.startswith(PNG) and data[24] <= 8 and data[25] in (0, 2, 3)
     )

@@ -86,7 +86,7 @@ class _Entries:
 
 
 def index_shard(shard: BinaryIO, url: str, size: int) -> ShardIndex:
-    """Looks a tar archive through; only headers and labels are read, nothing is unpacked.
+    """Look a tar archive through; only headers and labels are read, nothing is unpacked.
 
     A sample's name ends at the first dot of its last part, as in WebDataset. If no image of the archive is named so,
     the dots belong to the names (``img_0.5.jpg``), which then end at their last dot.
@@ -164,14 +164,14 @@ def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Itera
 
 
 def _check_global(headers: dict[str, str]) -> None:
-    """Raises tarfile.ReadError where an archive says more of all members than a comment and the like."""
+    """Raise tarfile.ReadError where an archive says more of all members than a comment and the like."""
     length = sum(len(key) + len(value) for key, value in headers.items()) if headers else 0
     if length > MAX_GLOBAL_CHARACTERS:
         raise tarfile.ReadError(f'a global header of {length} characters, at most {MAX_GLOBAL_CHARACTERS} are read')
 
 
 class _Links:
-    """Hard and symbolic links to files of the same archive. Nothing outside of it is ever looked at."""
+    """Hard and symbolic links to files of the same archive. Nothing outside of it is followed."""
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, int]] = {}
@@ -252,7 +252,7 @@ def _read_label(shard: BinaryIO, member: Member, texts: dict[str, int]) -> int:
 
 
 def read_index_file(file: Path, size: int) -> ShardIndex | None:
-    """None if it is damaged, or says what cannot be of a shard of so many bytes: it will be written again."""
+    """Read an index; None if it is damaged or contradicts the size of the shard, so that it is rebuilt."""
     try:
         with ZipFile(file) as archive:
             if sum(part.file_size for part in archive.infolist()) > file.stat().st_size:  # it is written uncompressed
@@ -276,7 +276,7 @@ def read_index_file(file: Path, size: int) -> ShardIndex | None:
 
 
 def write_index_file(file: Path, index: ShardIndex) -> None:
-    """Renamed into place, since several processes may do so at the same time."""
+    """Write an index atomically, as several processes may do so at once."""
     names, ends = index.names.to_arrays()
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f'{file.name}.{os.getpid()}.tmp')

@@ -158,7 +158,7 @@ def _read_series(file: 'tifffile.TiffFile') -> Raw:
 
 
 def _check_kind(page: 'tifffile.TiffPage', bits: int) -> None:
-    """Refuses numbers that mean neither gray nor colour, and those that tifffile takes for others."""
+    """Refuse numbers that mean neither gray nor colour, and those that tifffile takes for others."""
     photometric = page.photometric
     if photometric in OTHER_COLOURS and not (photometric == YCBCR and page.compression in (OLD_JPEG, JPEG)):
         kind = OTHER_COLOURS[photometric]

@@ -1,4 +1,4 @@
-"""Cutting views out of one decoded image: what can only be done per image, on the CPU.
+"""Crops of one decoded image: the part of augmentation that runs per image, on the CPU.
 
 A transform is called as ``crops(image, rng)`` with an (H, W, C) array (uint8, uint16 or float32) and the sample's own
 random generator, and returns ``num_views`` tensors (C, H, W) of the same type. Their memory holds RGBRGB... as the
@@ -66,7 +66,7 @@ class RandomResizedCrops:
         return max(factor for factor in (1, 2, 4, 8) if factor == 1 or smallest >= factor * max(self.size))
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
-        """Cuts the views out of one image."""
+        """Cut the views out of one image."""
         views = []
         for _ in range(self.num_views):
             top, left, height, width = self.sample_box(image.shape[0], image.shape[1], rng)
@@ -75,7 +75,7 @@ class RandomResizedCrops:
         return views
 
     def sample_box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Draws one crop of an image of the given size.
+        """Draw one crop of an image of the given size.
 
         Returns:
             Top, left, height, width in pixels.
@@ -126,7 +126,7 @@ class CenterCrop:
             raise ValueError(f'resize={resize} is smaller than size={size}: nothing would fill the border of the crop')
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
-        """Resizes and cuts; nothing is random."""
+        """Resize and cuts; nothing is random."""
         image = _cut_long(image, max(self.size) / min(self.size))
         (height, width), (rows, columns) = image.shape[:2], self.resize
         if height * columns <= width * rows:  # the height decides
@@ -140,7 +140,7 @@ class CenterCrop:
 
 @TRANSFORMS.register_module()
 class RandomAffineCrops:
-    """Small random rotations, shifts, zooms and shears of the whole image, for images that a crop would destroy.
+    """Small random affine maps of the whole image, for images that cropping would destroy.
 
     Handwritten digits, say: part of an 8 is a 0. The law is that of torchvision's RandomAffine, without its rounding of
     shifts to whole pixels. The image is first resized with antialiasing and cut to the central square, then warped
@@ -181,13 +181,13 @@ class RandomAffineCrops:
         self._fit = CenterCrop(self.size, self.size)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
-        """Warps one image into the views."""
+        """Warp one image into the views."""
         if image.shape[:2] != self.size:
             image = np.ascontiguousarray(self._fit(image, rng)[0].permute(1, 2, 0).numpy())
         return [self._warp(image, self.sample_matrix(rng)) for _ in range(self.num_views)]
 
     def sample_matrix(self, rng: np.random.Generator) -> np.ndarray:
-        """Draws one map (2, 3) from positions (x, y) in the image to those in the view, pixel centres at integers."""
+        """Draw one map (2, 3) from positions (x, y) in the image to those in the view, pixel centres at integers."""
         angle = rng.uniform(-self.degrees, self.degrees)
         shift = rng.uniform(-1, 1, 2) * self.translate * self.size[::-1]
         zoom = rng.uniform(*self.scale)
@@ -222,7 +222,7 @@ class TransformedCrops:
         self.num_views = self.crops.num_views
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
-        """Cuts the views and transforms each."""
+        """Cut the views and transform each."""
         views = self.crops(image, rng)
         with global_seed(int(rng.integers(2**32))):
             return [self._transform(view) for view in views]
@@ -270,7 +270,7 @@ def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> Ten
 
 
 def _cut_long(image: np.ndarray, elongation: float = 1.0) -> np.ndarray:
-    """The middle of an image that is very much longer than wide: what is cut would not be seen, and be magnified first.
+    """Cut the middle out of a very long image before it is resized: the rest would be cropped away anyway.
 
     The centre stays where it is, to half a pixel.
 

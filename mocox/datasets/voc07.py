@@ -66,7 +66,7 @@ class VOC07Images(EncodedImages):
         return os.path.join(self.folder, super().path(index))
 
     def read_bytes(self, index: int) -> bytes:
-        """Reads one file."""
+        """Read one file."""
         return read_regular_file(self.path(index))
 
     def _read_labels(self, name: str) -> np.ndarray:

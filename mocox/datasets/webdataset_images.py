@@ -141,7 +141,7 @@ class WebDatasetImages(EncodedImages):
         return f'{self.urls[self._shard[index]]}/{super().path(index)}'
 
     def read_bytes(self, index: int) -> bytes:
-        """Reads one member."""
+        """Read one member."""
         size = int(self._sizes[index])
         if size > MAX_FILE_BYTES:
             raise ValueError(f'{size} bytes, more than the {MAX_FILE_BYTES} that an image may have')

@@ -1,4 +1,4 @@
-"""Before the run: what its config, its images and this machine promise."""
+"""The doctor: examines config, images and machine before a run."""
 
 import json
 import textwrap
@@ -31,7 +31,7 @@ MARKS = {PROBLEM: '✕', WARNING: '!', NOTE: '·'}
 
 @dataclass
 class Diagnosis:
-    """Everything that was found.
+    """The findings and facts of an examination.
 
     Args:
         recipe: What the config says.
@@ -62,7 +62,7 @@ class Diagnosis:
         )
 
     def write_json(self, path: str | Path) -> None:
-        """Writes it for scripts."""
+        """Write the diagnosis as JSON."""
         _write(path, self.as_dict())
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class Diagnosis:
 
 
 def write_failure(path: str | Path, error: Exception) -> None:
-    """Writes why there is no diagnosis, so that a script finds no file of an earlier run in its place."""
+    """Write why there is no diagnosis, so that a script finds no file of an earlier run in its place."""
     _write(path, dict(exit_code=1, error=explain(error), findings=[]))
 
 
@@ -101,7 +101,7 @@ def _check_channels(config: Mapping[str, Any]) -> list[Finding]:
 
 
 def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300, seconds: float = 5.0) -> Diagnosis:
-    """Looks at a config, at its images, and at what this machine makes of both.
+    """Examine a config, its images, and their speed on this machine.
 
     Args:
         config: A whole config for pre-training.
@@ -153,7 +153,7 @@ def _check_held_out(dataset: ViewsDataset) -> list[Finding]:
         if copies := describe_copies(dataset, held_out):
             found.append(Finding(
                 WARNING, 'shared_images', f'{name}: {copies}',
-                'What was trained on does not show how new images fare.', 'remove them from one of the two',
+                'Training images do not show how well the model does on new ones.', 'remove them from one of the two',
             ))  # fmt: skip
     return found
 

@@ -8,7 +8,7 @@ LEVELS = (PROBLEM, WARNING, NOTE)
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a person should know before the run.
+    """One finding that the user should know before the run.
 
     Args:
         level: ``problem`` (the run fails or cannot learn), ``warning`` (known to cost accuracy or time) or ``note``.

@@ -1,4 +1,4 @@
-"""A run that is too long or too large for this machine, and the command that fits."""
+"""Runs too long or too large for this machine, and a command that fits."""
 
 from mocox.doctor.findings import WARNING, Finding
 from mocox.doctor.speed import Speed

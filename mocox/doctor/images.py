@@ -1,4 +1,4 @@
-"""A look at the images: how many, how large, of what kind, which cannot be read, which are there twice."""
+"""Examination of the images: number, size, kind, unreadable files, duplicates."""
 
 import logging
 from collections import Counter, defaultdict
@@ -67,7 +67,7 @@ class Sample:
 
 
 def look_at(dataset: ViewsDataset, num: int, survey: Survey | None = None) -> Sample:
-    """Reads some images, evenly spread, each once.
+    """Read some images, evenly spread, each once.
 
     Args:
         dataset: Of image files, or of images in memory.
@@ -132,7 +132,7 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
             reason = 'Views of masks are told from views of images at a glance, and their classes are no classes.'
         found.append(Finding(
             WARNING if level >= logging.WARNING else NOTE, 'file_contents', title, reason,
-            cure or 'none needed if that is meant; see docs/data.md',
+            cure or 'none needed if that is intended; see docs/data.md',
         ))  # fmt: skip
     if sample.mean and (pixels.settings() or len(mean) != len(sample.mean)):
         lines = ' '.join(
@@ -143,7 +143,7 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
             lines = 'set value_range first, then look again: both change with it'
         found.append(Finding(
             NOTE, 'normalisation', f'mean and standard deviation of {len(sample.mean)} channels, as measured',
-            'Channels of other means and spreads than the config says weigh more or less than they should.', lines,
+            'Channels whose mean and deviation differ from the config's weigh more or less than they should.', lines,
         ))  # fmt: skip
     return found
 

@@ -26,7 +26,7 @@ def check_positives(dataset: ViewsDataset, num_keys: int) -> list[Finding]:
         found.append(Finding(
             WARNING, 'positives_as_negatives',
             f'of {num_keys:,} keys about {expected:,.1f} are of the group of the query, as negatives',
-            'What shall be alike by the second view is pushed apart by the rest of the batch or the queue.',
+            'The second view pulls a group together, and the rest of the batch or the queue pushes it apart.',
             'finer groups, a smaller queue (model.queue_len) or a smaller batch',
         ))  # fmt: skip
     return found + (list(_split_groups(dataset, dataset.positives)) if isinstance(dataset, ImageFiles) else [])
@@ -49,6 +49,6 @@ def _split_groups(dataset: ImageFiles, positives: Positives) -> Iterator[Finding
             yield Finding(
                 WARNING, 'split_groups',
                 f'{len(shared):,} of {len(ours):,} groups also have images in {test!r}, such as {words!r}',
-                'Images to test on are near copies of images to train on, so a score on them says too much.',
+                'Test images are near copies of training images, so scores on them are too high.',
                 'move whole groups to one of the two folders',
             )  # fmt: skip

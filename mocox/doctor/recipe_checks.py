@@ -1,4 +1,4 @@
-"""Known bad combinations of settings: each check looks at one and says what it found, or nothing."""
+"""Checks for known bad combinations of settings, one function each."""
 
 import math
 from collections.abc import Callable
@@ -17,13 +17,13 @@ CHECKS: list[Check] = []
 
 
 def check(function: Check) -> Check:
-    """Adds a check to the list."""
+    """Add a check to the list."""
     CHECKS.append(function)
     return function
 
 
 def check_recipe(recipe: Recipe) -> list[Finding]:
-    """Runs all checks."""
+    """Run all checks."""
     return [finding for function in CHECKS if (finding := function(recipe))]
 
 
@@ -183,7 +183,7 @@ def fewer_images_than_a_batch(recipe: Recipe) -> Finding | None:
         return None
     return Finding(
         PROBLEM, 'fewer_images_than_a_batch', f'{recipe.num_images:,} images, and {recipe.batch_size:,} in a batch',
-        'drop_last=True leaves out what fills no batch: an epoch has no step.',
+        'drop_last=True drops the only, incomplete batch: an epoch has no step.',
         f'--cfg-options train_dataloader.batch_size={max(2, (recipe.num_images or 0) // 4 // recipe.processes)}',
     )  # fmt: skip
 

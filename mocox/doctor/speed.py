@@ -64,7 +64,7 @@ class Speed:
 
 
 def measure(recipe: Recipe, dataset: ViewsDataset, seconds: float = 5.0) -> Speed:
-    """Loads and trains for about so many seconds; the weights are thrown away.
+    """Load and train for about so many seconds; the weights are thrown away.
 
     Raises:
         ValueError: The model cannot be built from the config.

@@ -100,7 +100,7 @@ def require_format(out: str | Path, is_map: bool = False) -> None:
 
 
 def write_features(out: str | Path, found: Features) -> None:
-    """Writes them whole or not at all, then removes the shards. The same features give the same bytes."""
+    """Write them atomically, then remove the shards. The same features give the same bytes."""
     if dist.rank() == 0:
         write_atomically(out, lambda path: WRITERS[Path(out).suffix](path, found))
         remove_sealed(parts_of(out))

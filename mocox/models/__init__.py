@@ -1,4 +1,4 @@
-"""Everything that is registered as a model, a layer, a loss or a data preprocessor."""
+"""Registered models, layers, losses and data preprocessors."""
 
 from mocox.models.algorithms import FastMoCo, LinearProbe, MoBY, MoCo, MoCoV3
 from mocox.models.backbones import MoCoViT, PooledBackbone, TIMMBackbone, TransformersBackbone

@@ -1,4 +1,4 @@
-"""BatchNorm whose statistics are those of the whole batch, however many processes it is spread over."""
+"""BatchNorm with statistics of the whole batch, across any number of processes."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ class SyncBatchNorm(_BatchNorm):
     _check_input_dim = nn.SyncBatchNorm._check_input_dim
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises (N, C) or (N, C, ...) over all dimensions but C."""
+        """Normalise (N, C) or (N, C, ...) over all dimensions but C."""
         if self.training:
             self._check_values_per_channel(x)
         if self.training and dist.world_size() > 1:
@@ -233,7 +233,7 @@ class SplitBatchNorm(_BatchNorm):
         return next(g for g in range(max(batch_size // self.group_size, 1), 0, -1) if batch_size % g == 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises (N, C) or (N, C, ...) over groups of rows and all further dimensions."""
+        """Normalise (N, C) or (N, C, ...) over groups of rows and all further dimensions."""
         groups = self.num_groups(len(x)) if self.training else 1
         if groups == 1:
             return super().forward(x)

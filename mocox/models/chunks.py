@@ -1,4 +1,4 @@
-"""Passing a batch through the backbone in chunks: the memory of a chunk, the loss of the batch."""
+"""Chunked backbone passes: the memory of a chunk, the loss of the whole batch."""
 
 from contextlib import AbstractContextManager, nullcontext
 from math import ceil

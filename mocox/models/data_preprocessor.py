@@ -21,7 +21,7 @@ from mocox.registry import MODELS
 
 @MODELS.register_module()
 class ViewsPreprocessor(BaseDataPreprocessor):
-    """Augments every view in its own way and normalises it.
+    """Augments each view by its own recipe, and normalises it.
 
     All randomness comes in with the data (``draws``), so the result does not depend on the device, the batch that a
     sample is in, or the state of any generator. Autocast is off inside. With ``training=False`` it only normalises, and
@@ -74,7 +74,7 @@ class ViewsPreprocessor(BaseDataPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Prepares a batch.
+        """Prepare a batch.
 
         Args:
             data: What ``collate_views`` returns.
@@ -167,7 +167,7 @@ class LabelledPreprocessor(ViewsPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Prepares a batch.
+        """Prepare a batch.
 
         Returns:
             ``inputs``: float32 (B, C, S, S); ``data_samples``: list of B mmpretrain DataSamples with ``gt_label``, and

@@ -12,7 +12,7 @@ _CURE = (
 
 
 def last_output(output: Any, name: str) -> Tensor:
-    """The features that count: the output itself, or the last of a tuple or list, as OpenMMLab's backbones give them.
+    """The features: the output itself, or the last of a tuple or list, as OpenMMLab's backbones return them.
 
     Args:
         output: Of the backbone.
@@ -31,7 +31,7 @@ def last_output(output: Any, name: str) -> Tensor:
 
 
 def require_layout(features: Tensor, images: Tensor, name: str) -> Tensor:
-    """Gives the features of a backbone back, unless their mean over positions would be one over channels.
+    """Return a backbone's features, or refuse them if their channels are last.
 
     Channels that come last are seen by the shape of the images: height and width of a map have the same ratio to
     theirs, to a cell, and channels have not.

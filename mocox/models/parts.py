@@ -15,7 +15,7 @@ SIDES = (224, 32, 64, 96, 128, 256, 384)  # pixels, tried where the backbone doe
 
 
 def build_part(part: dict | nn.Module) -> nn.Module:
-    """A module as it is, initialised by whoever made it, or the one that a config builds."""
+    """Return a module unchanged, already initialised, or build one from a config."""
     if not isinstance(part, nn.Module):
         return MODELS.build(part)
     for child in part.modules():  # MMEngine would call init_weights of each and draw trained weights anew
@@ -25,7 +25,7 @@ def build_part(part: dict | nn.Module) -> nn.Module:
 
 
 def build_on(backbone: nn.Module, part: dict | nn.Module) -> nn.Module:
-    """Like :func:`build_part`, for what takes the features of a backbone: ``in_channels`` may be left out.
+    """Like :func:`build_part`, for a part on top of a backbone: ``in_channels`` may be left out.
 
     Args:
         backbone: That gives the features.

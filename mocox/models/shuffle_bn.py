@@ -1,4 +1,4 @@
-"""Shuffling BatchNorm: keys are normalised in other company than their queries.
+"""Shuffling BN: keys are normalised in other batches than their queries.
 
 Queries and keys of the same images share BatchNorm statistics otherwise, and the contrastive task can be solved by
 recognising those (arXiv 1911.05722, section 3.3).

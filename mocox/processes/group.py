@@ -166,7 +166,7 @@ def meet() -> None:
 
 
 def end_with_run() -> None:
-    """Says that this process has nothing to do after its run, so that a signal in between may be ignored."""
+    """Say that this process has nothing to do after its run, so that a signal in between may be ignored."""
     global ends_with_run
     ends_with_run = True
 

@@ -25,7 +25,7 @@ def make_token() -> None:
 
 
 def serve(address: str, port: int, one_machine: bool, timeout_s: float) -> torch_dist.TCPStore:
-    """Opens the store; stores that this process opens later with ``multi_tenant`` at that port are this one.
+    """Open the store; stores that this process opens later with ``multi_tenant`` at that port are this one.
 
     It listens at ``address`` alone where all processes are on this machine, or where ``address`` is a number of this
     machine. A name may stand for another address on the other machines: then it listens at all, as torch does.

@@ -13,7 +13,7 @@ FIXED_FIELDS = dict(act='gelu_erf', norm='pre', dropout=0.0, ln_eps=1e-6)  # wha
 
 
 def check_fixed_fields(model: dict) -> None:
-    """Raises ValueError for a network that mocox does not have."""
+    """Raise ValueError for a network that mocox does not have."""
     for name, supported in FIXED_FIELDS.items():
         if model.get(name, supported) != supported:
             raise ValueError(f'model.{name}={model[name]!r}; mocox has {supported!r} only')

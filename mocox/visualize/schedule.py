@@ -96,7 +96,7 @@ def _momenta(config: dict[str, Any], recipe: Recipe, total: int) -> list[float]:
 def schedule_chart(
     config: dict[str, Any], out: str | Path, num_images: int | None = None, processes: int = 1
 ) -> Schedule:
-    """Draws learning rate and momentum over the epochs as a PNG; see :func:`schedule_of`."""
+    """Draw learning rate and momentum over the epochs as a PNG; see :func:`schedule_of`."""
     schedule = schedule_of(config, num_images, processes)
     shown = [('learning rate', schedule.lr)]
     shown += [('momentum', schedule.momentum)] if schedule.momentum else []

@@ -36,7 +36,7 @@ MIN_SIDE_PX = 160  # small images are magnified before attention is laid over th
 def views_sheet(
     config: dict[str, Any], out: str | Path, num: int = 12, epoch: int = 0, bands: Sequence[int] | None = None
 ) -> tuple[int, str]:
-    """Writes images beside their augmented views; returns how many, and which bands are shown if not all.
+    """Write images beside their augmented views; return how many, and which bands are shown if not all.
 
     Without ``bands`` those of the config's report count, ``default_hooks.report.bands``.
     """
@@ -57,7 +57,7 @@ def attention_sheet(
     bands: Sequence[int] | None = None,
     **settings,
 ) -> tuple[int, int]:
-    """Writes a row for each image: itself, the mean over heads, every head.
+    """Write a row for each image: itself, the mean over heads, every head.
 
     Args:
         checkpoint: Of a vision transformer, in any layout that :func:`mocox.checkpoint.read` recognises.
@@ -113,7 +113,7 @@ def neighbours_sheet(
     bands: Sequence[int] | None = None,
     **settings,
 ) -> list[list[tuple[str, float]]]:
-    """Writes a row for each query image: itself and its nearest neighbours; see :func:`search_images`.
+    """Write a row for each query image: itself and its nearest neighbours; see :func:`search_images`.
 
     Args:
         checkpoint: In any layout that :func:`mocox.checkpoint.read` recognises.
@@ -164,7 +164,7 @@ def embedding_map(
     num_workers: int = 0,
     **settings,
 ) -> tuple[int, int]:
-    """Writes a map of a folder's images, those with similar features close to each other, coloured by class folder.
+    """Write a map of a folder's images, those with similar features close to each other, coloured by class folder.
 
     Returns:
         Number of images and of classes, 0 where the folder does not tell classes.
@@ -235,5 +235,5 @@ def _draw_map(points: np.ndarray, classes: list[str] | None, method: str) -> Any
 
 
 def save_picture(image: Image.Image, out: str | Path) -> None:
-    """Writes a PNG file, all of it or nothing."""
+    """Write a PNG file, all of it or nothing."""
     write_atomically(out, lambda path: image.save(path, format='PNG'))

@@ -195,7 +195,7 @@ class Attempt:
         return False
 
     def end(self) -> list[int | None]:
-        """Waits for the processes; their exit codes, None for those that had to be killed."""
+        """Wait for the processes; their exit codes, None for those that had to be killed."""
         deadline = time.monotonic() + PATIENCE_S
         for process in self.processes:
             process.join(max(deadline - time.monotonic(), 0))

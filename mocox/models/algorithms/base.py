@@ -21,12 +21,12 @@ from mocox.registry import MODELS
 
 
 def build_preprocessor(config: dict | nn.Module | None) -> Any:
-    """Built in our scope: MMEngine's BaseModel would look in the default scope, and there may be none."""
+    """Build a preprocessor in our scope: MMEngine's BaseModel would use the default scope, and there may be none."""
     return MODELS.build(config) if isinstance(config, dict) and 'type' in config else config
 
 
 def average_logs(log_vars: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The means over all processes of what is logged, in one collective."""
+    """Average the logged values over all processes, in one collective."""
     means = torch.stack([value.detach() for value in log_vars.values()])
     return dict(zip(log_vars, dist.all_reduce_sum(means) / dist.world_size(), strict=True))
 
@@ -40,7 +40,7 @@ class LoggedModel(BaseModel):
         return loss, average_logs(log_vars)
 
     def _dump_init_info(self) -> None:
-        """MMEngine prints a line for each parameter where no run has opened a log file."""
+        """Keep MMEngine from printing a line per parameter where no run has opened a log file."""
         if any(isinstance(handler, logging.FileHandler) for handler in MMLogger.get_current_instance().handlers):
             super()._dump_init_info()
 
@@ -152,7 +152,7 @@ class MomentumContrast(LoggedModel):
 
     @classmethod
     def levels(cls, num_keys: int, temperature: float, num_random: int = 0) -> tuple[float, float]:
-        """The loss of a model that has learned nothing (chance), and the least that there is (floor).
+        """The loss of a model that has learned nothing (chance), and the least possible loss (floor).
 
         Args:
             num_keys: Keys that each query is compared with, its positive one among them.
@@ -169,7 +169,7 @@ class MomentumContrast(LoggedModel):
         return self._levels(batch_size)[0]
 
     def floor_level(self, batch_size: int) -> float:
-        """Least loss that there is, for ``batch_size`` images on each process."""
+        """Least possible loss, for ``batch_size`` images on each process."""
         return self._levels(batch_size)[1]
 
     def _levels(self, batch_size: int) -> tuple[float, float]:
@@ -210,7 +210,7 @@ class MomentumContrast(LoggedModel):
         return self._encode(self.momentum_encoder.backbone, self.momentum_encoder.neck, views, interleave)
 
     def gather_keys(self, views: list[Tensor]) -> Callable[[], tuple[Tensor, ...]]:
-        """Starts gathering each view's unit-length keys (world size * N, D); the result waits for them and gives them.
+        """Start gathering each view's unit-length keys (world size * N, D); the returned function waits for them.
 
         One collective for all views, which overlaps with what is computed before the result is called.
         """

@@ -17,7 +17,7 @@ from mocox.schedules import info_nce_floor
 
 @MODELS.register_module()
 class FastMoCo(MomentumContrast):
-    """Each view is cut into a grid of patches that are encoded apart; every combination of them is a query.
+    """Each view is cut into a grid of patches, encoded separately; every combination of them gives a query.
 
     The keys are those of whole views, as in MoCo v3, and the momentum encoder starts as a copy of the query encoder.
     Source: arXiv 2207.08220, section 3.

@@ -43,7 +43,7 @@ class LinearProbe(LoggedModel):
         self.head: Any = build_on(self.backbone, head)
 
     def init_weights(self) -> None:
-        """As every model; says so if nothing was loaded into the backbone."""
+        """Initialise as every model, and warn if nothing was loaded into the backbone."""
         super().init_weights()
         configs = getattr(self.backbone, 'init_cfg', None) or []
         kinds = [config['type'] for config in ([configs] if isinstance(configs, dict) else configs)]

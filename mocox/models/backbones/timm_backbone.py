@@ -124,7 +124,7 @@ class TIMMBackbone(ReadyMadeBackbone):
 
 
 def require_model(model_name: str) -> None:
-    """Refuses a name that timm does not have.
+    """Refuse a name that timm does not have.
 
     Raises:
         ValueError: Names the nearest.

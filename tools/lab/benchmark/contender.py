@@ -16,7 +16,7 @@ NUM_STEPS = 100_000
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps MMEngine from listing every tensor that it initialises or leaves to no optimizer."""
+    """Keep MMEngine from listing every tensor that it initialises or leaves to no optimizer."""
     logging.disable(logging.WARNING)
     try:
         yield

@@ -162,7 +162,7 @@ def _disabled(owner: nn.Module, method: str) -> Iterator[None]:
 
 
 def take_our_sync_batch_norm(model: nn.Module) -> None:
-    """Makes torch's SyncBatchNorm ours, in place: the same tensors and settings, and it runs on a CPU."""
+    """Make torch's SyncBatchNorm ours, in place: the same tensors and settings, and it runs on a CPU."""
     for module in model.modules():
         if isinstance(module, nn.SyncBatchNorm):
             module.__class__ = SyncBatchNorm
@@ -193,7 +193,7 @@ def optim_wrapper_config(config: Config, ours: Config, amp: bool, remarks: list[
 
 
 def load_ours(model: nn.Module, ours: nn.Module) -> None:
-    """Copies the weights of our model into mmpretrain's, all of them.
+    """Copy the weights of our model into mmpretrain's, all of them.
 
     Raises:
         RuntimeError: A tensor is left over on either side.

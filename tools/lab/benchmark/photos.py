@@ -17,7 +17,7 @@ CONTRAST = 32  # standard deviation in levels; with it a 500 x 375 file has abou
 def write_photos(
     folder: Path, count: int, sizes: tuple[tuple[int, int, float], ...] = SIZES, detail: float = 1.0, seed: int = 0
 ) -> int:
-    """Writes ``0000.jpg``, ``0001.jpg``, ...
+    """Write ``0000.jpg``, ``0001.jpg``, ...
 
     Args:
         folder: Made if it is missing.

@@ -46,13 +46,13 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
 
     def write(self, path: str) -> None:
-        """Writes the JSON."""
+        """Write the JSON."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(asdict(self), indent=2) + '\n')
 
 
 def require_writable(path: str) -> None:
-    """Refuses a file that cannot be written, before anything is measured.
+    """Refuse a file that cannot be written, before anything is measured.
 
     Raises:
         ValueError: It cannot.
@@ -90,7 +90,7 @@ def device_name(device: str) -> str:
 
 
 def require_device(device: str) -> None:
-    """Refuses a GPU that is not there.
+    """Refuse a GPU that is not there.
 
     Raises:
         ValueError: ``cuda`` without a GPU.

@@ -197,7 +197,7 @@ def _measure(rank: int, folder: str, barrier: Any, config: Config, setting: Sett
 
 @contextmanager
 def _joined(contender: Contender, device: str, rendezvous: Path) -> Iterator[None]:
-    """Joins the processes with this contender's model in DistributedDataParallel, and lets them go again."""
+    """Join the processes with this contender's model in DistributedDataParallel, and release them afterwards."""
     torch_dist.init_process_group(
         'nccl' if device == 'cuda' else 'gloo',
         init_method=rendezvous.as_uri(),

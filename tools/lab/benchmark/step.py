@@ -50,7 +50,7 @@ class Setting:
 
 
 def benchmark_step(config: Config, setting: Setting, with_peer: bool) -> Result:
-    """Compares losses, then times whole steps and their parts; prints as it goes.
+    """Compare losses, then time whole steps and their parts; print results as they come.
 
     Raises:
         ValueError: The losses of the two sides differ: they do not compute the same thing.
@@ -133,7 +133,7 @@ def compare_losses(config: Config, setting: Setting) -> dict[str, float]:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Keeps cuDNN from rounding float32 to TF32, which two sides that merge views in other ways do differently."""
+    """Keep cuDNN from rounding float32 to TF32, which two sides that merge views in other ways do differently."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -143,7 +143,7 @@ def full_float32() -> Iterator[None]:
 
 
 def check_losses(losses: dict[str, list[float]], dtype: torch.dtype) -> float:
-    """Prints the losses of both sides, step by step; returns their largest difference.
+    """Print the losses of both sides, step by step; return their largest difference.
 
     Raises:
         ValueError: It is more than rounding.
@@ -160,7 +160,7 @@ def check_losses(losses: dict[str, list[float]], dtype: torch.dtype) -> float:
 
 
 def check_moving(losses: list[float], name: str) -> None:
-    """Refuses losses that stand still: training does nothing, and nothing would be compared.
+    """Refuse losses that stand still: training does nothing, and nothing would be compared.
 
     Raises:
         ValueError: Two of them are equal.
@@ -170,7 +170,7 @@ def check_moving(losses: list[float], name: str) -> None:
 
 
 def check_equal(losses: list[list[float]], names: list[str], tolerance: float) -> None:
-    """Refuses losses that differ by more than rounding.
+    """Refuse losses that differ by more than rounding.
 
     Args:
         losses: Of each contender, step by step.

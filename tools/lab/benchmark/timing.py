@@ -39,7 +39,7 @@ class Timings:
 
 
 def interleave(contenders: dict[str, Callable[[], object]], rounds: int, device: str = 'cpu') -> Timings:
-    """Runs the contenders in turn, one round more than asked for, and drops the first, which warms up.
+    """Run the contenders in turn, one round more than requested, and drop the first, which warms up.
 
     Args:
         contenders: What to time, by name; all should do the same amount of work.

@@ -72,7 +72,7 @@ class Notes:
         self.known = journal.parts(piece)
 
     def add(self, name: str, **result: Any) -> None:
-        """Writes one down."""
+        """Write one down."""
         self.known[name] = result
         self.journal.write(PART, self.piece, result, name)
 

@@ -35,7 +35,7 @@ def find_images(data: str | None) -> tuple[str, Path | None]:
 
 
 def generate(folder: Path, num: int) -> Path:
-    """Writes ``num`` images to train on and a quarter to test on, as IDX files, once."""
+    """Write ``num`` images to train on and a quarter to test on, as IDX files, once."""
     if not (folder / 'whole').exists():
         folder.mkdir(parents=True, exist_ok=True)
         for seed, part in enumerate(('train', 't10k')):

@@ -58,7 +58,7 @@ def rates(day: Day) -> dict[str, Any]:
 
 @contextmanager
 def tf32() -> Iterator[None]:
-    """Lets matrix products round float32 to TF32."""
+    """Let matrix products round float32 to TF32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision('high')
     try:

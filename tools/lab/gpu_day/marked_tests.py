@@ -20,7 +20,7 @@ def pieces(day: Day, stage: str) -> list[Piece]:
 
 
 def run_tests(day: Day, notes: Notes) -> dict[str, Any]:
-    """Runs those that have not ended before.
+    """Run those that have not ended before.
 
     Raises:
         RuntimeError: pytest could not run.

@@ -13,7 +13,7 @@ Results = dict[str, dict[str, dict[str, Any]]]
 
 
 def write_report(day: Day) -> None:
-    """Writes it anew."""
+    """Write it anew."""
     journals = {stage.name: Journal(day.out / f'{stage.name}.jsonl') for stage in STAGES}
     found: Results = {name: journal.results() for name, journal in journals.items()}
     parts = ['# What a GPU was measured to do', *_rehearsal(day), _machine(found), _targets(found), _steps(found)]

@@ -23,7 +23,7 @@ def run(
     data: str | None = None,
     cores: int | None = None,
 ) -> bool:
-    """Does what is not done yet; see ``tools/gpu_day.py`` for the arguments.
+    """Do what is not done yet; see ``tools/gpu_day.py`` for the arguments.
 
     Returns:
         Whether the worker came to its end.

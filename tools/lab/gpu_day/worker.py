@@ -25,7 +25,7 @@ GRACE_SECONDS = 20  # beyond the end of a stage, for a piece that takes longer t
 
 
 def work(day: Day, names: list[str], call: str, until: float) -> int:
-    """Does what is not done of some stages.
+    """Do what is not done of some stages.
 
     Args:
         day: Where and how large.
@@ -70,7 +70,7 @@ def _report(day: Day) -> None:
 
 
 def _try(piece: Piece, stage: Stage, journal: Journal, end: float) -> bool:
-    """Runs one piece; whether it came to its end. One that takes far too long ends the process."""
+    """Run one piece; whether it came to its end. One that takes far too long ends the process."""
     journal.write(STARTED, piece.name)
     faulthandler.dump_traceback_later(max(end - time.time(), 1) + GRACE_SECONDS, exit=True, file=sys.__stderr__)
     start = time.perf_counter()
@@ -101,7 +101,7 @@ def _free() -> None:
 
 
 def end_with(parent: int) -> None:
-    """Ends this process when the one that started it has gone: two of them must not share a GPU."""
+    """End this process when the one that started it has gone: two of them must not share a GPU."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -112,7 +112,7 @@ def end_with(parent: int) -> None:
 
 
 def lock(out: Path, patience: float = 10.0) -> Any:
-    """Keeps a second command out of the folder, for as long as what is returned lives.
+    """Keep a second command out of the folder, for as long as what is returned lives.
 
     Raises:
         ValueError: Another one works there.
@@ -130,7 +130,7 @@ def lock(out: Path, patience: float = 10.0) -> Any:
 
 
 def main(out: str, device: str, tiny: str, data: str, cores: str, call: str, until: str, *names: str) -> int:
-    """Takes its arguments as text."""
+    """Take its arguments as text."""
     faulthandler.enable()
     end_with(os.getppid())
     day = Day(Path(out), device, tiny == '1', data or None, int(cores))

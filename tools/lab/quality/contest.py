@@ -22,7 +22,7 @@ def compete(
     cfg_options: dict | None,
     **contest: object,
 ) -> str:
-    """Runs what is missing and prints the table; see ``tools/quality.py`` for the arguments.
+    """Run what is missing and print the table; see ``tools/quality.py`` for the arguments.
 
     Raises:
         ValueError: No such contestant, or results of another contest in ``out``.
