@@ -143,7 +143,7 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
             lines = 'set value_range first, then look again: both change with it'
         found.append(Finding(
             NOTE, 'normalisation', f'mean and standard deviation of {len(sample.mean)} channels, as measured',
-            'Channels with other means and deviations than the config states weigh more or less than they should.', lines,
+            'Channels whose statistics differ from those of the config weigh more or less than they should.', lines,
         ))  # fmt: skip
     return found
 
