@@ -15,6 +15,11 @@ os.environ['RES_OPTIONS'] = 'timeout:1 attempts:1'
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: the last one would keep a single worker busy while the others have nothing left."""
+    items.sort(key=lambda item: item.get_closest_marker('slow') is None)
+
+
 @pytest.fixture(autouse=True, scope='session')
 def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The user who runs the tests keeps their own key of features."""

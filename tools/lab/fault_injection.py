@@ -34,6 +34,8 @@ NUM_IMAGES = 56  # 7 batches of 8: an odd number under two-fold accumulation
 EPOCHS = 3
 INTERVAL = 4  # iterations between two checkpoints
 MOST_FAULTS = 6  # in one training
+# What the registries import when a training is built.
+IMPORTED = [f'mocox.{name}' for name in ('models', 'datasets', 'engine', 'monitors', 'evaluation', 'report.hook')]
 PATIENCE_S = 300.0  # for what should take a second
 
 
@@ -294,7 +296,9 @@ def run(kills: int, seed: int = 0, work_dir: str = 'work_dirs/fault_injection') 
     shutil.rmtree(folder, ignore_errors=True)
     write_images(folder / 'images')
     context = multiprocessing.get_context('forkserver')  # imports once, then a fresh process takes milliseconds
-    context.set_forkserver_preload([__name__])
+    # The server passes over what it cannot find, and looks nowhere else.
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, sys.path))
+    context.set_forkserver_preload([__name__, *IMPORTED])
     campaign = _Campaign(folder, context, dice, kills)
     straight = {name: campaign.train_undisturbed(name) for name in CASES}
     for number in range(10**6):
