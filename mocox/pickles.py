@@ -21,7 +21,7 @@ class RefusedPickle(Exception):
 
 
 def find_cost(pickled: bytes | IO[bytes]) -> str:
-    """What a pickle would take any amount of time or memory for, in words; '' if nothing.
+    """Name what a pickle would take any amount of time or memory for, '' if nothing.
 
     It is looked through, not run: every instruction moves the number of values that it stands for, and the last text
     in it, over a stack of our own. For several pickles in a row, as in files older than torch 1.6, call it once each.

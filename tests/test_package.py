@@ -187,3 +187,20 @@ def test_the_fork_of_the_stack_comes_with_everything_else():
     lines = (ROOT / 'requirements' / 'onedl.txt').read_text().splitlines()
     given = names_of(line for line in lines if line and not line.startswith('#'))
     assert given == needed - replaced | {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'}
+
+
+# The first versions without a weakness that concerns what mocox does with them; SECURITY.md says which.
+MENDED = {
+    'torch': '2.10', 'pillow': '13.0', 'jinja2': '3.1.6', 'setuptools': '78.1.1', 'scikit-learn': '1.5',
+    'pydicom': '3.0.2', 'pillow-heif': '1.3', 'python-gdcm': '3.2.2',
+}  # fmt: skip
+
+
+def test_no_floor_lies_below_a_mended_version():
+    found = {}
+    for file in ('setup.py', 'requirements/onedl.txt'):
+        for name, floor in re.findall(r'([\w-]+)>=([\d.]+)', (ROOT / file).read_text()):
+            found.setdefault(name, set()).add(floor)
+    numbers = lambda version: [int(part) for part in version.split('.')]  # noqa: E731
+    for name, mended in MENDED.items():
+        assert all(numbers(floor) >= numbers(mended) for floor in found[name]), (name, found[name])

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from mocox.datasets import ImageFiles
 from mocox.doctor.images import look_at
 from mocox.evaluation.inference import extract_features, to_pixels
 from mocox.evaluation.search import search_images
+from mocox.models import TransformersBackbone
 from mocox.monitors.bad_step import FORMAT, _dtype, replay_step
 from mocox.registry import MODELS, PARAM_SCHEDULERS, require_registered
 from mocox.report.pictures import from_checkpoint
@@ -404,9 +406,36 @@ def test_a_name_of_torch_comes_from_a_list(tmp_path):
     assert _dtype(None, tmp_path) is None
 
 
-@pytest.mark.parametrize('name', ['../a.safetensors', '/etc/passwd', 'b/../../a', '..', 'c\\..\\a', ''])
+@pytest.mark.parametrize(
+    'name', ['../a.safetensors', '/etc/passwd', 'b/../../a', '..', 'c\\..\\a', '', 'a' * 5000, 'a\0b', '\ud800']
+)
 def test_an_index_opens_files_beside_it_alone(tmp_path, name):
     index = tmp_path / 'model.safetensors.index.json'
     index.write_text(json.dumps(dict(weight_map={'a': name})))
     with pytest.raises(ValueError, match='outside of its folder|not beside it'):
         read(index)
+
+
+@pytest.mark.parametrize(
+    'text', ['{"a":' * 10**5, '[1]', '{"rescale_factor": 0}', '{"image_mean": ["x"]}', '{"image_std": 5}']
+)
+def test_settings_of_a_foreign_folder_of_transformers_are_named_where_they_are_none(tmp_path, text):
+    (tmp_path / 'preprocessor_config.json').write_text(text)
+    with pytest.raises(ValueError, match='preprocessor_config.json holds no settings'):
+        TransformersBackbone.normalisation.fget(SimpleNamespace(folder=tmp_path))
+
+
+@pytest.mark.parametrize('content', [b'{"a":' * 10**5, b'\xff\xfe{}'])
+def test_a_foreign_config_of_transformers_that_is_none_is_named(tmp_path, content):
+    pytest.importorskip('transformers')
+    (tmp_path / 'config.json').write_bytes(content)
+    with pytest.raises(ValueError, match='config.json cannot be read'):
+        MODELS.build(dict(type='TransformersBackbone', folder=str(tmp_path)))
+
+
+def test_a_foreign_index_of_transformers_that_lacks_its_metadata_is_named(tmp_path):
+    pytest.importorskip('transformers')
+    (tmp_path / 'config.json').write_text('{"model_type": "vit", "hidden_size": 8, "num_attention_heads": 2}')
+    (tmp_path / 'model.safetensors.index.json').write_text('{"weight_map": {"a": "a.safetensors"}}')
+    with pytest.raises(FileNotFoundError, match='has no weights that transformers reads'):
+        MODELS.build(dict(type='TransformersBackbone', folder=str(tmp_path)))

@@ -24,7 +24,7 @@ def is_regular(path: Path) -> bool:
     """True for a regular file: no folder, no device, no dangling link, and no pipe, which would block."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
 
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from mocox.checkpoint.bombs import is_regular
+
 WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin')
 _SHARD = re.compile(r'(?P<start>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<end>\.[A-Za-z]+)')
 _DEEPSPEED = 'mp_rank_00_model_states.pt'
@@ -98,7 +100,7 @@ def _index_of(path: Path) -> Path | None:
 
 
 def _present(files: list[Path], asked: Path) -> list[Path]:
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [file.name[:255] for file in files if not is_regular(file)]
     if missing:
         more = f', ... ({len(missing) - 3} more)' if len(missing) > 3 else ''
         raise ValueError(

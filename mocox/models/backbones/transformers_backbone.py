@@ -63,11 +63,15 @@ class TransformersBackbone(ReadyMadeBackbone):
     def normalisation(self) -> dict[str, list[float]]:
         """``mean`` and ``std`` of the images that the weights were trained on, in levels of 0 to 255, if it says."""
         file = self.folder / 'preprocessor_config.json'
-        config = json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
-        scale = 1 / config.get('rescale_factor', 1 / 255)
-        return {
-            k: [round(scale * x, 4) for x in config[f'image_{k}']] for k in ('mean', 'std') if f'image_{k}' in config
-        }
+        if not file.is_file():
+            return {}
+        try:
+            config = json.loads(file.read_text(encoding='utf-8'))
+            scale = 1 / config.get('rescale_factor', 1 / 255)
+            said = [name for name in ('mean', 'std') if f'image_{name}' in config]
+            return {name: [round(scale * x, 4) for x in config[f'image_{name}']] for name in said}
+        except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise ValueError(f'{file} holds no settings of images ({error}): copy or download it again') from error
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """Features (B, C) of images (B, in_channels, H, W), in a one-element tuple."""
@@ -128,14 +132,17 @@ def _build(folder: Path, pretrained: bool, settings: dict[str, Any]) -> Any:
         ) from error
 
     local = dict(local_files_only=True, trust_remote_code=False)
-    config, unknown = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **local, **settings)
+    try:
+        config, unknown = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **local, **settings)
+    except (OSError, RecursionError) as error:
+        raise ValueError(f'{folder / "config.json"} cannot be read ({error}): copy or download it again') from error
     if lost := [name for name in settings if name in unknown]:
         raise ValueError(f'{config.model_type} in {folder} has no setting {", ".join(lost)}')
     if not pretrained:
         return AutoModel.from_config(config, trust_remote_code=False)
     try:
         model, info = AutoModel.from_pretrained(folder, config=config, output_loading_info=True, **local)
-    except OSError as error:
+    except (OSError, KeyError, RecursionError) as error:  # KeyError: an index without what transformers looks for
         raise FileNotFoundError(f'{folder} has no weights that transformers reads: {error}') from error
     except RuntimeError as error:
         raise ValueError(f'the weights in {folder} do not fit its config: {error}') from error
