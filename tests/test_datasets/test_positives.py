@@ -97,8 +97,11 @@ def test_a_list_may_be_of_the_whole_root_and_in_any_form(folder, tmp_path):
 
 
 def test_probability_0_and_the_first_view_are_as_without_groups(folder):
+    """What holds anyway, told in words, changes nothing either: two views, three channels."""
+    told = CROPS | dict(num_views=2)
     plain, never, always = (
-        ImageFiles(str(folder), CROPS, seed=3, positives=positives) for positives in (None, EVERY | dict(prob=0), EVERY)
+        ImageFiles(str(folder), crops, seed=3, positives=positives, channels=3 if crops is told else None)
+        for crops, positives in ((CROPS, None), (told, EVERY | dict(prob=0)), (CROPS, EVERY))
     )
     for epoch in range(3):
         for index in range(len(plain)):
