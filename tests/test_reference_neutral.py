@@ -35,7 +35,7 @@ class WarmStart(replays.InitialState):
 
 @pytest.mark.parametrize('name', ONE_PROCESS)
 def test_neutral_options_leave_the_trace_bit_equal(monkeypatch, name):
-    case, plain = replayed(name)
+    _, plain = replayed(name)
     monkeypatch.setattr(replays, 'build_config', neutral)
     monkeypatch.setattr(replays, 'InitialState', WarmStart)
     result = replay(Case.read(GOLDEN / name))

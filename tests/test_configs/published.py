@@ -275,6 +275,8 @@ PRETRAINING_TABLE = {
     'fast_moco/resnet50_200e': fast_moco(200),
     'fast_moco/resnet50_400e': fast_moco(400),
 }  # fmt: skip
+# Crops are resized bicubically by [S] and [F], bilinearly by all others.
+BICUBIC = {'mocov2/resnet50_symmetric_100e', *(f'fast_moco/resnet50_{epochs}e' for epochs in (100, 200, 400))}
 
 # --- Linear evaluation ---
 

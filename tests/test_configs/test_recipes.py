@@ -13,7 +13,7 @@ from torch import nn
 
 from mocox.models.batch_norm import SplitBatchNorm, SyncBatchNorm
 from mocox.registry import MODELS
-from tests.test_configs.published import LINEAR_TABLE, PRETRAINING_TABLE, VIEWS, Linear, Pretraining
+from tests.test_configs.published import BICUBIC, LINEAR_TABLE, PRETRAINING_TABLE, VIEWS, Linear, Pretraining
 from tests.test_configs.shipped import LINEAR, PRETRAINING, ROOT, build, load, model_config
 
 LINEAR_VIEW = dict(color_jitter_prob=0.0, grayscale_prob=0.0, blur_prob=0.0, solarize_prob=0.0, flip_prob=0.5)
@@ -289,13 +289,14 @@ def test_lars_leaves_vectors_without_decay_and_scaling():
 
 @pytest.mark.parametrize('name', PRETRAINING_TABLE)
 def test_data_pipeline(name):
-    """[D, Q, M, F]: two random crops of the default aspect ratio, shuffled, the last incomplete batch dropped."""
+    """[D, Q, M, F, S]: two random crops of the default aspect ratio, shuffled, the last incomplete batch dropped."""
     loader = load(PATH(name)).train_dataloader
     assert loader.drop_last is True
     assert (loader.sampler.type, loader.sampler.shuffle) == ('EpochSampler', True)
     crops = loader.dataset.crops
     assert (crops.type, crops.num_views, crops.scale[1]) == ('RandomResizedCrops', 2, 1)
     assert tuple(crops.get('ratio', (3 / 4, 4 / 3))) == (3 / 4, 4 / 3)
+    assert crops.get('interpolation', 'bilinear') == ('bicubic' if name in BICUBIC else 'bilinear')
     assert not loader.dataset.get('with_labels', False)
 
 

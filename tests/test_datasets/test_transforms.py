@@ -240,6 +240,21 @@ def test_box_is_independent_of_the_size_of_the_result():
     assert math.prod(boxes[0][2:]) <= 50 * 70
 
 
+def test_bicubic_crops_are_pillows_but_for_few_values(photo):
+    """Where weights are negative and an image is black or white, clipping between the two passes shows."""
+    crops = Recorded(64, scale=(0.02, 1.0), num_views=100, interpolation='bicubic')
+    crops.boxes = []
+    views = crops(photo, np.random.default_rng(0))
+    differences = []
+    for view, (top, left, height, width) in zip(views, crops.boxes, strict=True):
+        box = Image.fromarray(photo).crop((left, top, left + width, top + height))
+        expected = np.asarray(box.resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
+        differences.append(np.abs(view.permute(1, 2, 0).numpy() - expected))
+    assert np.max(differences) <= 9
+    assert np.mean(differences) < 0.02
+    assert np.mean(np.array(differences) > 1) < 5e-5
+
+
 def test_bicubic_equals_pillow(photo):
     (view,) = CenterCrop(100, 100, interpolation='bicubic')(photo, np.random.default_rng(0))
     resized = np.asarray(Image.fromarray(photo).resize((640 * 100 // 427, 100), Image.Resampling.BICUBIC))
