@@ -2,8 +2,10 @@
 
 from mocox.monitors.bad_step import Replay, replay_step
 from mocox.monitors.monitor_hook import MonitorHook
+from mocox.monitors.readings import Reading, Verdict
 from mocox.monitors.stability_hook import StabilityHook
-from mocox.monitors.states import Reading, TrainingState, Verdict, final_verdict
+from mocox.monitors.states import TrainingState
+from mocox.monitors.summary import final_verdict
 
 __all__ = [
     'MonitorHook',

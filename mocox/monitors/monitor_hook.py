@@ -19,9 +19,11 @@ from mocox.models.losses import InfoNCELoss
 from mocox.monitors.events import write_event
 from mocox.monitors.offline_knn import check_data, offline_knn
 from mocox.monitors.plain_images import PlainImages
+from mocox.monitors.readings import AT_CHANCE, Plain, Reading
 from mocox.monitors.signals import FeatureBank, measure
 from mocox.monitors.stability_hook import StabilityHook
-from mocox.monitors.states import AT_CHANCE, Plain, Reading, TrainingState, final_verdict
+from mocox.monitors.states import TrainingState
+from mocox.monitors.summary import final_verdict
 from mocox.registry import HOOKS
 from mocox.schedules import info_nce_floor, progress_percent
 

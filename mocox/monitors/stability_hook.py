@@ -18,8 +18,8 @@ from mocox.engine.optim_wrapper import fill_momentum_buffers
 from mocox.monitors.bad_step import StepRecorder, dump_name
 from mocox.monitors.events import write_event
 from mocox.monitors.gradients import FIRST_LAYERS, LayerNorms, SpikeDetector
+from mocox.monitors.readings import CAUSES, DIVERGING
 from mocox.monitors.rollback import Snapshot, Statistics
-from mocox.monitors.states import CAUSES, DIVERGING
 from mocox.registry import HOOKS
 
 CHECKPOINT_KEY = 'mocox_stability'

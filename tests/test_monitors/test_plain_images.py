@@ -12,7 +12,9 @@ from PIL import Image
 
 from mocox.datasets import ImageFiles
 from mocox.monitors.plain_images import PlainImages, choose_rows
-from mocox.monitors.states import BELOW, Plain, Reading, TrainingState, final_verdict
+from mocox.monitors.readings import BELOW, Plain, Reading
+from mocox.monitors.states import TrainingState
+from mocox.monitors.summary import final_verdict
 from mocox.registry import MODELS
 from tests.support.processes import run_processes
 from tests.test_monitors.tiny import SIDE, Patterns, events, model, scalars, train

@@ -5,7 +5,7 @@ from math import inf, nan
 
 import pytest
 
-from mocox.monitors.states import (
+from mocox.monitors.readings import (
     AT_CHANCE,
     COLLAPSED,
     DIVERGING,
@@ -15,9 +15,9 @@ from mocox.monitors.states import (
     STATE,
     WARMING,
     Reading,
-    TrainingState,
-    final_verdict,
 )
+from mocox.monitors.states import TrainingState
+from mocox.monitors.summary import final_verdict
 
 CHANCE = 8.0
 
