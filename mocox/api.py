@@ -13,6 +13,7 @@ from mocox.datasets import Pixels
 from mocox.evaluation.encoder import choose_device, load_encoder
 from mocox.evaluation.feature_files import Features, features_of, parts_of, require_format, write_features
 from mocox.evaluation.inference import FeatureExtractor
+from mocox.processes.launch import train_in_processes
 from mocox.report.runs import read_run
 from mocox.report.verdict import judge
 from mocox.run.build import build_runner
@@ -129,6 +130,7 @@ def pretrain(
     seed: int = 0,
     resume: bool = False,
     options: Mapping[str, Any] | None = None,
+    processes: int = 1,
     train: bool = True,
 ) -> Pretraining:
     """Pre-train on a folder of images, with settings that suit them and this machine; see ``docs/own_images.md``.
@@ -138,7 +140,7 @@ def pretrain(
         out: The work dir; it gets the config, ``auto.py``.
         model: ``resnet18``, ``resnet50``, ``vit-tiny``, ``vit-small`` or ``vit-base``.
         epochs: How often every image is seen.
-        batch_size: Images of a step.
+        batch_size: Images of a step, of all processes together.
         image_size: Side in pixels.
         lr: In the unit of the recipe, for 256 images.
         workers: Processes that load images.
@@ -146,11 +148,13 @@ def pretrain(
         seed: Of everything random.
         resume: Go on with the run that ``out`` holds; what else is given does not count then.
         options: Changes of the config, by key with dots.
+        processes: On this machine, one per GPU, which share the batch; on a CPU too.
         train: False: only choose, print and write the config.
 
     Raises:
         FileNotFoundError: No such folder.
         ValueError: ``out`` holds a run already; images or a value that cannot be used.
+        ChildProcessError: One of several processes has failed.
     """
     path = Path(out, CONFIG)
     if not (resume and path.is_file()):
@@ -160,8 +164,11 @@ def pretrain(
             epochs=epochs, batch_size=batch_size, image_size=image_size, lr=lr, workers=workers, amp=amp,
             model=model,
         )  # fmt: skip
-        plan_run(str(data), path, {name: value for name, value in given.items() if value != 'auto'}, seed, options)
-    if train:
+        given = {name: value for name, value in given.items() if value != 'auto'}
+        plan_run(str(data), path, given, seed, options, processes)
+    if train and processes > 1:
+        train_in_processes(str(path), str(out), processes, resume)
+    elif train:
         config = prepare_config(str(path), work_dir=str(out), resume='auto' if resume else None)
         build_runner(config).train()
     return _result(Path(out))

@@ -137,6 +137,22 @@ class RunPlan:
             cfg_options=changed | (options or {}),
         )  # fmt: skip
 
+    def share(self, processes: int) -> None:
+        """Divides the batch and the loader's workers among the processes.
+
+        Raises:
+            ValueError: There are not two images for each.
+        """
+        if not 1 <= processes <= self.batch_size // 2 or self.batch_size % processes:
+            raise ValueError(
+                f'processes={processes}: must be at least 1 and divide the batch of {self.batch_size} into two images '
+                'or more for each'
+            )
+        if processes > 1:
+            self.batch_size //= processes
+            self.workers = max(1, self.workers // processes)
+            self.reasons['batch_size'] = f'for each of {processes} processes; {self.reasons["batch_size"]}'
+
     def fit_epochs(self, num_images: int, images_per_second: float) -> None:
         """Choose the epochs, now that the speed is known."""
         fitting = int(60 * MINUTES * images_per_second / num_images)
@@ -192,7 +208,14 @@ def epochs_for(num_images: int) -> int:
     return [epochs for least, epochs in EPOCHS if least <= num_images][-1]
 
 
-def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: Mapping[str, Any] | None) -> None:
+def plan_run(
+    data: str,
+    path: Path,
+    given: dict[str, Any],
+    seed: int,
+    options: Mapping[str, Any] | None,
+    processes: int = 1,
+) -> None:
     """Choose the settings, print them and write the config.
 
     Args:
@@ -201,10 +224,11 @@ def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: M
         given: Settings of a :class:`RunPlan` that are not to be chosen.
         seed: Of everything random.
         options: Changes of the config, by key with dots.
+        processes: That will share the batch.
 
     Raises:
         FileNotFoundError: No such folder.
-        ValueError: A model that is not known, or images that cannot be used.
+        ValueError: A model that is not known, a batch that cannot be shared, or images that cannot be used.
     """
     if given.get('model', 'resnet18') not in RECIPES:
         raise ValueError(f'model {given["model"]!r}: choose one of {", ".join(RECIPES)}')
@@ -222,6 +246,7 @@ def plan_run(data: str, path: Path, given: dict[str, Any], seed: int, options: M
     for name, value in given.items():
         setattr(plan, name, value)
         plan.reasons[name] = 'as given'
+    plan.share(processes)
     config = plan.prepare(data, path.parent, seed, changes)
     speed = measure(Recipe(config, 1, len(dataset)), open_images(config, survey), 3.0)
     if plan.epochs is None:

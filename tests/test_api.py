@@ -9,6 +9,7 @@ from PIL import Image
 
 import mocox
 from mocox.__main__ import main
+from mocox.processes.launch import train_in_processes
 from tests.support.processes import forget_runner
 from tests.support.tiny_run import write_run
 
@@ -86,6 +87,23 @@ def test_pretrain_is_the_command_and_its_config(tmp_path, capsys, monkeypatch):
         assert all(torch.equal(value, weights[0]['state_dict'][key]) for key, value in other['state_dict'].items())
     with pytest.raises(ValueError, match='holds a run already'):
         mocox.pretrain('images', out='called')
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_two_processes_train_from_python(tmp_path, capsys, monkeypatch):
+    """They see four images each of a step, and every image once an epoch between them."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path)
+    tiny = {'model.neck.hid_channels': 16, 'model.head.predictor.hid_channels': 16, 'model.backbone.base_channels': 8}
+    tiny |= {'model.backbone.stem_channels': 8, 'model.neck.in_channels': 64, 'default_hooks.report.num_images': 0}
+    run = mocox.pretrain('images', out='both', epochs=1, image_size=32, options=tiny, processes=2)
+    shown = capsys.readouterr().out
+    assert '2 x 4 = 8 images; 3 steps per epoch' in shown  # 24 images
+    assert run.checkpoint == Path('both/epoch_1.pth') and run.report.is_file()
+    with pytest.raises(ChildProcessError, match='2 processes ended with exit code 1'):
+        train_in_processes('nowhere.py', 'other', 2)
+    assert 'nowhere.py' in capsys.readouterr().out
 
 
 def test_pretrain_refuses_what_it_does_not_know(tmp_path):

@@ -75,3 +75,13 @@ def test_the_docs_show_the_tables():
 
 def test_the_command_knows_the_models():
     assert set(MODELS) == set(RECIPES)
+
+
+def test_processes_share_the_batch():
+    plan = choose(8_000, 500, LARGE)  # a batch of 512, 8 workers
+    plan.share(4)
+    assert (plan.batch_size, plan.workers) == (128, 2)
+    assert plan.reasons['batch_size'].startswith('for each of 4 processes; at most')
+    for processes in (0, 3, 128):
+        with pytest.raises(ValueError, match=f'processes={processes}: must be at least 1 and divide the batch of 128'):
+            plan.share(processes)

@@ -26,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
     parser.add_argument('--resume', action='store_true', help='go on with the run that WORK_DIR holds')
     parser.add_argument('--dry-run', dest='train', action='store_false', help='only choose and write the config')
+    parser.add_argument('--processes', type=int, default=1, metavar='N', help='one per GPU; they share the batch')
     option = parser.add_argument('--cfg-options', dest='options', nargs='+', action=cli.OptionsAction)
     option.metavar, option.help = 'KEY=VALUE', 'change the config'
     return parser

@@ -89,7 +89,9 @@ def user_key() -> bytes:
 def _read_key(file: Path) -> bytes | None:
     try:
         state = file.stat()
-        is_own = state.st_size == BYTES and not state.st_mode & 0o077 and state.st_uid == os.getuid()
+        is_own = state.st_size == BYTES
+        if hasattr(os, 'getuid'):  # Windows has neither owners nor modes to go by
+            is_own = is_own and not state.st_mode & 0o077 and state.st_uid == os.getuid()
         return file.read_bytes() if is_own and file.is_file() else None
     except OSError:
         return None

@@ -3,14 +3,16 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mocox.processes import EXIT_PREEMPTED
 from mocox.processes.store import make_token, serve
+from mocox.terminal import say
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -47,6 +49,33 @@ def launch(arguments: list[str]) -> int:
                 print(f'error: {describe_death(rank, failure.pid, -failure.exitcode)}', file=sys.stderr, flush=True)
         return next(iter(error.failures.values())).exitcode or 1
     return 0
+
+
+def train_in_processes(config: str, work_dir: str, num_processes: int, resume: bool = False) -> None:
+    """Trains what a config describes in several processes of this machine, and prints what they print.
+
+    For programs and notebooks: they need no ``if __name__ == '__main__'``, since nothing of theirs is run again.
+
+    Raises:
+        ChildProcessError: A process has failed; what it said was printed.
+    """
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, '-m', 'mocox.processes', f'--nproc_per_node={num_processes}', f'--master_port={port}']
+    command += ['-m', 'mocox', 'train', config, '--work-dir', work_dir, '--launcher', 'pytorch']
+    command += ['--resume'] if resume else []
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))  # mocox may be imported from anywhere
+    pipes: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
+    with subprocess.Popen(command, env=environment, **pipes) as started:
+        try:
+            for line in started.stdout or ():
+                say(line.rstrip('\n'))
+        except BaseException:  # an interrupt: the processes save and end
+            started.terminate()
+            raise
+    if started.returncode:
+        raise ChildProcessError(f'the training of {num_processes} processes ended with exit code {started.returncode}')
 
 
 def _serve(options: Namespace) -> 'TCPStore | None':
