@@ -131,8 +131,8 @@ def find_resume(config: 'Config') -> None:
     """
     from mocox.checkpoint.bombs import refuse_bombs
     from mocox.checkpoint.durable import verify
-    from mocox.engine.checkpoint_hook import newest_for_all
     from mocox.engine.preemption_hook import was_restarted
+    from mocox.engine.resume import newest_for_all
 
     asked, named = config.get('resume'), config.get('load_from')
     if asked is True and not named:

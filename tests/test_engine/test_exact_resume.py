@@ -14,7 +14,7 @@ from lab.fault_injection import CASES, Case, build_config, compare, write_images
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.samplers import skip_batches
 from mocox.engine.batches import describe_images
-from mocox.engine.checkpoint_hook import changes, refuse_other_batches
+from mocox.engine.resume import changes, refuse_other_batches
 from mocox.run.build import build_runner
 from tests.support.processes import forget_runner, run_processes
 
