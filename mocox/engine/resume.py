@@ -52,7 +52,7 @@ def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
         fix = f'use --cfg-options optim_wrapper.accumulative_counts={saved["accumulative_counts"]}'
         problem = f'with accumulative_counts={saved["accumulative_counts"]}, which is now {now["accumulative_counts"]}'
     elif saved['epoch_length'] != now['epoch_length']:
-        fix = 'use the images of then'
+        fix = 'restore the original images'
         problem = f'when an epoch had {saved["epoch_length"]} iterations; now it has {now["epoch_length"]}'
     else:
         return
