@@ -1,8 +1,6 @@
 """The recorded traces of the official codes, replayed with every option that must not change a number."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +9,9 @@ import torch
 from mocox import commands
 from mocox.reference import Case, compare, replay
 from mocox.reference.configs import METHODS
+from tests.support import tiny_run
 from tests.support.processes import run_processes
 from tests.support.traces import CASES, GOLDEN, ONE_PROCESS, VARIANTS, change_case, copy_case, replay_here, replayed
-
-TOOL = Path(__file__).parents[1] / 'tools' / 'verify_reference.py'
 
 
 def verify(name: str, precision: str = 'float64', **options) -> dict:
@@ -94,11 +91,11 @@ def test_every_adamw_gives_the_same_trace(options):
 
 
 @pytest.mark.dist
-def test_tool_starts_the_processes_of_a_trace_and_writes_its_result(tmp_path):
-    command = [sys.executable, TOOL, GOLDEN / 'v2_resnet_sgd_2proc', '--out', tmp_path / 'result.json']
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith('PASSED')
+def test_tool_starts_the_processes_of_a_trace_and_writes_its_result(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        tiny_run.run_tool('verify_reference.py', GOLDEN / 'v2_resnet_sgd_2proc', '--out', tmp_path / 'result.json')
+    assert end.value.code == 0
+    assert capsys.readouterr().out.rstrip().endswith('PASSED')
     result = json.loads((tmp_path / 'result.json').read_text())
     assert set(result) == {
         'case', 'precision', 'losses', 'lr', 'momentum', 'reference_losses', 'max_rel_loss', 'max_rel_final', 'passed',

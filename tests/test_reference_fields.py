@@ -11,8 +11,9 @@ from torch import Tensor
 from mocox.reference import Case, account, compare
 from mocox.reference.case import Fields
 from mocox.reference.comparison import all_checks
+from mocox.reference.configs import build_config
 from mocox.reference.fields import UNKNOWN, field_names
-from tests.support.traces import CASES, ONE_PROCESS, VARIANTS, replayed
+from tests.support.traces import CASES, GOLDEN, ONE_PROCESS, VARIANTS, replayed
 
 REPLAYED = [name if name in ONE_PROCESS else pytest.param(name, marks=pytest.mark.dist) for name in CASES]
 # What every trace was recorded for; nothing here may be without a comparison.
@@ -124,3 +125,10 @@ def test_every_derived_field_is_held_to_what_it_follows_from():
         ('files', 'final.safetensors', dict(bytes=1, sha256='0')),
     ):
         assert not passes(with_field(case, section, key, value), result), key
+
+
+@pytest.mark.parametrize('name', ['finetune', 'moby'])
+def test_another_kind_of_backbone_is_refused(name):
+    case = with_field(Case.read(GOLDEN / name), 'model', 'arch', 'resnet')
+    with pytest.raises(ValueError, match=r"model\.arch='resnet' is not one of \['"):
+        build_config(case, 'nowhere')
