@@ -114,10 +114,12 @@ setup(
         'onnx': ['onnx>=1.20', 'onnxscript>=0.5', 'onnxruntime>=1.22'],  # --to onnx; torch's exporter needs the second
         'parquet': ['pyarrow>=20'],  # features as a table
         'umap': ['umap-learn>=0.5'],  # a third map of features
-        'docs': ['sphinx>=8.1', 'furo>=2024.8.6', 'myst-parser>=4', 'sphinx-copybutton>=0.5.2'],
+        'docs': ['sphinx>=8.1', 'furo>=2024.8.6', 'myst-nb>=1.2', 'sphinx-copybutton>=0.5.2'],
         'test': [
             'pytest>=8',
             'setuptools>=78.1.1',  # builds what is tested
+            'nbclient>=0.10',  # runs the tutorials
+            'ipykernel>=6.29',
             'transformers>=4.56',
             'pytest-xdist>=3.6',
             'ruff>=0.9',

@@ -22,8 +22,8 @@ from mocox.commands import SUMMARIES  # noqa: E402
 
 project, author, copyright = 'mocox', 'The mocox authors', 'the mocox authors, Apache 2.0'
 release = version = __version__
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx_copybutton']
-source_suffix = {'.md': 'markdown', '.rst': 'restructuredtext'}
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx_copybutton']
+source_suffix = {'.md': 'myst-nb', '.ipynb': 'myst-nb', '.rst': 'restructuredtext'}
 exclude_patterns = ['_build']
 html_theme = 'furo'
 html_title = f'mocox {release}'
@@ -41,6 +41,11 @@ autodoc_class_signature = 'mixed'
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 napoleon_use_ivar = True
 
+nb_execution_mode = 'force'  # the tutorials are kept without outputs; -D nb_execution_mode=off leaves them so
+nb_execution_raise_on_error = nb_execution_in_temp = nb_merge_streams = True
+nb_execution_timeout = 600
+nb_output_stderr = 'remove'
+
 OUTSIDE = re.compile(r'\]\(((?:\.\./)+)([^)#]+)(#[^)]*)?\)')
 
 
@@ -51,6 +56,8 @@ def link_outside(app: Sphinx, page: str, source: list[str]) -> None:
         target = (Path(app.srcdir, page).parent / match[1] / match[2]).resolve()
         if not target.exists():
             raise FileNotFoundError(f'docs/{page}.md links to {match[1]}{match[2]}, and there is no such file')
+        if target.is_relative_to(app.srcdir) and target.suffix in source_suffix:
+            return match[0]
         if target.is_relative_to(ROOT / 'configs') and (target.is_dir() or target.suffix == '.md'):
             return f']({Path(os.path.relpath(app.srcdir, Path(app.srcdir, page).parent), "reference/recipes.md")})'
         return f'](path:/{os.path.relpath(target, app.srcdir)})'

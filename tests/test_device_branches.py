@@ -141,6 +141,21 @@ def test_what_is_told_of_a_gpu(gpu):
     assert describe_environment(1, 'cuda')['device'] == 'Pretended 4000' != describe_environment(1, 'cpu')['device']
 
 
+@pytest.mark.parametrize('name', ['mps', 'xpu', 'cuda', 'cuda:1'])
+def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch, name):
+    kind = getattr(torch, name.partition(':')[0])
+    monkeypatch.setattr(kind, 'is_available', lambda: False)
+    with pytest.raises(ValueError, match=f"device '{name}': torch finds no such device"):
+        choose_device(name)
+    monkeypatch.setattr(kind, 'is_available', lambda: True)
+    assert str(choose_device(name)) == name
+
+
+def test_a_device_that_torch_does_not_know_is_refused():
+    with pytest.raises(ValueError, match="device 'gpu' is none of torch"):
+        choose_device('gpu')
+
+
 def test_the_generator_of_a_gpu_is_kept_and_put_back(gpu, monkeypatch):
     states = generator_states()
     expected, gpu['state'] = gpu['state'], torch.zeros(16, dtype=torch.uint8)

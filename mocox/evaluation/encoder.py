@@ -110,8 +110,18 @@ class LoadedEncoder:
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """Return the requested device; by default ``cuda`` if there is a GPU."""
-    return torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    """Return the requested device; by default ``cuda`` if there is a GPU.
+
+    Raises:
+        ValueError: torch knows no such device, or this machine has none.
+    """
+    try:
+        chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    except RuntimeError as error:
+        raise ValueError(f'device {device!r} is none of torch: cpu, cuda, cuda:1, mps, xpu') from error
+    if chosen.type in ('cuda', 'mps', 'xpu') and not getattr(torch, chosen.type).is_available():
+        raise ValueError(f'device {str(chosen)!r}: torch finds no such device on this machine; cpu is everywhere')
+    return chosen
 
 
 def load_encoder(
