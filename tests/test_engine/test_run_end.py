@@ -1,6 +1,5 @@
 """One training in a work dir at a time."""
 
-import multiprocessing
 import os
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from mocox.engine import run_end
 from mocox.engine.run_end import LOCK, lock_work_dir, unlock_work_dir
 from mocox.run.build import build_runner
 from mocox.run.options import prepare_config
-from tests.support.processes import forget_runner
+from tests.support.processes import forget_runner, warm_context
 from tests.support.tiny_run import write_run
 
 
@@ -30,7 +29,7 @@ def held_below(folder: Path) -> list[Path]:
 @pytest.fixture
 def other(tmp_path):
     """A process that trains in ``tmp_path / 'run'``; returns the event that ends it."""
-    context = multiprocessing.get_context('spawn')
+    context = warm_context()
     ready, may_end = context.Event(), context.Event()
     process = context.Process(target=_hold, args=(tmp_path / 'run', ready, may_end))
     process.start()
