@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from mocox.checkpoint import convert, load_backbone, mocox_to_official, read
-from mocox.checkpoint.writing import TARGETS, timm_arguments
+from mocox.checkpoint.usage import timm_arguments
+from mocox.checkpoint.writing import TARGETS
 from mocox.models.backbones.vit import ConvStem
 from mocox.registry import MODELS
 from tests.test_checkpoint.conftest import ARCH, CONV_VIT, RESNET, VIT, official_file, probe_file, same
