@@ -74,7 +74,7 @@ class Recipe:
         return type_of(self.model)
 
     @property
-    def algorithm(self) -> type | None:
+    def algorithm(self) -> Any:
         """Its class, if it is one of momentum contrast that is registered here."""
         kind = _class_of(self.model, MODELS)
         return kind if hasattr(kind, 'levels') else None

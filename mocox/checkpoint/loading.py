@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -154,7 +155,7 @@ class Pretrained:
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'mocox.Pretrained: {report.source}')
 
-    def _protect(self, module: nn.Module) -> None:
+    def _protect(self, module: Any) -> None:
         # MMEngine would now run the children's init_weights, and mmpretrain's ViT and ResNet go on with their own
         # unless the type is exactly 'Pretrained'. Each respects one of these two signs.
         module.init_cfg = {'type': 'Pretrained', 'checkpoint': self.checkpoint, 'prefix': self.prefix}
@@ -164,7 +165,7 @@ class Pretrained:
 
 
 def _named_for(
-    module: nn.Module, target: Mapping[str, Tensor], checkpoint: Checkpoint, weights: dict[str, Tensor]
+    module: Any, target: Mapping[str, Tensor], checkpoint: Checkpoint, weights: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors under the module's names, positions in its shape, with notes on what was changed."""
     own = checkpoint.original

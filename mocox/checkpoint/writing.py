@@ -160,7 +160,7 @@ def _translate_all(tensors: Mapping[str, Tensor], pairs: Iterable[tuple], source
         raise ValueError(f'{len(lost)} tensors have no place in a MoCo state of {source}: {bounded(lost)}')
     if len(set(renamed.values())) < len(renamed):
         raise ValueError('two tensors would get the same name: the state mixes two formats')
-    return {new: tensors[key] for key, new in renamed.items()}
+    return {new: tensors[key] for key, new in renamed.items() if new is not None}
 
 
 def _write_state(checkpoint: Checkpoint, path: str | Path, to: str, metadata: dict) -> list[str]:
@@ -202,7 +202,7 @@ def _fields(to: str, checkpoint: Checkpoint) -> dict:
     if to != 'official':
         return {}
     arch = checkpoint.arch
-    size = {384: 'small', 768: 'base'}.get(arch.get('embed_dims'))
+    size = {384: 'small', 768: 'base'}.get(arch.get('embed_dims') or 0)
     stem = 'conv_' if arch.get('stem') == 'conv' else ''
     known = f'vit_{stem}{size}' if size else f'resnet{arch["depth"]}' if arch.get('depth') else arch['name']
     return {'epoch': checkpoint.meta.get('epochs') or 0, 'arch': known}

@@ -116,7 +116,8 @@ class ImageFiles(EncodedImages):
             crops, with_labels, list(classes) if classes else None, seed, max_replacements, positives, **pixels
         )
         self.root = os.path.expanduser(data_root)
-        self.folder, self.left_out = _existing_folder(data_root, data_prefix), Counter()
+        self.folder = _existing_folder(data_root, data_prefix)
+        self.left_out: Counter = Counter()
         self.masks: list[str] = []
         self.has_listed_labels = False
         self.found_splits = None if data_prefix or list_file or not splits else find_splits(self.folder)

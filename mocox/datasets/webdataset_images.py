@@ -105,11 +105,12 @@ class WebDatasetImages(EncodedImages):
                 f'the labels of {self._source()} are no label numbers, but {found[:3]}: set classes={found[:1000]} of '
                 'the dataset, in the order of their labels'
             )
-        if unknown := [text for text in found if text not in self.classes]:
+        classes = self.classes or []
+        if unknown := [text for text in found if text not in classes]:
             raise ValueError(f'classes lacks {unknown[:3]}, which are labels in {self._source()}: add them')
         parts = []
         for index in indices:
-            numbers = np.array([self.classes.index(text) for text in index.texts], np.int64)
+            numbers = np.array([classes.index(text) for text in index.texts], np.int64)
             labels = index.labels.copy()
             is_text = labels < -1
             labels[is_text] = numbers[-2 - labels[is_text]] if len(numbers) else labels[is_text]
@@ -168,8 +169,8 @@ def expand_shards(data_root: str, shards: str | list[str]) -> list[str]:
         raise ValueError(f'shards={long[0][:100]!r}... is longer than {MAX_PATTERN} characters: {FIX}')
     ends = [(int(a), int(b)) for pattern in patterns for a, b in RANGE.findall(pattern)]  # braceexpand lists them
     try:
-        names = (name for pattern in patterns for name in braceexpand(pattern))
-        names = [] if any(abs(b - a) >= MAX_SHARDS for a, b in ends) else list(islice(names, MAX_SHARDS + 1))
+        expanded = (name for pattern in patterns for name in braceexpand(pattern))
+        names = [] if any(abs(b - a) >= MAX_SHARDS for a, b in ends) else list(islice(expanded, MAX_SHARDS + 1))
     except RecursionError:
         raise ValueError(f'shards={shards[:100]!r}...: braces in braces in braces; write the names out') from None
     if len(names) > MAX_SHARDS or (ends and not names):

@@ -69,14 +69,14 @@ class LARS(Optimizer):
         matrices = [p for p in params if p.ndim > 1]
         vectors = [p for p in params if p.ndim <= 1]
         updates = _scaled_gradients(matrices, group['weight_decay'], group['trust_coefficient'])
-        updates += [p.grad for p in vectors]
+        updates += [p.grad for p in vectors if p.grad is not None]
         buffers = [self._buffer(p) for p in matrices + vectors]
         if self.found_inf is None:
             torch._foreach_mul_(buffers, group['momentum'])
             torch._foreach_add_(buffers, updates)
             steps = buffers
         else:
-            moved = torch._foreach_mul(buffers, group['momentum'])
+            moved: Any = torch._foreach_mul(buffers, group['momentum'])
             torch._foreach_add_(moved, updates)
             left_out = self.found_inf > 0
             steps = [torch.where(left_out, 0.0, new) for new in moved]
@@ -95,7 +95,8 @@ def _scaled_gradients(params: list[torch.Tensor], weight_decay: float, trust: fl
     """Decayed gradients times ``trust * |p| / |g|``, as new tensors."""
     if not params:
         return []
-    updates = torch._foreach_add([p.grad for p in params], params, alpha=weight_decay)
+    grads = [p.grad for p in params if p.grad is not None]
+    updates = torch._foreach_add(grads, params, alpha=weight_decay)
     param_norms = torch.stack(torch._foreach_norm(params))
     update_norms = torch.stack(torch._foreach_norm(updates))
     defined = (param_norms > 0) & (update_norms > 0)

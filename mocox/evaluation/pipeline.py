@@ -80,12 +80,12 @@ def evaluate(
     data = open_data(data_root, loaded.crops, config, test_split, loaded.pixels)
     notes: list[str] = []
     names = choose_protocols(protocols, data.multi_label, data.test is not None, notes)
-    device = choose_device(device)
-    loaded.model.to(device)
+    chosen_device = choose_device(device)
+    loaded.model.to(chosen_device)
     _say(loaded.checkpoint.summary, data)
     store = FeatureStore(loaded, checkpoint, Path(cache_dir), batch_size, num_workers)
     work_dir = Path(work_dir) if work_dir else _own_folder(checkpoint, store.content, str(data))
-    task = _make_task(store, data, device, work_dir, num_workers, seed)
+    task = _make_task(store, data, chosen_device, work_dir, num_workers, seed)
     task.notes += notes
     if dist.rank() == 0 and data.test is not None and (copies := describe_copies(data.train, data.test)):
         task.notes.append(copies)

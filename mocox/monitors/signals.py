@@ -136,6 +136,8 @@ class FeatureBank:
 
     def accuracy(self, num_neighbours: int, temperature: float, num_queries: int = MAX_ROWS) -> Tensor | None:
         """Share of the newest rows that the others classify correctly; None while the ring is nearly empty."""
+        if self.features is None or self.labels is None or self.indices is None:
+            return None
         if self.count < min(self.size, FEW_ROWS):
             return None
         num_queries = min(num_queries, self.count // 2)

@@ -75,10 +75,11 @@ class FastMoCo(MomentumContrast):
         patches = split_grid(x, self.num_splits)
         features = encode_in_chunks(self.backbone, patches, chunk_size, interleave=self.batch_norm)
         features = average_positions(require_layout(features, patches, type(self.backbone).__name__))
-        patches = features.chunk(self.num_splits**2)
+        parts = features.chunk(self.num_splits**2)
         if self.observed is not None:
-            self.observed.setdefault('features', sum(patches).detach() / len(patches))  # of the first view
-        means = [sum(chosen) / self.num_combined for chosen in combinations(patches, self.num_combined)]
+            mean: Any = sum(parts) / len(parts)
+            self.observed.setdefault('features', mean.detach())  # of the first view
+        means: list[Any] = [sum(chosen) / self.num_combined for chosen in combinations(parts, self.num_combined)]
         return self.neck((torch.cat(means),))[-1]
 
     @classmethod

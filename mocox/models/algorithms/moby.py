@@ -36,6 +36,7 @@ class MoBY(MoCo):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, neck, head, queue_len, feat_dim, base_momentum, symmetric=True, **kwargs)
+        module: Any
         for module in self.momentum_encoder.modules():
             if hasattr(module, 'drop_prob'):  # DropPath of timm, mmcv, mmengine, mmpretrain
                 module.drop_prob = 0.0
