@@ -21,9 +21,13 @@ def replay_here(folder: Path, precision: str = 'float64') -> tuple[Case, ReplayR
     return case, replay(case)
 
 
-@functools.cache
 def replayed(name: str, precision: str = 'float64') -> tuple[Case, ReplayResult]:
     """A trace and its replay; one of two processes in processes that are there already."""
+    return _replayed(name, precision)  # one key, whether the precision is given or not
+
+
+@functools.cache
+def _replayed(name: str, precision: str) -> tuple[Case, ReplayResult]:
     if name in ONE_PROCESS:
         return replay_here(GOLDEN / name, precision)
     return run_processes(replay_here, 2, GOLDEN / name, precision)[0]  # statistics were recorded in the first
