@@ -1,6 +1,8 @@
 """Parameters and FLOPs of recipes, against counts by hand."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,23 @@ def test_a_file_and_a_config_exclude_each_other(capsys):
     with pytest.raises(SystemExit):
         main(['inspect', 'FILE', '--config', 'mocov3/vit-small.py'])
     assert 'not allowed with argument' in capsys.readouterr().err
+
+
+def test_the_table_of_costs_follows_from_the_counts():
+    """Two views, each forward, backward and through the momentum encoder; then images, epochs and rate."""
+    page = (Path(__file__).parents[1] / 'docs' / 'own_images.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| ([\d,]+) \| (\d+) \| (\S+) \| (\d+) px \| ([\d.]+) \|(.*)\|$', page, re.MULTILINE)
+    assert len(rows) == 6
+    counted = {}
+    for images, epochs, network, side, stated, times in rows:
+        if network not in counted:
+            parts, _ = parts_of(f'mocov3/{network}_custom.py', image_size=int(side))
+            encoder = parts['backbone'].flops + parts['neck'].flops
+            counted[network] = 2 * (3 * (encoder + parts['head'].flops) + encoder) / 1e9
+        assert float(stated) == pytest.approx(counted[network], rel=2e-3)
+        work = int(images.replace(',', '')) * int(epochs) * counted[network]
+        for cell, rate in zip(times.split('|'), (175, 20e3, 100e3), strict=True):
+            number, unit = cell.split()
+            digits = len(number.partition('.')[2])
+            seconds = dict(min=60, h=3600, days=86400)[unit]
+            assert float(number) == pytest.approx(work / rate / seconds, abs=0.51 * 10**-digits)
