@@ -69,10 +69,10 @@ PROVEN = {
     'checkpoint.files.open_pickle': 'test_checkpoint/test_files.py::test_tensors_that_claim_more_than_they_hold',
     'checkpoint.loading.diverged_in': 'test_checkpoint/test_kinds_of_files.py::test_weights_of_a_run_that_diverged',
     'doctor.__init__.examine': 'gpu_day input',
-    'doctor.speed._synchronize': 'gpu_day input',
+    'doctor.speed._synchronize': 'test_gpu/test_runs.py::test_the_doctor_times_a_step',
     'doctor.speed._wrapper_config': 'test_device_branches.py::test_the_doctor_times_float16_where_it_runs',
     'doctor.speed.free_memory_mb': 'test_device_branches.py::test_what_is_told_of_a_gpu',
-    'doctor.speed.measure': 'gpu_day input',
+    'doctor.speed.measure': 'test_gpu/test_runs.py::test_the_doctor_times_a_step',
     'engine.lars.LARS.step': 'test_models/test_steps_on_a_pretended_gpu.py::test_optimizers',
     'engine.opening.describe_run': 'gpu_day input',
     'engine.optim_wrapper.AmpOptimWrapper.__init__': 'test_models/test_steps_on_a_pretended_gpu.py::test_optimizers',
@@ -84,13 +84,19 @@ PROVEN = {
         'test_device_branches.py::test_workers_do_not_augment_for_a_gpu'
     ),
     'models.parts.feature_width': 'test_configs/test_resolve_and_build.py::test_model_builds_on_the_meta_device',
-    'monitors.bad_step.StepRecorder.begin': 'gpu_day input',
-    'monitors.bad_step.replay_step': 'gpu_day input',
+    'monitors.bad_step.StepRecorder.begin': (
+        'test_gpu/test_runs.py::test_a_run_with_its_monitor_and_a_bad_step_that_is_repeated'
+    ),
+    'monitors.bad_step.replay_step': (
+        'test_gpu/test_runs.py::test_a_run_with_its_monitor_and_a_bad_step_that_is_repeated'
+    ),
     'monitors.signals.effective_rank': 'test_monitors/test_signals.py::test_apples_gpus_are_asked_for_no_eigenvalues',
     'monitors.stability_hook.StabilityHook.before_train': (
         'test_monitors/test_stability_hook.py::test_a_late_reader_gets_the_same_weights'
     ),
-    'monitors.stability_hook._start_copy': 'gpu_day input',
+    'monitors.stability_hook._start_copy': (
+        'test_gpu/test_runs.py::test_a_run_with_its_monitor_and_a_bad_step_that_is_repeated'
+    ),
     'processes.group.start': 'test_dist.py::test_backend_and_device',
     'processes.launch.launch': 'test_device_branches.py::test_threads_are_shared_without_a_gpu_alone',
     'randomness.generator_states': 'test_device_branches.py::test_the_generator_of_a_gpu_is_kept_and_put_back',

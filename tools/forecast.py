@@ -18,6 +18,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--assume', nargs='+', default=[], metavar='NAME=VALUE', help='such as utilisation=0.5 network_rate=20e9'
     )
+    parser.add_argument(
+        '--operations', action='store_true', help='one step on one H200 instead, operation by operation; --batch: there'
+    )
     return parser
 
 
@@ -25,6 +28,11 @@ def main() -> None:
     """Print the tables; every assumption can be changed."""
     args = make_parser().parse_args()
 
+    if args.operations:
+        from lab.benchmark.operations import report_steps
+
+        print(report_steps(args.configs, args.batch))
+        return
     from lab.benchmark.forecast import Assumptions, report  # imports torch, which takes a few seconds
 
     changed = dict(item.partition('=')[::2] for item in args.assume)

@@ -41,7 +41,7 @@ def done(out: Path) -> list[tuple[str, str]]:
 @pytest.mark.slow
 def test_every_stage_and_a_kill_in_the_middle(tmp_path):
     with start(tmp_path) as first:
-        while not lines_of(tmp_path, 'vit'):  # in the middle of its first piece
+        while not lines_of(tmp_path, 'tests'):  # in the middle of its piece
             assert first.poll() is None, first.stdout.read()
             time.sleep(0.1)
         first.kill()

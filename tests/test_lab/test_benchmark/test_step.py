@@ -10,7 +10,7 @@ from lab.benchmark.contender import random_views
 from lab.benchmark.mocox_contender import read_config
 from lab.benchmark.run import run
 from tests.support.tiny_run import run_tool
-from tests.test_lab.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
+from tests.test_lab.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, V2, VIT
 
 KEYS = {
     'mode', 'ours', 'theirs', 'ratio', 'ratio_min', 'ratio_max', 'share_of_limit', 'max_loss_difference', 'versions',
@@ -87,6 +87,26 @@ def test_no_time_is_taken_where_the_peer_computes_something_else(monkeypatch):
     with pytest.raises(ValueError, match='the losses differ by more than 1e-09') as error:
         step.benchmark_step(read_config(VIT, 32, TINY_VIT), SETTING, with_peer=True)
     assert 'ours: ' in str(error.value) and 'mmpretrain: ' in str(error.value)
+
+
+TINY_V2 = {
+    'model.backbone.depth': 18,
+    'model.backbone.norm_cfg': dict(type='BN', _delete_=True),
+    'model.neck.in_channels': 512,
+    'model.neck.hid_channels': 32,
+    'model.queue_len': 64,
+}
+
+
+def test_moco_v2_has_a_peer():
+    """Queries, keys, queue, momentum and optimizer are mmpretrain's, in float64 and float32."""
+    differences = step.compare_losses(read_config(V2, 32, TINY_V2), SETTING)
+    assert differences['float64'] < 1e-9
+
+
+def test_groups_of_batch_norm_have_none():
+    with pytest.raises(ValueError, match='on MoCo v2 with a ResNet and plain BatchNorm, not on MoCo with ResNet'):
+        mmpretrain_peer.published_config(read_config(V2, 32))
 
 
 def test_another_momentum_is_noticed(monkeypatch):

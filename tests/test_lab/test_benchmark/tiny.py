@@ -21,3 +21,4 @@ TINY_RESNET = {
 }
 VIT = str(ROOT / 'configs/mocov3/vit-small.py')
 RESNET = str(ROOT / 'configs/mocov3/resnet50_100e.py')
+V2 = str(ROOT / 'configs/mocov2/resnet50_200e.py')

@@ -30,7 +30,9 @@ CONFIGS = {
     'base': 'mmpretrain::mocov3/mocov3_vit-base-p16_16xb256-amp-coslr-300e_in1k.py',
     'large': 'mmpretrain::mocov3/mocov3_vit-large-p16_64xb64-amp-coslr-300e_in1k.py',
     'resnet': 'mmpretrain::mocov3/mocov3_resnet50_8xb512-amp-coslr-100e_in1k.py',
+    'v2': 'mmpretrain::mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py',
 }
+RESNET_SETTINGS = ('depth', 'base_channels', 'stem_channels')
 MLP_SETTINGS = ('in_channels', 'hid_channels', 'out_channels', 'num_layers', 'with_bias', 'with_last_bn')
 
 
@@ -47,31 +49,43 @@ def published_config(ours: Config) -> tuple[Config, list[str]]:
     backbone = model.backbone
     kind = backbone.type.rpartition('.')[2]
     is_vit = kind == 'MoCoViT' and backbone.get('stem', 'patch') == 'patch' and not backbone.get('learn_positions')
-    if model.type.rpartition('.')[2] != 'MoCoV3' or not (is_vit or kind == 'ResNet'):
+    version = {'MoCoV3': 3, 'MoCo': 2}.get(model.type.rpartition('.')[2])
+    has_peer = (version == 3 and (is_vit or kind == 'ResNet')) or (version == 2 and _is_plain_v2(model))
+    if not has_peer:
         raise ValueError(
-            f'--against mmpretrain: it is compared on MoCo v3 with a ResNet or a plain ViT, not on {model.type} with '
-            f'{kind} {backbone.get("stem", "")}; leave --against out to measure this model alone'
+            '--against mmpretrain: it is compared on MoCo v3 with a ResNet or a plain ViT and on MoCo v2 with a ResNet '
+            f'and plain BatchNorm, not on {model.type} with {kind} {backbone.get("stem", "")}; leave --against out to '
+            'measure this model alone'
         )
     arch = backbone.get('arch', 'small')
     known = isinstance(arch, str) and arch in CONFIGS
-    name = 'resnet' if kind == 'ResNet' else arch if known else 'small'
+    name = 'v2' if version == 2 else 'resnet' if kind == 'ResNet' else arch if known else 'small'
     config = get_config(CONFIGS[name])
     wanted: dict[str, Any] = {}
     if kind == 'ResNet':
-        wanted['backbone.depth'] = backbone.depth
+        wanted |= {f'backbone.{key}': backbone[key] for key in RESNET_SETTINGS if key in backbone}
     else:
         if not known:
             wanted['backbone.arch'] = resolve_arch(arch, 'patch')
         for key in ('img_size', 'patch_size', 'stop_grad_conv1'):
             wanted[f'backbone.{key}'] = backbone.get(key, config.model.backbone[key])
-    for path, mlp in (('neck', model.neck), ('head.predictor', model.head.predictor)):
+    for path, mlp in (('neck', model.neck), ('head.predictor', model.head.get('predictor', {}))):
         wanted |= {f'{path}.{key}': mlp[key] for key in MLP_SETTINGS if key in mlp}
     wanted['head.temperature'] = model.head.get('temperature', 1.0)
-    wanted['head.loss.loss_weight'] = 2 * wanted['head.temperature']
-    wanted['base_momentum'] = round(1 - model.base_momentum, 9)
+    if version == 3:
+        wanted['head.loss.loss_weight'] = 2 * wanted['head.temperature']
+        wanted['base_momentum'] = round(1 - model.base_momentum, 9)
+    else:
+        wanted |= dict(queue_len=model.queue_len, feat_dim=model.feat_dim, momentum=round(1 - model.base_momentum, 9))
     remarks = [f'config {CONFIGS[name]}', *_change(config.model, wanted)]
     config.model.data_preprocessor = config.data_preprocessor
     return config, remarks
+
+
+def _is_plain_v2(model: Config) -> bool:
+    """Whether BatchNorm is that of a process, and one view asks: mmpretrain has no other MoCo v2."""
+    norm = model.backbone.get('norm_cfg', dict(type='BN'))['type']
+    return model.backbone.type.rpartition('.')[2] == 'ResNet' and norm == 'BN' and not model.get('symmetric')
 
 
 def _change(config: Config, wanted: Mapping[str, Any]) -> list[str]:
@@ -81,8 +95,8 @@ def _change(config: Config, wanted: Mapping[str, Any]) -> list[str]:
         node = config
         for parent in parents:
             node = node[parent]
-        if node[key] != value:
-            remarks.append(f'model.{path} is {value}, published {node[key]}')
+        if node.get(key) != value:
+            remarks.append(f'model.{path} is {value}, published {node.get(key)}')
             node[key] = value
     return remarks
 
@@ -96,7 +110,7 @@ def comparable(config: Config) -> Config:
 
 
 class MMPretrain(Contender):
-    """mmpretrain's MoCo v3 with the weights of ours.
+    """mmpretrain's MoCo v2 or v3 with the weights of ours.
 
     Args:
         ours: Whose weights to start from.
@@ -129,6 +143,7 @@ class MMPretrain(Contender):
                 take_our_sync_batch_norm(model)
                 remarks.append("SyncBN computed by that of mocox: torch's needs a GPU")
             load_ours(model, ours.model)
+            self.keys = momentum_encoder(model)
             model.to(device, dtype)
             wrapper = optim_wrapper_config(config, ours_config, amp, remarks)
             super().__init__(model, build_optim_wrapper(model, wrapper), remarks)
@@ -144,11 +159,11 @@ class MMPretrain(Contender):
     def update_momentum(self) -> None:
         """The update alone."""
         with torch.no_grad():
-            self.model.momentum_encoder.update_parameters(nn.Sequential(self.model.backbone, self.model.neck))
+            self.keys.update_parameters(nn.Sequential(self.model.backbone, self.model.neck))
 
     def forward_backward(self, views: list[Tensor]) -> None:
         """As of every contender; the momentum update, which belongs to this model's forward pass, is left out."""
-        with _disabled(self.model.momentum_encoder, 'update_parameters'):
+        with _disabled(self.keys, 'update_parameters'):
             super().forward_backward(views)
 
 
@@ -192,6 +207,11 @@ def optim_wrapper_config(config: Config, ours: Config, amp: bool, remarks: list[
     return wrapper
 
 
+def momentum_encoder(model: nn.Module) -> nn.Module:
+    """That of MoCo v3 or v2, which call it differently."""
+    return model.momentum_encoder if hasattr(model, 'momentum_encoder') else model.encoder_k
+
+
 def load_ours(model: nn.Module, ours: nn.Module) -> None:
     """Copy the weights of our model into mmpretrain's, all of them.
 
@@ -203,9 +223,12 @@ def load_ours(model: nn.Module, ours: nn.Module) -> None:
         backbone = names.from_ours(backbone, 'mmpretrain')
     model.backbone.load_state_dict(backbone)
     model.neck.load_state_dict(ours.neck.state_dict())
-    model.head.predictor.load_state_dict(ours.head.predictor.state_dict())
-    model.momentum_encoder.module[0].load_state_dict(model.backbone.state_dict())
-    model.momentum_encoder.module[1].load_state_dict(model.neck.state_dict())
+    if getattr(ours.head, 'predictor', None) is not None:
+        model.head.predictor.load_state_dict(ours.head.predictor.state_dict())
+    else:
+        model.queue.copy_(ours.queue.keys)
+    for part, own in zip(momentum_encoder(model).module, (model.backbone, model.neck)):
+        part.load_state_dict(own.state_dict())
 
 
 def adjust_hue(img: np.ndarray, hue_factor: float, backend: str | None = None) -> np.ndarray:

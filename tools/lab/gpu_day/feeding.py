@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from lab.benchmark import photos
 from lab.benchmark.run import run
 from lab.gpu_day.day import VIT_S, Day, Notes, Piece
+from lab.gpu_day.machine import small_limits
 from lab.gpu_day.profiles import start_profiler, summarise
 from mocox.engine.batches import iteration_seconds
 from mocox.run.build import build_runner
@@ -42,7 +43,8 @@ def one_core(day: Day) -> dict[str, Any]:
     """``tools/benchmark.py data --against mmpretrain``."""
     against = 'mmpretrain' if not _lacks_peer() else None
     size = day.size(224, 32)
-    result = run('data', against, VIT_S, day.options(VIT_S), day.size(64, 2), size, 'cpu', day.size(4, 1))
+    with small_limits(day.tiny):
+        result = run('data', against, VIT_S, day.options(VIT_S), day.size(64, 2), size, 'cpu', day.size(4, 1))
     return asdict(result) | dict(text=f'{result.ours:.0f} images/s, {result.ratio:.2f} x {against or "official"}')
 
 

@@ -6,10 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
-from lab.benchmark import roofline
+from lab.benchmark import data, roofline
 from lab.benchmark.report import device_name, versions
 from lab.gpu_day.day import Day, Piece
 
@@ -69,13 +70,13 @@ def tf32() -> Iterator[None]:
 
 @contextmanager
 def small_limits(tiny: bool) -> Iterator[None]:
-    """What measures the machine itself takes seconds at full size."""
-    before = dict(roofline.SIDES), roofline.NUM_VALUES
-    if tiny:
-        roofline.SIDES.update(cpu=64, cuda=64)
-        roofline.NUM_VALUES = 2**12
-    try:
+    """At full size it takes seconds to measure the machine itself and its decoders."""
+    if not tiny:
         yield
-    finally:
-        roofline.SIDES.update(before[0])
-        roofline.NUM_VALUES = before[1]
+        return
+    with (
+        patch.dict(roofline.SIDES, cpu=64, cuda=64),
+        patch.object(roofline, 'NUM_VALUES', 2**12),
+        patch.multiple(data, NUM_LARGE=1, NUM_DECODED=4, NUM_PNGS=1),
+    ):
+        yield

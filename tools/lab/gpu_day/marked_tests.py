@@ -10,7 +10,7 @@ from lab.gpu_day.day import Day, Notes, Piece
 
 ROOT = Path(__file__).parents[3]
 MARK = 'mark.gpu'
-TINY = ['tests/test_augment/test_batched.py']  # one, which is skipped on a CPU
+TINY = ['tests/test_step.py']  # two, which are skipped on a CPU
 MOST_STARTS = 2  # of a test that ends the process
 
 

@@ -13,6 +13,7 @@ GIB = 2**30
 def pieces(day: Day, stage: str) -> list[Piece]:
     """ViT-S and ViT-B at 1024."""
     rows = [('ViT-S/16, 1024', 20, VIT_S, [512, 256, 64]), ('ViT-B/16, 1024', 40, VIT_B, [512, 128])]
+    rows = rows[: day.size(2, 1)]
     return [Piece(name, seconds, partial(_peaks, day, config, chunks)) for name, seconds, config, chunks in rows]
 
 
