@@ -13,16 +13,9 @@ from mmengine.config import Config
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-import mocox
 from mocox.auto import plan_run
-from mocox.checkpoint import read
-from mocox.checkpoint.writing import convert
-from mocox.datasets import ImageFiles, Pixels
-from mocox.doctor.speed import measure
-from mocox.evaluation.pipeline import evaluate
+from mocox.datasets import ImageFiles
 from mocox.image_choice import choose_for_images
-from mocox.recipe import Recipe
-from tests.support.processes import forget_runner
 
 CROPS = dict(type='RandomResizedCrops', size=16)
 RECIPE = 'mocov3/resnet18_custom.py'
@@ -60,54 +53,6 @@ def write(folder: Path, kind: str) -> dict[Path, np.ndarray]:
             Image.fromarray(values.squeeze()).save(path)
         made[path] = values
     return made
-
-
-def levels_of(values: np.ndarray, black: float, white: float) -> np.ndarray:
-    """0 to 255, worked out in float64."""
-    return ((values.astype(np.float64) - black) / (white - black)).clip(0, 1) * 255
-
-
-CHOICES = {  # channels, range, a part of the reason
-    'bands': (13, (0, 8191), 'all 16 images looked at have 13 bands'),
-    'scans': (1, (0, 4095), 'all 16 images looked at have one channel'),
-    'floats': (2, None, 'all 16 images looked at have 2 bands'),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('kind', CHOICES)
-def test_a_run_on_a_folder_as_it_lies(tmp_path, monkeypatch, capsys, kind):
-    """Chosen, trained, judged, exported, and loaded by timm, with the pixels that were written."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('mocox.auto.measure', lambda recipe, dataset, seconds: measure(recipe, dataset, 0.1))
-    made = write(tmp_path / 'data', kind)
-    channels, pair, reason = CHOICES[kind]
-    run = mocox.pretrain('data', out='out', epochs=1, image_size=32, workers=0, options=TINY)
-    shown = capsys.readouterr().out
-    assert reason in shown and 'mean and deviation as measured' in shown
-    forget_runner()
-    config = Recipe(Config.fromfile(run.config))
-    stack = np.stack(list(made.values()))
-    pixels = Pixels.from_settings(read(run.checkpoint).meta['pixels'])
-    if pair is None:  # 0.1 and 99.9 % of what is not missing
-        pair = tuple(np.percentile(stack[:, 8:], [0.1, 99.9]))
-        assert pixels.nodata == -9999
-    levels = levels_of(stack, *pair)
-    assert config.preprocessor['mean'] == pytest.approx(levels.mean((0, 1, 2)), abs=0.2)
-    assert config.preprocessor['std'] == pytest.approx(levels.std((0, 1, 2)), abs=0.2)
-    assert all('color_jitter' not in view and view['channel_jitter'] for view in config.views)
-    assert (pixels.num_channels, pixels.bits) == (channels, 16)
-    dataset = ImageFiles('data', CROPS, **pixels.settings())
-    for index, path in enumerate(sorted(made)):  # what training, features and evaluation see
-        seen, expected = dataset.load(index)[0] / 257, levels[list(made).index(path)]
-        np.testing.assert_allclose(seen, expected, atol=0.01)
-    found = mocox.features(run.checkpoint, 'data')
-    assert found.paths == [str(path.relative_to(tmp_path)) for path in sorted(made)]
-    report = evaluate(run.checkpoint, 'data', ['knn'], work_dir='judged', cache_dir='judged/cache')
-    assert max(row['value'] for row in report['results']) >= (60 if kind != 'floats' else 0)
-    (usage, *_) = convert(run.checkpoint, 'timm.safetensors', 'timm')
-    assert f'in_chans={channels}' in usage
-    assert Pixels.from_settings(read('timm.safetensors').meta['pixels']) == pixels
 
 
 @pytest.mark.parametrize(('kinds', 'options', 'channels', 'changed'), [

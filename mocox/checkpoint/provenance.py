@@ -19,6 +19,7 @@ _MMPRETRAIN_HEADS = {
     **dict.fromkeys(['l', 'large', 'h', 'huge'], 16),
 }
 MAX_CONFIG_CHARACTERS = 2**20  # Python's parser takes a hundred times as much memory as a text has; ours have 10,000
+TRANSFORMERS = ('MoCoViT', 'MoCoV3ViT', 'VisionTransformer')
 BUILT_BY_NAME = ('TIMMBackbone',)  # backbones whose config says what tensors do not tell
 # transformers' names of one function, as `module_activations` says it.
 _ACTIVATIONS = {
@@ -45,7 +46,7 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
     Returns:
         Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, pixels, img_size,
         mocox_version, ...``; absent where the file does not say. ``pixels`` are the settings of
-        :class:`mocox.datasets.Pixels`, ``img_size`` height and width of a ViT that is not for squares, ``backbone`` is
+        :class:`mocox.datasets.Pixels`, ``img_size`` height and width of images that are no squares, ``backbone`` is
         the config of one that is built by its name, ``image_size`` the side of its images.
     """
     own = content.get('mocox') or beside.get('mocox')
@@ -143,6 +144,7 @@ def _from_mmengine(meta: Mapping) -> dict:
         **({'img_size': size} if (size := oblong(recipe.backbone.get('img_size'))) else {}),
         **_normalisation(recipe.preprocessor),
         **_by_name(recipe),
+        **_crop_size(recipe),
         **_classification(meta, recipe),
     }
 
@@ -163,17 +165,25 @@ def _heads(backbone: Mapping) -> int | None:
         from mocox.models.backbones.vit import ARCHITECTURES
 
         return ARCHITECTURES.get(arch or 'small', {}).get('num_heads')
-    return _MMPRETRAIN_HEADS.get(arch) if type_of(backbone) in ('VisionTransformer', 'MoCoV3ViT') else None
+    return _MMPRETRAIN_HEADS.get(arch) if type_of(backbone) in TRANSFORMERS[1:] else None
 
 
 def _by_name(recipe: Recipe) -> dict:
-    """The config of a backbone that tensors alone do not determine, and the image size of its training."""
+    """The config of a backbone that its tensors do not tell."""
     if type_of(recipe.backbone) not in BUILT_BY_NAME:
         return {}
     loaded = ('init_cfg', 'pretrained', 'checkpoint_path')  # what it began with is over
-    found = {'backbone': {key: value for key, value in recipe.backbone.items() if key not in loaded}}
+    return {'backbone': {key: value for key, value in recipe.backbone.items() if key not in loaded}}
+
+
+def _crop_size(recipe: Recipe) -> dict:
+    """Of the images that a backbone was trained on which takes any; the position embedding of a transformer tells."""
+    name = type_of(recipe.backbone)
+    if name in TRANSFORMERS or (recipe.is_labelled and name not in BUILT_BY_NAME):
+        return {}
     size = recipe.crops.get('size')
-    return found | ({'image_size': size} if isinstance(size, int) else {})
+    pair = oblong(size)
+    return {'img_size': pair} if pair else {'image_size': size} if type(size) is int and size > 0 else {}
 
 
 def _classification(meta: Mapping, recipe: Recipe) -> dict:

@@ -72,7 +72,7 @@ def _decode(data: bytes, reduction: Reduction | None, pixels: Pixels, frame: int
             return found if pixels.is_rgb8 else pixels(_of_jpeg(found, image.mode))
     if not pixels.is_rgb8 or image.mode.startswith(('I', 'F')):
         return pixels(read_raw(data))
-    return to_rgb(load(data))
+    return to_rgb(load(data, image))
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
@@ -80,7 +80,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     image = turn(image)
     if image.mode == 'P' and 'transparency' in image.info:
         image = image.convert('RGBA')  # the same colours as convert('RGB'), without its warning
-    return np.array(image.convert('RGB'))
+    return np.array(image if image.mode == 'RGB' else image.convert('RGB'))
 
 
 def _of_jpeg(found: np.ndarray, mode: str) -> Raw:

@@ -121,9 +121,9 @@ def pixels_of_png(data: bytes) -> bytes:
     return b''.join(kept)
 
 
-def load(data: bytes) -> Image.Image:
-    """Open an image and decodes it; a PNG whose remarks are damaged without them."""
-    image = open_with_pillow(data)
+def load(data: bytes, opened: Image.Image | None = None) -> Image.Image:
+    """Decode an image, which may be open already; a PNG whose remarks are damaged without them."""
+    image = opened or open_with_pillow(data)
     try:
         image.load()
     except ValueError:  # a remark behind the pixels

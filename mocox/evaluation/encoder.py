@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mocox.checkpoint import Checkpoint, load_backbone, read
 from mocox.checkpoint.completeness import bounded
-from mocox.checkpoint.provenance import BUILT_BY_NAME
+from mocox.checkpoint.provenance import BUILT_BY_NAME, oblong
 from mocox.checkpoint.reading import strip
 from mocox.configs import open_config
 from mocox.datasets import Pixels
@@ -166,7 +166,8 @@ def load_encoder(
         backbone = MODELS.build(cfg)
     report = load_backbone(backbone, checkpoint, encoder, heads=heads)
     notes = [note for note in report.notes if not note.startswith('trained on')]
-    told = checkpoint.arch.get('grid') or checkpoint.arch.get('img_size') or checkpoint.meta.get('image_size')
+    arch, meta = checkpoint.arch, checkpoint.meta
+    told = arch.get('grid') or arch.get('img_size') or meta.get('image_size') or oblong(meta.get('img_size'))
     if not (config or image_size or told):
         notes.append(f'the file does not tell its image size: {size} pixels are used (--image-size says another)')
     projector = _projector(checkpoint, report.encoder) if level == 'projector' else None
@@ -279,8 +280,8 @@ def evaluation_crops(size: Size) -> dict:
 
 def _pretraining_size(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Size:
     arch = checkpoint.arch
-    if arch.get('img_size'):
-        return tuple(arch['img_size'])
+    if pair := arch.get('img_size') or oblong(checkpoint.meta.get('img_size')):
+        return tuple(pair)
     if size := checkpoint.meta.get('image_size'):
         return size
     if arch['family'] == 'vit' and arch['grid']:

@@ -6,6 +6,7 @@ import torchvision
 from torch import nn
 
 from mocox.checkpoint import load_backbone, read, reading
+from mocox.checkpoint.writing import convert
 from mocox.evaluation.encoder import Encoder, build_projector, evaluation_crops, load_encoder
 from mocox.models import NonLinearNeck
 from tests.test_checkpoint.conftest import CONV_VIT, RESNET, VIT, official_file, pretraining_model
@@ -170,3 +171,19 @@ def test_a_checkpoint_that_has_been_read_fills_a_backbone_as_its_file_does(tmp_p
     assert str(reports[0]) == str(reports[1])
     for name, value in one.state_dict().items():
         assert torch.equal(other.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('size', [96, (64, 128)])
+def test_a_resnet_is_evaluated_at_the_size_that_it_was_trained_at(tmp_path, size):
+    """Its tensors do not tell; the config of the run does, and so does what is made of the file."""
+    model = pretraining_model(dict(RESNET, stem_channels=16, base_channels=8), 64)
+    cfg = (
+        "model = dict(type='MoCoV3', backbone=dict(type='mmpretrain.ResNet', depth=18))\n"
+        f"train_dataloader = dict(dataset=dict(crops=dict(type='RandomResizedCrops', size={size})))\n"
+    )
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(epoch=1, cfg=cfg)), tmp_path / 'run.pth')
+    convert(tmp_path / 'run.pth', tmp_path / 'made.safetensors', 'mocox')
+    for name in ('run.pth', 'made.safetensors'):
+        loaded = load_encoder(tmp_path / name)
+        assert loaded.image_size == size
+        assert not any('image size' in note for note in loaded.notes)
