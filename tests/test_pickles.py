@@ -103,3 +103,15 @@ def test_a_config_of_millions_of_characters_is_not_parsed():
     """Python's parser would take gigabytes."""
     assert parse_config('a = [1]') == dict(a=[1])
     assert parse_config('a = [' + '1,' * 2**20 + ']') == {}
+
+
+@pytest.mark.parametrize(('kind', 'key'), [(list, 'mean'), (list, 'anything'), (dict, 'pixels')])
+def test_what_a_file_says_of_itself_is_left_out_where_it_would_not_end(tmp_path, kind, key):
+    """A list of the same list twice, 45 deep."""
+    value = ['a']
+    for _ in range(45):
+        value = dict(a=value, b=value) if kind is dict else [value, value]
+    torch.save(dict(state_dict={'fc.weight': torch.ones(2, 2)}, mocox={key: value, 'epochs': 3}), tmp_path / 'a.pth')
+    meta = read(tmp_path / 'a.pth').meta
+    assert key not in meta
+    assert meta['epochs'] == 3

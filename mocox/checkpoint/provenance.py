@@ -18,6 +18,7 @@ _MMPRETRAIN_HEADS = {
     **dict.fromkeys(['b', 'base', 'deit-b', 'deit-base', 'mocov3-s', 'mocov3-small'], 12),
     **dict.fromkeys(['l', 'large', 'h', 'huge'], 16),
 }
+MAX_VALUES, MAX_DEPTH = 10**6, 20  # of what a file says of itself
 MAX_CONFIG_CHARACTERS = 2**20  # Python's parser takes a hundred times as much memory as a text has; ours have 10,000
 TRANSFORMERS = ('MoCoViT', 'MoCoV3ViT', 'VisionTransformer')
 BUILT_BY_NAME = ('TIMMBackbone',)  # backbones whose config says what tensors do not tell
@@ -52,7 +53,23 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
     own = content.get('mocox') or beside.get('mocox')
     found = dict(own) if isinstance(own, Mapping) else _from_others(content, beside, layout)
     # An untrusted file may have anything in these places.
-    return {key: value for key, value in found.items() if isinstance(value, _KINDS_OF.get(key, object))}
+    return {
+        key: value for key, value in found.items() if isinstance(value, _KINDS_OF.get(key, object)) and _is_small(value)
+    }
+
+
+def _is_small(value: object) -> bool:
+    """Tell whether a value can be printed: lists of the same lists, 40 deep, are few bytes in a file and 2^40 words."""
+    waiting, num = [(value, 0)], 0
+    while waiting and num <= MAX_VALUES:
+        item, depth = waiting.pop()
+        num += 1
+        if isinstance(item, Mapping | list | tuple | set | frozenset):
+            if depth >= MAX_DEPTH:
+                return False
+            parts = [*item, *item.values()] if isinstance(item, Mapping) else item
+            waiting += [(part, depth + 1) for part in parts]
+    return num <= MAX_VALUES
 
 
 def _from_others(content: Mapping, beside: Mapping, layout: str) -> dict:

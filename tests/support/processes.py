@@ -26,7 +26,7 @@ IMPORTED = [f'mocox.{name}' for name in ('models', 'datasets', 'engine', 'monito
 _pools: dict[tuple[int, str], '_Pool'] = {}
 
 
-def run_processes(fn: Callable, world_size: int, *args: Any, timeout: float = 120.0, preload: str = '') -> list[Any]:
+def run_processes(fn: Callable, world_size: int, *args: Any, timeout: float = 240.0, preload: str = '') -> list[Any]:
     """Calls ``fn(*args)`` in every one of ``world_size`` processes and returns their results in rank order.
 
     ``fn`` is a function at the top level of a module, and its arguments and result can be pickled (return tensors
@@ -59,7 +59,7 @@ def warm_context() -> ForkServerContext:
 
 class _Pool:
     def __init__(self, world_size: int, preload: str) -> None:
-        context = warm_context()
+        context = multiprocessing.get_context('spawn') if preload else warm_context()  # a fork loads nothing anew
         self.folder = tempfile.TemporaryDirectory()
         self.pipes, self.processes = [], []
         for rank in range(world_size):
