@@ -86,8 +86,8 @@ class Recipe:
     @property
     def network(self) -> str:
         """The backbone in a word or two, such as ``ResNet 18``; empty where the config has none."""
-        size = next((str(self.backbone[key]) for key in ('arch', 'depth', 'model_name') if key in self.backbone), '')
-        size = '' if len(size) > 20 else f' {size}'  # an arch may be a dictionary
+        size = next((str(self.backbone[key]) for key in ('model_name', 'arch', 'depth') if key in self.backbone), '')
+        size = '' if len(size) > 40 else f' {size}'  # an arch may be a dictionary
         return f'{type_of(self.backbone)}{size}' if self.backbone else ''
 
     @property

@@ -13,8 +13,11 @@ from mocox.checkpoint import read
 from mocox.export import export
 from mocox.models.layout import last_output
 from mocox.models.necks import average_positions
+from mocox.registry import MODELS
+from tests.support.ready_made import TIMM_MODELS, TRANSFORMERS_MODELS, saved
 from tests.test_checkpoint.conftest import RESNET, VIT, backbone, probe_file
 
+MEAN, STD = [10.0, 20.0, 30.0], [50.0, 51.0, 52.0]
 SWIN = dict(type='TIMMBackbone', model_name='swin_tiny_patch4_window7_224', img_size=32, window_size=2)
 SWIN |= dict(depths=(1, 1), num_heads=(1, 2), embed_dim=16)
 CASES = {
@@ -64,6 +67,52 @@ def test_onnx_gives_our_features(name, tmp_path):
         levels = torch.rand(batch, CASES[name].get('in_channels', 3), 32, 32) * 255
         features, ours = session.run(None, {'images': levels.numpy()})[0], expected(module, levels)
         assert np.abs(features - ours).max() <= 1e-5 * max(1, np.abs(ours).max())
+
+
+def of_a_run(folder: Path, name: str) -> tuple[nn.Module, str, int]:
+    """Writes checkpoint and config of a run with a backbone of another library; also its side."""
+    torch.manual_seed(0)
+    if name in TRANSFORMERS_MODELS:
+        saved(folder / 'folder', name)
+        config, (settings, side) = (
+            dict(type='TransformersBackbone', folder=str(folder / 'folder')),
+            TRANSFORMERS_MODELS[name],
+        )
+        side = settings.get('image_size', side)
+        module = MODELS.build(dict(config, pretrained=False))
+    else:
+        model_name, arguments, _, side = TIMM_MODELS[name]
+        config = dict(type='TIMMBackbone', model_name=model_name, **arguments)
+        side = arguments.get('img_size', side)
+        module = MODELS.build(config)
+    with torch.no_grad():  # more, as `perturbed` adds, and float32 itself is 3e-5 off: LayerScale begins at 1e-5
+        for tensor in (tensor for tensor in module.state_dict().values() if tensor.is_floating_point()):
+            tensor.add_(torch.randn_like(tensor) * 0.02)
+    tensors = {f'backbone.{key}': tensor for key, tensor in module.state_dict().items()}
+    torch.save(dict(state_dict=tensors, mocox=dict(kind='self-supervised')), folder / 'net.pth')
+    text = (
+        f'model = dict(backbone={config!r}, data_preprocessor=dict(type="ViewsPreprocessor", mean={MEAN}, std={STD}))\n'
+    )
+    (folder / 'run.py').write_text(text + f'train_dataloader = dict(dataset=dict(crops=dict(size={side})))\n')
+    return module.eval(), str(folder / 'run.py'), side
+
+
+@pytest.mark.parametrize('name', [*TIMM_MODELS, *TRANSFORMERS_MODELS])
+def test_every_backbone_that_trains_here(name, tmp_path):
+    """Its graph takes levels and any batch, in both formats."""
+    module, config, side = of_a_run(tmp_path, name)
+    options = dict(config=config, image_size=side, normalise=True)
+    export(tmp_path / 'net.pth', tmp_path / 'net.onnx', 'onnx', **options)
+    export(tmp_path / 'net.pth', tmp_path / 'net.pt2', 'torch-export', **options)
+    session, program = session_of(tmp_path / 'net.onnx'), torch.export.load(tmp_path / 'net.pt2').module()
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
+    for batch in (1, 5):
+        levels = torch.rand(batch, 3, side, side) * 255
+        with torch.no_grad():
+            ours = module((levels - mean) / std)[0]
+            theirs = torch.from_numpy(session.run(None, {'images': levels.numpy()})[0]), program(levels)
+        for features in theirs:
+            assert (features - ours).abs().max() <= 1e-5 * max(1, ours.abs().max())
 
 
 def test_other_sizes_and_a_printed_line(tmp_path):

@@ -17,7 +17,8 @@ def to_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     DINOv2 keeps blocks in chunks while it trains (``blocks.0.3`` for block 3), and where it has registers it adds a
     position to the class token, which timm has added already. DINOv3 has no bias in its keys.
     """
-    found = {_unchunked(key): tensor for key, tensor in tensors.items()}
+    in_chunks = 'cls_token' in tensors  # a ConvNet of timm has stages of blocks of that name
+    found = {_unchunked(key) if in_chunks else key: tensor for key, tensor in tensors.items()}
     for theirs, ours in _MLP.items():
         found = {key.replace(theirs, ours): tensor for key, tensor in found.items()}
     if 'register_tokens' in found and 'pos_embed' in found:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mocox.checkpoint.contents import unwrap
 from mocox.checkpoint.dino import fold_layer_scale, has_layer_scale, without_zero_biases
 from mocox.checkpoint.fitting import fit_channels, fit_positions
 from mocox.checkpoint.names import from_ours, naming_of, to_ours
-from mocox.checkpoint.reading import Checkpoint, read
+from mocox.checkpoint.reading import Checkpoint, read, strip
 from mocox.checkpoint.timm_files import as_timm
 from mocox.registry import WEIGHT_INITIALIZERS
 
@@ -45,12 +45,14 @@ class LoadReport:
         encoder: ``query`` or ``momentum``.
         num_tensors: How many of the module's tensors were loaded: all of them.
         notes: What the user should know: interpolated positions, heads, channel order, kind of file.
+        normalisation: ``mean`` and ``std`` (0..255) of the images it was trained on, if the file says.
     """
 
     source: str
     encoder: str
     num_tensors: int
     notes: tuple[str, ...]
+    normalisation: dict[str, list[float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         head = f'loaded {self.num_tensors} of {self.num_tensors} tensors ({self.encoder} encoder) from {self.source}'
@@ -95,7 +97,7 @@ def load_backbone(
     weights = checkpoint.backbone(encoder)
     notes = [*diverged_in(weights), *_head_notes(checkpoint, module, heads), *_notes(checkpoint)]
     _check_activation(checkpoint, module)
-    weights, resized = _named_for(module, target, checkpoint, weights)
+    weights, resized = _named_for(module, target, checkpoint, weights, encoder)
     weights, adapted = fit_channels(weights, target)
     resized = [*resized, *adapted]
     if part is not None:
@@ -105,7 +107,9 @@ def load_backbone(
     left_out = _check_complete(checkpoint, weights, target, module)
     module.load_state_dict({key: weights.get(key, tensor) for key, tensor in target.items()}, strict=part is None)
     encoder = checkpoint.encoders[0] if len(checkpoint.encoders) == 1 else encoder
-    return LoadReport(f'{checkpoint.path}: {checkpoint.summary}', encoder, len(target), (*resized, *left_out, *notes))
+    source, said = f'{checkpoint.path}: {checkpoint.summary}', (*resized, *left_out, *notes)
+    constants = {key: checkpoint.meta[key] for key in ('mean', 'std') if checkpoint.meta.get(key)}
+    return LoadReport(source, encoder, len(target), said, constants)
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -151,6 +155,7 @@ class Pretrained:
             module, self.checkpoint, self.encoder, self.prefix, self.heads, self.map_location, self.part
         )
         print_log(str(report), logger='current')
+        module.pretrained_normalisation = report.normalisation  # type: ignore[assignment]
         self._protect(module)
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=f'mocox.Pretrained: {report.source}')
@@ -165,12 +170,13 @@ class Pretrained:
 
 
 def _named_for(
-    module: Any, target: Mapping[str, Tensor], checkpoint: Checkpoint, weights: dict[str, Tensor]
+    module: Any, target: Mapping[str, Tensor], checkpoint: Checkpoint, weights: dict[str, Tensor], encoder: str
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors under the module's names, positions in its shape, with notes on what was changed."""
-    own = checkpoint.original
-    if own.keys() == target.keys() and all(own[key].shape == target[key].shape for key in target):
-        return dict(own), []  # of the very same class, whatever its names
+    place = {'query': 'backbone.', 'momentum': 'momentum_encoder.backbone.'}[encoder]
+    for own in (checkpoint.original, strip(checkpoint.original, place)):
+        if own.keys() == target.keys() and all(own[key].shape == target[key].shape for key in target):
+            return dict(own), []  # of the very same class, whatever its names
     weights, notes = fit_positions(weights, target, module, checkpoint.arch)
     inner = unwrap(target)
     ours = to_ours(inner, naming_of(inner))

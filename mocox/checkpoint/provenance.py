@@ -30,10 +30,12 @@ _ACTIVATIONS = {
     'silu': 'swish',
 }
 
-_OPTIONAL = ('pixels', 'img_size', 'backbone', 'image_size', 'classes', 'test_crops')
+_OPTIONAL = ('pixels', 'img_size', 'backbone', 'folder', 'image_size', 'classes', 'test_crops')
 
 _KINDS_OF = {
-    **dict.fromkeys(['kind', 'encoder', 'recipe', 'channel_order', 'activation', 'mocox_version'], (str, type(None))),
+    **dict.fromkeys(
+        ['kind', 'encoder', 'recipe', 'channel_order', 'activation', 'mocox_version', 'folder'], (str, type(None))
+    ),
     **dict.fromkeys(['epochs', 'heads'], (int, type(None))),
     **dict.fromkeys(['mean', 'std', 'img_size', 'classes'], (list, type(None))),
     **dict.fromkeys(['pixels', 'backbone', 'test_crops'], (dict, type(None))),
@@ -48,7 +50,8 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
         Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, pixels, img_size,
         mocox_version, ...``; absent where the file does not say. ``pixels`` are the settings of
         :class:`mocox.datasets.Pixels`, ``img_size`` height and width of images that are no squares, ``backbone`` is
-        the config of one that is built by its name, ``image_size`` the side of its images.
+        the config of one that is built by its name, ``image_size`` the side of its images, ``folder`` that of one
+        of transformers.
     """
     own = content.get('mocox') or beside.get('mocox')
     found = dict(own) if isinstance(own, Mapping) else _from_others(content, beside, layout)
@@ -186,7 +189,9 @@ def _heads(backbone: Mapping) -> int | None:
 
 
 def _by_name(recipe: Recipe) -> dict:
-    """The config of a backbone that its tensors do not tell."""
+    """The config of a backbone that its tensors do not tell; of one of transformers its folder, never opened."""
+    if type_of(recipe.backbone) == 'TransformersBackbone':
+        return {'folder': str(recipe.backbone.get('folder'))}
     if type_of(recipe.backbone) not in BUILT_BY_NAME:
         return {}
     loaded = ('init_cfg', 'pretrained', 'checkpoint_path')  # what it began with is over

@@ -4,30 +4,91 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from mocox.recipe import type_of
+
 _TIMM_VITS = {192: 'vit_tiny', 384: 'vit_small', 768: 'vit_base', 1024: 'vit_large'}
+# Arguments of TIMMBackbone that timm.create_model does not have, or calls otherwise.
+_OF_OURS = ('type', 'model_name', 'init_cfg', 'stop_grad_conv1', 'features_only', 'pretrained', 'checkpoint_path')
 
 
 def timm_arguments(arch: Mapping) -> tuple[str, dict]:
-    """Model name and keyword arguments with which ``timm.create_model`` builds the architecture."""
+    """Model name and keyword arguments with which ``timm.create_model`` builds the architecture.
+
+    Raises:
+        ValueError: Maps of several depths are a part of a model.
+    """
     kwargs = {'num_classes': arch.get('num_classes', 0)}
+    if type_of(settings := arch.get('backbone') or {}) == 'TIMMBackbone':
+        return settings['model_name'], kwargs | _own_arguments(settings)
     if arch.get('in_channels', 3) != 3:
         kwargs['in_chans'] = arch['in_channels']
     if arch['family'] != 'vit':
         return (f'resnet{arch["depth"]}' if arch.get('depth') else '<the same model>'), kwargs
-    base = _TIMM_VITS.get(arch['embed_dims'], 'vit_base')
+    base, usual = _timm_vit(arch)
     if arch['num_heads']:
         kwargs['num_heads'] = arch['num_heads']
     side = arch.get('img_size') or (arch['grid'] and arch['grid'] * arch['patch_size'])
     wanted = {
-        'embed_dim': (arch['embed_dims'], {name: width for width, name in _TIMM_VITS.items()}[base]),
-        'depth': (arch['num_layers'], 24 if base == 'vit_large' else 12),
-        'patch_size': (arch['patch_size'], 16),
-        'img_size': (side, 224),
-        'mlp_ratio': (arch['feedforward_channels'] / arch['embed_dims'], 4),
+        'embed_dim': arch['embed_dims'],
+        'depth': arch['num_layers'],
+        'patch_size': arch['patch_size'],
+        'img_size': None if arch.get('dinov3') else side,
+        'mlp_ratio': arch['feedforward_channels'] / arch['embed_dims'],
+        'global_pool': 'token' if arch.get('folder') else None,  # that of TransformersBackbone
     }
-    return f'{base}_patch16_224', kwargs | {
-        k: value for k, (value, usual) in wanted.items() if value not in (None, usual)
-    }
+    return base, kwargs | {key: value for key, value in wanted.items() if value not in (None, usual[key])}
+
+
+def _timm_vit(arch: Mapping) -> tuple[str, dict]:
+    """The model of timm with these parts that is nearest in width, and its sizes by the names of its arguments."""
+    width = arch['embed_dims'] if arch['embed_dims'] in _TIMM_VITS else 768
+    size, tiny = _TIMM_VITS[width], width == 192
+    usual = dict(
+        embed_dim=width,
+        depth=24 if width == 1024 else 12,
+        patch_size=16,
+        img_size=224,
+        mlp_ratio=4,
+        global_pool='token',
+    )
+    if arch.get('dinov3') or arch.get('layer_scale'):  # of these timm has no tiny ones
+        size, usual['embed_dim'] = ('vit_small', 384) if tiny else (size, width)
+    if arch.get('dinov3'):
+        return f'{size}_patch16_dinov3' + '_qkvb' * bool(arch.get('qv_bias')), dict(usual, global_pool='avg')
+    if arch.get('layer_scale'):
+        registers = '_reg4' * bool(arch.get('registers'))
+        return f'{size}_patch14{registers}_dinov2', dict(usual, patch_size=14, img_size=518)
+    return f'{size}_patch16_224', usual
+
+
+def _own_arguments(settings: Mapping) -> dict:
+    """Keyword arguments of ``timm.create_model`` in a config of TIMMBackbone."""
+    if settings.get('features_only'):
+        raise ValueError('features_only=True is a part of the model, which timm.create_model names otherwise')
+    found = {key: value for key, value in settings.items() if key not in _OF_OURS and value is not None}
+    if 'in_channels' in found:
+        found['in_chans'] = found.pop('in_channels')
+    if str(found.get('norm_layer')).endswith('BN'):  # BatchNorm, however it is spread over processes and groups
+        del found['norm_layer']
+    return found
+
+
+def classifier_name(arch: Mapping) -> str | None:
+    """Name of the classifier in the model of a TIMMBackbone; None for other backbones."""
+    settings = arch.get('backbone') or {}
+    if type_of(settings) != 'TIMMBackbone':
+        return None
+    import timm
+
+    config = timm.get_pretrained_cfg(settings['model_name'], allow_unregistered=True)
+    name = config.classifier if config else None
+    return name if isinstance(name, str) else None
+
+
+def from_folder(folder: object, path: str) -> str:
+    """The line for a model of transformers whose config is in the folder that it was trained from."""
+    config = f'transformers.AutoConfig.from_pretrained({folder!r})'
+    return f'transformers.AutoModel.from_pretrained({path!r}, config={config})'
 
 
 def _timm_usage(arch: Mapping, path: str) -> str:
@@ -39,9 +100,13 @@ def _timm_usage(arch: Mapping, path: str) -> str:
 
 
 def shape_of(backbone: Mapping[str, Tensor], arch: Mapping) -> dict:
-    """Class of a ResNet in mmpretrain, and its arguments for widths that the depth does not imply."""
+    """Sizes and parts that the name of an architecture does not tell.
+
+    Of a ViT, whether queries and values have biases of their own; of a ResNet, widths, as arguments of mmpretrain's
+    class, and whose class it is.
+    """
     if arch['family'] != 'resnet':
-        return {}
+        return {'qv_bias': 'blocks.0.attn.q_bias' in backbone}
     width = len(backbone['layer1.0.conv1.weight'])
     ratio = len(backbone['layer1.0.conv3.weight']) // width if arch['bottleneck'] else 1
     is_cifar = backbone['conv1.weight'].shape[-1] == 3
@@ -85,10 +150,12 @@ def _mocox_usage(arch: Mapping, path: str) -> str:
         backbone = _words(settings)
     elif arch['family'] == 'resnet' and arch.get('depth'):
         backbone = _resnet_config(arch)
-    elif arch['family'] == 'vit':
+    elif arch['family'] == 'vit' and not arch.get('folder'):
         sizes = {'arch': _vit_sizes(arch), 'img_size': _side(arch), 'patch_size': arch['patch_size']}
         stem = {'stem': 'conv'} if arch.get('stem') == 'conv' else {}
         backbone = _words({'type': 'mocox.MoCoViT'} | sizes | stem)
+    elif arch.get('folder'):
+        backbone = _words({'type': 'mocox.TransformersBackbone', 'folder': arch['folder'], 'pretrained': False})
     else:
         return f"the config of this backbone with init_cfg=dict(type='mocox.Pretrained', checkpoint={path!r})"
     if (count := arch.get('in_channels', 3)) != 3 and not settings:

@@ -15,7 +15,7 @@ from mocox.checkpoint.files import save_tensors, write_atomically
 from mocox.checkpoint.loading import LEFTOVER, diverged_in
 from mocox.checkpoint.provenance import stamp
 from mocox.checkpoint.reading import Checkpoint, read, strip
-from mocox.checkpoint.usage import USAGE, shape_of
+from mocox.checkpoint.usage import USAGE, classifier_name, from_folder, shape_of
 
 
 @dataclass(frozen=True)
@@ -97,22 +97,30 @@ def convert(
         return _write_state(checkpoint, path_out, to, stamp(checkpoint.kind, 'both', arch, checkpoint.meta))
     metadata = stamp(checkpoint.kind, encoder, arch, checkpoint.meta)
     classifier = {} if backbone_only else checkpoint.classifier()
-    tensors = _export(to, backbone, classifier, arch)
+    arch |= {'backbone': checkpoint.meta.get('backbone'), 'folder': checkpoint.meta.get('folder')}
+    own = _own_of_transformers(checkpoint, encoder)
+    if own and to == 'mocox':
+        backbone = {f'model.{key}': tensor for key, tensor in own.items()}
+    own = own if to == 'transformers' else {}
+    tensors = own or _export(to, backbone, classifier, arch)
     if to == 'official' and not classifier:
         raise ValueError(
             f'{path_in} is not a whole pre-training state, as the official format is: {checkpoint.summary}'
         )
-    arch |= shape_of(backbone, arch) | {'backbone': checkpoint.meta.get('backbone')}
+    arch |= shape_of(backbone, arch)
     arch['num_classes'] = len(classifier['weight']) if classifier and TARGETS[to].classifiers else 0
-    notes = [USAGE[to](arch, str(path_out)), *checkpoint.notes]
-    if arch['family'] == 'vit' and not arch['num_heads']:
+    line = from_folder(arch['folder'], str(path_out)) if own else USAGE[to](arch, str(path_out))
+    notes = [line, *checkpoint.notes]
+    if arch['family'] == 'vit' and not (arch['num_heads'] or arch['backbone'] or own):
         notes.append('the file does not say its number of attention heads: build the model with the right one')
     if (activation := checkpoint.meta.get('activation') or 'gelu') != 'gelu':
         arch['activation'] = activation
         notes.append(f'trained with the activation {activation}: build the model with it')
     if classifier and TARGETS[to].classifiers is None:
         notes.append('the classifier was left out')
-    if to == 'transformers':
+    if own:
+        save_tensors(Path(path_out) / 'model.safetensors', own, metadata)
+    elif to == 'transformers':
         _write_transformers(Path(path_out), tensors, metadata, arch)
     else:
         save_tensors(path_out, tensors, metadata, **_fields(to, checkpoint))
@@ -175,10 +183,18 @@ def _write_state(checkpoint: Checkpoint, path: str | Path, to: str, metadata: di
     return [f'the whole state for load_from={str(path)!r} of the same configuration']
 
 
+def _own_of_transformers(checkpoint: Checkpoint, encoder: str) -> dict[str, Tensor]:
+    """The tensors of a TransformersBackbone under the names that they have in its folder."""
+    place = {'query': 'backbone.model.', 'momentum': 'momentum_encoder.backbone.model.'}[encoder]
+    return strip(checkpoint.original, place) if checkpoint.meta.get('folder') else {}
+
+
 def _export(
     to: str, backbone: Mapping[str, Tensor], classifier: Mapping[str, Tensor], arch: Mapping
 ) -> dict[str, Tensor]:
     target, family = TARGETS[to], arch['family']
+    if to == 'timm' and family == 'unknown' and arch.get('folder'):
+        raise ValueError(f'timm names the tensors of {arch["name"]} otherwise: --to transformers')
     if not {'vit': True, 'resnet': target.resnet, 'unknown': target.other}[family]:
         raise ValueError(f'{to} cannot express {arch["name"]}: try --to timm')
     if arch.get('stem') == 'conv' and not target.conv_stem:
@@ -192,7 +208,7 @@ def _export(
         raise ValueError(f'{to} has no place for {len(lost)} of the tensors: {bounded(lost)}')
     tensors = {target.prefix + key: tensor for key, tensor in names.from_ours(backbone, naming).items()}
     if target.classifiers:
-        head = target.classifiers[family == 'resnet']
+        head = (to == 'timm' and classifier_name(arch)) or target.classifiers[family == 'resnet']
         head = 'module.' + head if to == 'official' else head
         tensors |= {f'{head}.{leaf}': tensor for leaf, tensor in classifier.items()}
     return tensors

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from mocox import dist
 from mocox.datasets import EncodedImages, ViewsDataset, collate_views
+from mocox.engine import warm_start
 from mocox.engine.momentum_hook import MomentumUpdateHook
 from mocox.models import ViewsPreprocessor
 from mocox.models.algorithms import MomentumContrast
@@ -26,11 +28,18 @@ class SetupHook(Hook):
 
     priority = 'HIGHEST'
     measured: Mapping[str, Any] | None = None  # pixel settings of the checkpoint's run
+    loaded: Mapping[str, Any] = MappingProxyType({})  # mean and deviation of the run that load_from names
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Restore the measured black and white level and bits."""
+        """Restore the measured black and white level and bits; with ``load_from`` say what begins anew."""
         meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
-        self.measured = meta.get('pixels', {} if getattr(runner, '_resume', False) else None)
+        resumed = getattr(runner, '_resume', False)
+        self.measured = meta.get('pixels', {} if resumed else None)
+        if warm_start.is_training(runner) and not resumed:
+            self.loaded = warm_start.normalisation_of(checkpoint)
+            fitted = warm_start.fit_state(checkpoint, dist.unwrap(runner.model))
+            for note in [warm_start.describe_restart(runner, checkpoint), *fitted]:
+                runner.logger.info(note)
 
     def before_train(self, runner: Runner) -> None:
         """Set up before the loader starts its workers.
@@ -51,6 +60,8 @@ class SetupHook(Hook):
         fixed = section(runner.cfg, 'train_dataloader', 'sampler').get('seed') is not None
         if hasattr(loader.sampler, 'seed') and not fixed:  # built before a checkpoint brought the seed of its run
             loader.sampler.seed = runner.seed
+        if warning := warm_start.other_normalisation(model, self.loaded):
+            runner.logger.warning(warning)
         if place_augmentation(loader, getattr(model, 'data_preprocessor', None)):
             runner.logger.info('Views are augmented by the processes that load the data.')
 

@@ -215,6 +215,9 @@ def pixels_of(checkpoint: Checkpoint, recipe: Recipe | None = None) -> Pixels:
     measured = {name: value for name, value in stored.items() if name in ('auto_range', 'nodata', 'depth')}
     found = Pixels.from_settings(measured | own if own else stored)
     count = checkpoint.arch.get('in_channels', found.num_channels)
+    named = (recipe.backbone if recipe else {}) or checkpoint.meta.get('backbone') or {}
+    if type_of(named) in BUILT_BY_NAME:  # a hybrid one's patches are cut from a map of many channels
+        count = named.get('in_channels', 3)
     if found == RGB and count != 3:
         return Pixels(channels=count)
     if found.num_channels != count:

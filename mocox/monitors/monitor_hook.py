@@ -1,6 +1,7 @@
 """Judge during training whether a run learns."""
 
 import logging
+import time
 from collections.abc import Sized
 from math import isfinite
 from typing import Any
@@ -15,6 +16,7 @@ from mocox import dist
 from mocox.datasets import ViewsDataset
 from mocox.datasets.pixels import RGB
 from mocox.engine.batches import images_per_process, iteration_seconds
+from mocox.engine.warm_start import starts_warm
 from mocox.models.losses import InfoNCELoss
 from mocox.monitors.events import write_event
 from mocox.monitors.offline_knn import check_data, offline_knn
@@ -22,6 +24,7 @@ from mocox.monitors.plain_images import PlainImages
 from mocox.monitors.readings import AT_CHANCE, Plain, Reading
 from mocox.monitors.signals import FeatureBank, measure
 from mocox.monitors.stability_hook import StabilityHook
+from mocox.monitors.start import BETTER, compare
 from mocox.monitors.states import TrainingState
 from mocox.monitors.summary import final_verdict
 from mocox.registry import HOOKS
@@ -84,7 +87,7 @@ class MonitorHook(Hook):
         self.knn_batch_size = knn_batch_size
         self.plain = plain
         self.machine = TrainingState()
-        self.warned_of_chance = False
+        self.warned_of_chance = self.was_better = False
 
     def before_train(self, runner: Runner) -> None:
         """Determine what can be measured.
@@ -179,12 +182,16 @@ class MonitorHook(Hook):
             self.plain = False
             return
         try:
+            began = time.monotonic()
             labels = None if self.labels is None else self.labels.numpy()
             self.plain_images = PlainImages(dataset, labels, tuple(inputs[0].shape[-2:]), self.knn_batch_size)
             if self.machine.start is None:
                 self._measure_plain(runner, 0)
                 if start := self.machine.start:
-                    runner.logger.info(f'before the first step: {start} ({start.num_images} plain images)')
+                    seconds = time.monotonic() - began
+                    runner.logger.info(
+                        f'before the first step: {start} ({start.num_images} plain images, {seconds:.1f} s)'
+                    )
         except Exception as error:  # as below
             self.plain, self.plain_images = False, None
             runner.logger.warning(
@@ -198,9 +205,13 @@ class MonitorHook(Hook):
             runner.logger.debug(f'No measurement on plain images at iteration {iteration}: {error}')
             return
         self.machine.measured(iteration, found)
+        if compare(start := self.machine.start, found) == BETTER and self.machine.warm and not self.was_better:
+            self.was_better = True
+            gained = f'{100 * found.knn:.0f} % after {100 * start.knn:.0f} %'
+            runner.logger.info(f'iteration {iteration}: {BETTER}: k-NN on plain images {gained}')
         scalars = dict(plain_effective_rank=found.effective_rank, plain_alignment=found.alignment)
         if found.knn is not None:
-            scalars.update(knn_plain=100 * found.knn, knn_start=100 * self.machine.start.knn)
+            scalars.update(knn_plain=100 * found.knn, knn_start=100 * start.knn)
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
 
@@ -339,12 +350,3 @@ class MonitorHook(Hook):
         """Restore the basis of the verdict of a resumed run; a warm start begins a new one."""
         if runner._resume and CHECKPOINT_KEY in checkpoint:
             self.machine.load_state_dict(checkpoint[CHECKPOINT_KEY])
-
-
-def starts_warm(runner: Runner, model: torch.nn.Module) -> bool:
-    """True if the backbone has trained weights before the first step."""
-    if runner._load_from and not runner._resume:
-        return True
-    configs = getattr(model.backbone, 'init_cfg', None) or []
-    kinds = [str(config.get('type')) for config in ([configs] if isinstance(configs, dict) else configs)]
-    return any(kind.endswith('Pretrained') for kind in kinds) or bool(getattr(model.backbone, 'pretrained', False))

@@ -21,6 +21,7 @@ from mocox.monitors.readings import (
     Verdict,
     known_values,
 )
+from mocox.monitors.start import compare
 
 # What separates the states. Shares are of 1.
 CHANCE_PROGRESS = 5.0  # percent of the way to the floor that chance alone does not give
@@ -41,7 +42,6 @@ LOST_PROGRESS = 30.0  # percent lost since the best
 SHRUNK_STD = 0.1  # of the features' initial spread, where the run is at chance besides
 SHRUNK_RANK = 2.0
 LOST_KNN = 0.5  # share of the k-NN classifier's lead over the largest class that is lost since its best
-START_NOISE = 2.0  # standard errors by which k-NN on plain images must be below that before the first step
 LEAST_LOST_KNN = 0.1  # of 1: less than this is noise
 EXPLODED_GRADIENT = 1000.0  # times the median of the window
 WINDOW = 50  # readings that are remembered
@@ -109,10 +109,7 @@ class TrainingState:
         """Take a measurement on plain images into account; the first is the start."""
         self.start = self.start or plain
         self.plain = plain
-        if self.start.knn is None or plain.knn is None:
-            return
-        error = (self.start.knn * (1 - self.start.knn) / self.start.num_images) ** 0.5
-        if self.start.knn - plain.knn <= max(START_NOISE * error, 1 / self.start.num_images):
+        if compare(self.start, plain) != BELOW:
             self.below_since = None
         elif self.below_since is None:
             self.below_since = iteration

@@ -3,6 +3,7 @@
 from math import isfinite
 
 from mocox.monitors.readings import BELOW, CAUSES, LEARNING, SATURATED, SHORTCUT, WARMING
+from mocox.monitors.start import compare
 from mocox.monitors.states import CHANCE_PROGRESS, TrainingState
 
 
@@ -40,7 +41,8 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
     by_chance = '' if knn_chance is None else f', the largest class alone is {100 * knn_chance:.0f} %'
     start, plain = state.start, state.plain
     if start and plain and start.knn is not None and plain.knn is not None:
-        parts.append(f'k-NN on plain images from {100 * start.knn:.0f} to {100 * plain.knn:.0f} %{by_chance}')
+        compared = f', {compare(start, plain)}' * state.warm
+        parts.append(f'k-NN on plain images from {100 * start.knn:.0f} to {100 * plain.knn:.0f} %{compared}{by_chance}')
     elif last.knn is not None and state.first_knn is not None:  # without a start, an early reading
         parts.append(f'k-NN from {100 * state.first_knn:.0f} to {100 * last.knn:.0f} %{by_chance}')
     if start and plain:

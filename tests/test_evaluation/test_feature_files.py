@@ -1,5 +1,6 @@
 """Files of features: the same numbers in every format, and the same bytes after a kill."""
 
+import contextlib
 import csv
 
 import numpy as np
@@ -13,6 +14,7 @@ from mocox.checkpoint import load_backbone
 from mocox.evaluation import feature_files
 from mocox.evaluation.encoder import load_encoder
 from mocox.registry import MODELS
+from tests.support.processes import run_processes
 from tests.test_checkpoint.conftest import RESNET, VIT, backbone
 
 TIMM = dict(type='TIMMBackbone', model_name='vit_tiny_patch16_224', img_size=32, patch_size=8, depth=2)
@@ -87,6 +89,28 @@ def count_images(monkeypatch):
 
     monkeypatch.setattr(Encoder, 'extract_feat', counted)
     return Seen
+
+
+def extract(folder, out, limit: int = 10**6) -> int:
+    """In one of several processes: how many forward passes it made before it was done or killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_files, 'SHARD_IMAGES', 2)
+        seen = count_images(patch)
+        seen.limit = limit
+        with contextlib.suppress(KeyboardInterrupt):
+            mocox.features(folder / 'vit.pth', folder / 'images', out=out, batch_size=2)
+        return seen.count
+
+
+@pytest.mark.dist
+def test_two_processes_share_an_extraction_and_go_on_after_a_kill(made, tmp_path):
+    """Four shards of seven files: each process makes one, is killed, and makes its other one when started again."""
+    assert extract(made, tmp_path / 'alone.npz') == 4
+    assert run_processes(extract, 2, made, tmp_path / 'f.npz', 1) == [1, 1]
+    assert len(list((tmp_path / 'f.npz.parts').rglob('*.features'))) == 2 and not (tmp_path / 'f.npz').exists()
+    assert run_processes(extract, 2, made, tmp_path / 'f.npz') == [1, 1]
+    assert (tmp_path / 'f.npz').read_bytes() == (tmp_path / 'alone.npz').read_bytes()
+    assert not (tmp_path / 'f.npz.parts').exists()
 
 
 @pytest.mark.parametrize('name', ['vit', 'resnet'])

@@ -4,35 +4,14 @@ import sys
 
 import pytest
 import torch
-import transformers
 from torch import nn
 
 from mocox.models import TransformersBackbone
 from mocox.models.chunks import has_batch_norm
 from mocox.registry import MODELS
 from tests.support.gradients import assert_same, gradients
-from tests.test_checkpoint.conftest import perturbed
-
-VIT = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32)
-STAGES = dict(hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 2, 1])
-# Settings of the config, side of the images: not always that of the config.
-MEMBERS = {
-    'ViT': (dict(VIT, patch_size=16), 48),
-    'Dinov2': (dict(VIT, patch_size=14, image_size=28), 42),
-    'Dinov2WithRegisters': (dict(VIT, patch_size=14, image_size=28), 42),
-    'DINOv3ViT': (dict(VIT, patch_size=16, num_register_tokens=4), 48),
-    'Swin': (dict(embed_dim=8, depths=[1, 1], num_heads=[1, 1], image_size=32, window_size=4), 32),
-    'ConvNext': (STAGES, 32),
-    'DINOv3ConvNext': (STAGES, 64),
-}
-
-
-def saved(folder, member: str) -> nn.Module:
-    torch.manual_seed(0)
-    config = getattr(transformers, f'{member}Config')(**MEMBERS[member][0])
-    model = perturbed(getattr(transformers, f'{member}Model')(config))
-    model.save_pretrained(folder)
-    return model
+from tests.support.ready_made import TRANSFORMERS_MODELS as MEMBERS
+from tests.support.ready_made import saved
 
 
 def images(member: str, n: int = 4, seed: int = 0) -> torch.Tensor:

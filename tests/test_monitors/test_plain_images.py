@@ -13,6 +13,7 @@ from PIL import Image
 from mocox.datasets import ImageFiles
 from mocox.monitors.plain_images import PlainImages, choose_rows
 from mocox.monitors.readings import BELOW, Plain, Reading
+from mocox.monitors.start import BETTER, LEVEL, compare
 from mocox.monitors.states import TrainingState
 from mocox.monitors.summary import final_verdict
 from mocox.registry import MODELS
@@ -103,8 +104,21 @@ def test_which_images(num_images, num_classes, expected):
         assert counts.min() == counts.max()
 
 
-def plain(knn: float) -> Plain:
+def plain(knn: float | None) -> Plain:
     return Plain(num_images=400, effective_rank=10.0, alignment=0.5, knn=knn)
+
+
+@pytest.mark.parametrize(('knn', 'words'), [(0.83, LEVEL), (0.85, BETTER), (0.77, LEVEL), (0.75, BELOW), (None, None)])
+def test_words_for_a_start_of_80_percent(knn, words):
+    """Two standard errors of 80 % of 400 images are 4 points."""
+    assert compare(plain(0.8), plain(knn)) == words
+    machine = TrainingState()
+    machine.warm = True
+    machine.measured(0, plain(0.8))
+    machine.measured(10, plain(knn))
+    machine.update(Reading(10, loss=2.0, progress=40.0))
+    text = final_verdict(machine, chance=4.0, knn_chance=0.1)
+    assert words is None or f'k-NN on plain images from 80 to {100 * knn:.0f} %, {words}, the largest class' in text
 
 
 def feed(machine: TrainingState, iteration: int, knn: float) -> str:
