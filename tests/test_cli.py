@@ -301,7 +301,7 @@ def test_amp_chooses_what_the_device_can(tiny, monkeypatch, num_gpus, has_bfloat
 
 def test_a_file_that_is_no_config(tmp_path):
     (tmp_path / 'epoch_1.pth').touch()
-    with pytest.raises(ValueError, match=r'epoch_1.pth is no config'):
+    with pytest.raises(ValueError, match=r'epoch_1.pth is not a config'):
         prepare(tmp_path / 'epoch_1.pth')
 
 

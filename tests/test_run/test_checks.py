@@ -84,7 +84,7 @@ TRAINING = dict(
     ('change', 'message'),
     [
         (dict(train_cfg=dict(type='IterBasedTrainLoop', max_iters=30)), r'max_epochs=N\) with N = max_iters x'),
-        (dict(train_cfg=dict(by_epoch=False, max_iters=30)), 'counted in epochs'),
+        (dict(train_cfg=dict(by_epoch=False, max_iters=30)), 'counts training in epochs'),
         (dict(val_dataloader=dict(num_workers=0)), 'default_hooks.monitor.knn_data_root=DIR'),
         (dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='loss'))), '^save_best acts on'),
         (dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='loss')]), '^EarlyStoppingHook acts on'),
