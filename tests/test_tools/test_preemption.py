@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.tiny_run import ROOT, write_run
+from mocox.checkpoint.files import open_file
+from tests.support.processes import run_processes
+from tests.support.tiny_run import ROOT, run_tool, write_run
 
 SLURM_SCRIPT = ROOT / 'tools' / 'slurm_train.sh'
 
@@ -69,6 +71,10 @@ def test_in_the_foreground_nothing_is_requeued(slurm):
     assert code == 75 and len(calls) == 1 and '--resume' not in calls[0]
 
 
+OPTIONS = ['--cfg-options', 'train_dataloader.batch_size=4', 'train_cfg.max_epochs=12']
+OPTIONS += ['default_hooks.checkpoint.iter_interval=2']
+
+
 def start(folder: Path, work_dir: Path, *arguments: str, **env: str) -> subprocess.Popen:
     """``tools/dist_train.sh`` on two processes."""
     with socket.socket() as probe:
@@ -77,9 +83,8 @@ def start(folder: Path, work_dir: Path, *arguments: str, **env: str) -> subproce
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     env = {**os.environ, 'PATH': path, 'PORT': str(port), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', **env}
     command = ['bash', ROOT / 'tools' / 'dist_train.sh', folder / 'tiny.py', '2', '--work-dir', work_dir, *arguments]
-    options = ['train_dataloader.batch_size=4', 'default_hooks.checkpoint.iter_interval=2', 'train_cfg.max_epochs=12']
     return subprocess.Popen(
-        [*map(str, command), '--cfg-options', *options],
+        [*map(str, command), *OPTIONS],
         cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -101,13 +106,16 @@ def rank_of(run: subprocess.Popen, rank: int) -> int | None:
     return None
 
 
+def train_here(*arguments: object) -> None:
+    run_tool('train.py', *arguments, '--launcher', 'pytorch')
+
+
 @pytest.mark.slow
 @pytest.mark.dist
 def test_restarted_preempted_and_continued(tmp_path):
     """A killed rank is started again by torchrun, SIGTERM to torchrun ends in 75, and the end is that of no trouble."""
-    write_run(tmp_path)
-    straight = start(tmp_path, tmp_path / 'straight')
-    assert straight.wait(120) == 0, straight.communicate()[0]
+    config = write_run(tmp_path)
+    run_processes(train_here, 2, config, '--work-dir', tmp_path / 'straight', *OPTIONS)
 
     work_dir = tmp_path / 'troubled'
     run = start(tmp_path, work_dir, MAX_RESTARTS='1')
@@ -122,10 +130,6 @@ def test_restarted_preempted_and_continued(tmp_path):
     assert run.returncode == 75, said
     assert 'Going on at iteration' in said and 'SIGTERM: saving after iteration' in said
 
-    last = start(tmp_path, work_dir, '--resume', 'auto')
-    assert last.wait(120) == 0, last.communicate()[0]
-    one, other = (
-        torch.load(tmp_path / name / 'epoch_12.pth', weights_only=True)['state_dict']
-        for name in ('straight', 'troubled')
-    )
+    run_processes(train_here, 2, config, '--work-dir', work_dir, '--resume', 'auto', *OPTIONS)
+    one, other = (open_file(tmp_path / name / 'epoch_12.pth')[0]['state_dict'] for name in ('straight', 'troubled'))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
