@@ -16,6 +16,7 @@ _base_ = [
 model = dict(
     queue_len=4096,
     base_momentum=0.99,
+    symmetric=True,
     backbone=dict(type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=16, base_channels=16, strides=(2, 2, 2, 2)),
     neck=dict(type='mmpretrain.MoCoV2Neck', in_channels=128, hid_channels=128, out_channels=128),
     head=dict(temperature=0.1),
