@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from mocox.dtensor import local_part
 from mocox.registry import MODEL_WRAPPERS
 
+# Before, a unit inside of a unit is not gathered where a backward pass computes a chunk anew. Seen with 2.10; 2.14.1 is
+# right, the versions between were not tried.
+CHUNKS_WITH_DTYPE = (2, 14)
 DTYPES = {None: None, 'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -38,7 +41,7 @@ class FullyShard(nn.Module):
         kwargs: For ``fully_shard``.
 
     Raises:
-        ValueError: Unknown ``param_dtype``.
+        ValueError: Unknown ``param_dtype``; or one for a model in chunks, which needs torch 2.14.
         RuntimeError: Not one of several processes.
     """
 
@@ -48,6 +51,12 @@ class FullyShard(nn.Module):
             raise ValueError(f'model_wrapper_cfg.param_dtype={param_dtype!r}: choose one of {list(DTYPES)[1:]}')
         if not torch_dist.is_initialized():
             raise RuntimeError('FullyShard needs a process group: start the processes with tools/dist_train.sh')
+        version = tuple(map(int, torch.__version__.split('.')[:2]))
+        if param_dtype and getattr(module, 'chunk_size', None) and version < CHUNKS_WITH_DTYPE:
+            raise ValueError(
+                f'model_wrapper_cfg.param_dtype={param_dtype!r} with model.chunk_size={module.chunk_size} needs torch '
+                f'2.14, this is {torch.__version__}: leave param_dtype out, or update torch'
+            )
         module.init_weights()
         for tensor in module.state_dict().values():
             torch_dist.broadcast(tensor, src=0)
