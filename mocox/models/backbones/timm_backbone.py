@@ -120,7 +120,10 @@ class TIMMBackbone(ReadyMadeBackbone):
 
     @cached_property
     def _depths(self) -> dict[str, int]:
-        return group_parameters(self.timm_model, self.timm_model.group_matcher(coarse=False), reverse=True)
+        depths = group_parameters(self.timm_model, self.timm_model.group_matcher(coarse=False), reverse=True)
+        if 'reg_token' in depths:  # before 1.0.28 timm takes it for a part of the head
+            depths['reg_token'] = 0
+        return depths
 
 
 def require_model(model_name: str) -> None:
