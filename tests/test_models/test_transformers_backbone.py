@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from mocox.models import TransformersBackbone
@@ -53,9 +54,10 @@ def test_features_are_transformers_own_and_training_moves_all_weights(tmp_path, 
         results.append((loss.item(), gradients(model, loss)))
         without = {n for n, p in model.backbone.named_parameters() if p.requires_grad and p.grad is None}
         assert not without
+    old = int(transformers.__version__.split('.')[0]) < 5  # interpolates DINOv2's positions in float32
     for loss, grads in results[1:]:
         assert loss == pytest.approx(results[0][0], rel=1e-10)
-        assert_same(grads, results[0][1], rtol=1e-8)
+        assert_same(grads, results[0][1], rtol=1e-6 if old and member == 'Dinov2' else 1e-8)
 
 
 @pytest.mark.parametrize('member', ['ViT', 'DINOv3ViT'])
@@ -88,8 +90,10 @@ def test_depth_of_layers(tmp_path, member, depths):
     saved(tmp_path, member)
     model = TransformersBackbone(str(tmp_path))
     last = max(depths.values()) + 2
+    known = dict(model.named_parameters())
     for name, depth in depths.items():
-        assert name in dict(model.named_parameters())
+        name = name if name in known else name.replace('model.model.', 'model.')  # as transformers 4.56 has it
+        assert name in known
         assert model.get_layer_depth(f'backbone.{name}', 'backbone.') == (depth, last)
     assert model.get_layer_depth('neck.fc0.weight', 'backbone.') == (last - 1, last)
 
