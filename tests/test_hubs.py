@@ -38,6 +38,17 @@ def test_mmpretrain_lists_what_it_can_build():
     assert not list_models('detection_')  # of another library
 
 
+def test_mmpretrain_builds_the_recipes_for_images_of_ones_own():
+    """They have no row in a metafile; the inferencer finds the crops of the recipe in `pipeline`."""
+    from mmpretrain import get_model, list_models
+
+    assert {'mocov3_vit-small_custom_linear', 'mocov2_resnet50_custom'} <= set(list_models('moco*custom'))
+    with torch.device('meta'):
+        model = get_model('mocov3_vit-tiny_digits_linear', head=dict(num_classes=3))
+    assert type(model).__name__ == 'LinearProbe' and model.head.num_classes == 3
+    assert model._config.test_dataloader.dataset.pipeline[0].type == 'mocox.InferencerCrops'
+
+
 def test_the_inferencer_classifies_as_the_model_does(probe):
     from mmpretrain import ImageClassificationInferencer, get_model
 

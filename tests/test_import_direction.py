@@ -7,8 +7,8 @@ import mocox
 from mocox import evaluation
 
 LAYERS = [
-    'terminal notebook',
-    'registry version schedules compat randomness configs pickles',
+    'terminal notebook configs',
+    'registry version schedules compat randomness pickles',
     'dist augment',
     'processes dtensor',
     'models.losses models.batch_norm models.momentum_encoder models.key_queue models.shuffle_bn '

@@ -189,6 +189,10 @@ def know_models_of_mocox(module: ModuleType) -> None:
     For: every mmpretrain (1.2.0) and onedl-mmpretrain, whose hub knows the models of mmpretrain alone.
     Delete when: its hub asks other installed packages for their models.
     """
+    from modelindex.models.Model import Model
+
+    from mocox.configs import config_folder, shipped_configs
+
     hub = module.ModelHub
     find_own, get = hub._register_mmpretrain_models.__func__, hub.get.__func__
     ours: set[str] = set()
@@ -199,6 +203,9 @@ def know_models_of_mocox(module: ModuleType) -> None:
             package, known = Path(__file__).parents[1], set(cls._models_dict)
             root = package.parent if (package.parent / 'model-index.yml').is_file() else package / '.mim'
             cls.register_model_index(root / 'model-index.yml', config_prefix=root)
+            for path in map(Path, shipped_configs()):  # those for images of one's own have no published row
+                name = f'{path.parent.name}_{path.stem}'
+                cls._models_dict.setdefault(name, Model(name=name, config=str(config_folder() / path)))
             ours.update(cls._models_dict.keys() - known)
             for name in [name for name in ours if name.startswith(('detection_', 'segmentation_'))]:
                 ours.remove(name)
