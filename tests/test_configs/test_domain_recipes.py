@@ -10,6 +10,8 @@ from PIL import Image
 
 from mocox.checkpoint import read
 from mocox.recipe import Recipe
+from mocox.registry import MODELS
+from mocox.run.options import prepare_config
 from tests.support.tiny_run import ROOT, run_tool
 from tests.test_configs.shipped import load
 
@@ -53,6 +55,12 @@ def test_channels_and_normalisation(name):
     for band, numbers in known.items():
         scaled = [255 / 10000 * number for number in numbers]
         assert [mean[band], std[band]] == pytest.approx(scaled, abs=0.01)
+
+
+def test_the_smallest_vit_keeps_the_bands():
+    config = prepare_config('mocov3/vit-small_multispectral.py', arch='tiny', image_size=32)
+    (features,) = MODELS.build(config.model.backbone)(torch.zeros(1, 13, 32, 32))
+    assert features.shape[-1] == config.model.neck.in_channels == 192  # of ViT-Ti, arXiv 2012.12877, table 1
 
 
 def write_images(folder: Path, name: str) -> None:
