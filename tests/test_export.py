@@ -97,8 +97,8 @@ def of_a_run(folder: Path, name: str) -> tuple[nn.Module, str, int]:
     return module.eval(), str(folder / 'run.py'), side
 
 
-@pytest.mark.parametrize('name', [name for name in TIMM_MODELS if name not in ('efficientnet', 'resnet', 'hybrid')])
-def test_models_of_timm_in_both_formats(name, tmp_path):
+@pytest.mark.parametrize('name', [*TIMM_MODELS, *TRANSFORMERS_MODELS])
+def test_models_of_other_libraries_in_both_formats(name, tmp_path):
     """Its graph takes levels and any batch, in both formats."""
     module, config, side = of_a_run(tmp_path, name)
     options = dict(config=config, image_size=side, normalise=True)
