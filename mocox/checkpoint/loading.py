@@ -174,10 +174,10 @@ def _named_for(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors under the module's names, positions in its shape, with notes on what was changed."""
     place = {'query': 'backbone.', 'momentum': 'momentum_encoder.backbone.'}[encoder]
-    for own in (checkpoint.original, strip(checkpoint.original, place)):
-        if own.keys() == target.keys() and all(own[key].shape == target[key].shape for key in target):
-            return dict(own), []  # of the very same class, whatever its names
     weights, notes = fit_positions(weights, target, module, checkpoint.arch)
+    for own in (checkpoint.original, strip(checkpoint.original, place)):
+        if not notes and own.keys() == target.keys() and all(own[key].shape == target[key].shape for key in target):
+            return dict(own), []  # of the very same class, whatever its names, for the same grid of patches
     inner = unwrap(target)
     ours = to_ours(inner, naming_of(inner))
     weights = without_zero_biases(weights, ours)

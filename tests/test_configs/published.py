@@ -262,7 +262,7 @@ PRETRAINING_TABLE = {
     ),  # [O]
     'mocov2/resnet18_fashion': queue_r50(
         gpus=1, images_per_gpu=128, lr=0.06, lr_images=128, peak_lr=0.06, weight_decay=5e-4, epochs=20,
-        schedule=cosine('iteration', 1), momentum=(0.99, 0.99), temperature=0.1, queue=(1, 4096, 128),
+        schedule=cosine('iteration', 1), momentum=(0.99, 0.99), temperature=0.1, queue=(2, 4096, 128),
         views='one gray', crop_min=0.4, size=28, backbone=RESNET18_CIFAR, projector='128-128+b ReLU 128-128+b',
     ),  # [O]
     'mocov2/vit-small_queue': adamw_vit(

@@ -18,7 +18,7 @@ def test_a_file_and_an_open_config():
     ('name', 'kind', 'message'),
     [
         ('nowhere.py', FileNotFoundError, 'there is no config file .*nowhere.py'),
-        ('weights.pth', ValueError, r'weights.pth is no config \(.py, .json, .yaml, .yml\)'),
+        ('weights.pth', ValueError, r'weights.pth is not a config \(.py, .json, .yaml, .yml\)'),
     ],
 )
 def test_what_is_no_config_is_named(tmp_path, name, kind, message):

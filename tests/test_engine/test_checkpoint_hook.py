@@ -251,7 +251,7 @@ def test_a_used_work_dir_is_not_written_over(images, tmp_path):
         config = build_config(RESNET, images, tmp_path, **{'train_cfg.max_epochs': 2})
         config.update(resume=False, **options)
         runner = build_runner(config)
-        with pytest.raises(ValueError, match=r'epoch_2\.pth.*choose another --work-dir, or continue .* --resume'):
+        with pytest.raises(ValueError, match=r'epoch_2\.pth.*choose another --work-dir, or resume .* --resume'):
             runner.train()
         forget_runner()
     assert {path.name: path.read_bytes() for path in tmp_path.glob('*.pth')} == before

@@ -9,8 +9,8 @@ from mmengine.registry import init_default_scope
 from mocox.engine.warm_start import fit_state, is_pretrained, other_normalisation
 from mocox.registry import MODELS
 from tests.support.processes import forget_runner
+from tests.support.small_models import VIT, config
 from tests.support.tiny_run import run_tool, write_run
-from tests.test_models.test_mocov3 import VIT, config
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 TINY = dict(embed_dim=16, depth=2, num_heads=2, img_size=32)

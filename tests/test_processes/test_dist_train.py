@@ -55,7 +55,7 @@ def ended_for_sure(*runs: subprocess.Popen) -> Iterator[None]:
             run.wait()
 
 
-def wait_until(condition, seconds: float = 60) -> object:
+def wait_until(condition, seconds: float = 240) -> object:
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, 'it did not happen in time'
