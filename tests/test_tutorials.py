@@ -10,7 +10,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / 'docs' / 'tutorials'
 # A notebook, and what its outputs must say.
 EXPECTED = {
-    'first_run': ['The run learned: loss', 'epoch 12/12', 'protocol  setting  metric', '(360, 96) digits/test/0'],
+    'first_run': ['The run learned: loss', 'epoch 8/8', 'protocol  setting  metric', '(360, 96) digits/test/0'],
     'own_images_to_a_detector': [
         '96 images in photos',
         '<iframe srcdoc=',
