@@ -46,7 +46,7 @@ CASES = [
     *(('torchvision', name) for name in ('vit', 'channels', 'resnet')),
     *(('timm', name) for name in ('vit', 'conv', 'channels', 'resnet')),
     ('transformers', 'channels'),
-    *((to, name) for name in CONFIGS if name.startswith('timm: ') for to in ('timm', 'mocox')),
+    *(('timm', name) for name in CONFIGS if name.startswith('timm: ')),
     *((to, name) for name in FOLDERS for to in ('transformers', 'mocox')),
     *(('timm', f'transformers: {member}') for member in ('ViT', 'Dinov2', 'Dinov2WithRegisters', 'DINOv3ViT')),
 ]
