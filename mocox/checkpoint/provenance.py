@@ -21,7 +21,9 @@ _MMPRETRAIN_HEADS = {
 MAX_VALUES, MAX_DEPTH = 10**6, 20  # of what a file says of itself
 MAX_CONFIG_CHARACTERS = 2**20  # Python's parser takes a hundred times as much memory as a text has; ours have 10,000
 TRANSFORMERS = ('MoCoViT', 'MoCoV3ViT', 'VisionTransformer')
-BUILT_BY_NAME = ('TIMMBackbone',)  # backbones whose config says what tensors do not tell
+RESNETS = ('ResNet', 'ResNet_CIFAR')  # plain ones of mmpretrain
+BUILT_BY_NAME = ('TIMMBackbone', *RESNETS)  # backbones whose config says what tensors do not tell
+_UNTOLD = ('strides', 'dilations', 'style', 'avg_down', 'contract_dilation', 'act_cfg')  # of a ResNet, by its tensors
 # transformers' names of one function, as `module_activations` says it.
 _ACTIVATIONS = {
     **dict.fromkeys(['gelu_new', 'gelu_fast', 'gelu_pytorch_tanh'], 'gelu_pytorch_tanh'),
@@ -30,11 +32,12 @@ _ACTIVATIONS = {
     'silu': 'swish',
 }
 
-_OPTIONAL = ('pixels', 'img_size', 'backbone', 'folder', 'image_size', 'classes', 'test_crops')
+_OPTIONAL = ('pixels', 'img_size', 'backbone', 'network', 'folder', 'image_size', 'classes', 'test_crops')
 
 _KINDS_OF = {
     **dict.fromkeys(
-        ['kind', 'encoder', 'recipe', 'channel_order', 'activation', 'mocox_version', 'folder'], (str, type(None))
+        ['kind', 'encoder', 'recipe', 'channel_order', 'activation', 'mocox_version', 'folder', 'network'],
+        (str, type(None)),
     ),
     **dict.fromkeys(['epochs', 'heads'], (int, type(None))),
     **dict.fromkeys(['mean', 'std', 'img_size', 'classes'], (list, type(None))),
@@ -50,8 +53,8 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
         Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, pixels, img_size,
         mocox_version, ...``; absent where the file does not say. ``pixels`` are the settings of
         :class:`mocox.datasets.Pixels`, ``img_size`` height and width of images that are no squares, ``backbone`` is
-        the config of one that is built by its name, ``image_size`` the side of its images, ``folder`` that of one
-        of transformers.
+        the config of one that is built by its name, ``network`` the type of one in a config, ``image_size`` the side of
+        its images, ``folder`` that of one of transformers.
     """
     own = content.get('mocox') or beside.get('mocox')
     found = dict(own) if isinstance(own, Mapping) else _from_others(content, beside, layout)
@@ -163,6 +166,7 @@ def _from_mmengine(meta: Mapping) -> dict:
         **({'pixels': dict(pixels)} if (pixels := section(meta, 'dataset_meta', 'pixels')) else {}),
         **({'img_size': size} if (size := oblong(recipe.backbone.get('img_size'))) else {}),
         **_normalisation(recipe.preprocessor),
+        **({'network': name} if (name := type_of(recipe.backbone)) else {}),
         **_by_name(recipe),
         **_crop_size(recipe),
         **_classification(meta, recipe),
@@ -194,8 +198,15 @@ def _by_name(recipe: Recipe) -> dict:
         return {'folder': str(recipe.backbone.get('folder'))}
     if type_of(recipe.backbone) not in BUILT_BY_NAME:
         return {}
+    if type_of(recipe.backbone) in RESNETS and not untold(recipe.backbone):
+        return {}
     loaded = ('init_cfg', 'pretrained', 'checkpoint_path')  # what it began with is over
     return {'backbone': {key: value for key, value in recipe.backbone.items() if key not in loaded}}
+
+
+def untold(backbone: Mapping) -> dict:
+    """Settings of a ResNet's config that its tensors do not show, such as the strides of its stages."""
+    return {key: backbone[key] for key in _UNTOLD if key in backbone} if type_of(backbone) in RESNETS else {}
 
 
 def _crop_size(recipe: Recipe) -> dict:

@@ -12,7 +12,7 @@ from mocox.checkpoint import layouts, names
 from mocox.checkpoint.architecture import describe, heads_by_origin, is_another_network
 from mocox.checkpoint.contents import AVERAGED, backbones_in, find_tensors, unwrap
 from mocox.checkpoint.files import open_file
-from mocox.checkpoint.provenance import oblong, provenance
+from mocox.checkpoint.provenance import RESNETS, oblong, provenance
 
 KINDS = ('self-supervised', 'linear', 'fine-tuned', 'classifier', 'backbone')
 OFFICIAL_VITS = ('vit_small', 'vit_base', 'vit_conv_small', 'vit_conv_base')
@@ -249,7 +249,8 @@ def _recognise(tensors: Mapping[str, Tensor], content: Mapping, path: str, besid
     size = oblong(meta.get('img_size'))
     if size and arch['family'] == 'vit':
         arch |= {'grid': None, 'img_size': size}
-    if is_another_network(meta.get('recipe'), arch):
+    # In a run of OpenMMLab the recipe is called as its config file is, and the config says the network.
+    if meta.get('network') not in RESNETS and is_another_network(meta.get('recipe'), arch):
         arch |= {
             'family': 'unknown',
             'name': f'unknown architecture ({meta["recipe"]}, which looks like {arch["name"]})',

@@ -3,12 +3,14 @@
 import pytest
 import torch
 import torchvision
+from mmengine.config import Config
 from torch import nn
 
 from mocox.checkpoint import load_backbone, read, reading
 from mocox.checkpoint.writing import convert
 from mocox.evaluation.encoder import Encoder, build_projector, evaluation_crops, load_encoder
 from mocox.models import NonLinearNeck
+from mocox.registry import MODELS
 from tests.test_checkpoint.conftest import CONV_VIT, RESNET, VIT, official_file, pretraining_model
 
 IMAGES = dict(vit=(2, 3, 32, 32), resnet=(2, 3, 64, 64))
@@ -187,3 +189,27 @@ def test_a_resnet_is_evaluated_at_the_size_that_it_was_trained_at(tmp_path, size
         loaded = load_encoder(tmp_path / name)
         assert loaded.image_size == size
         assert not any('image size' in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize('strides', [None, (2, 2, 1, 1)])
+def test_a_run_may_be_called_anything_and_its_config_says_what_tensors_do_not(tmp_path, strides):
+    """``resnet18_custom`` is no network of another name; strides are in no tensor."""
+    backbone = dict(type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=4, base_channels=4)
+    backbone |= dict(strides=strides) if strides else {}
+    neck = dict(type='NonLinearNeck', in_channels=32, hid_channels=8, out_channels=8)
+    head = dict(type='ContrastiveHead', predictor=dict(neck, in_channels=8))
+    settings = dict(type='MoCoV3', backbone=backbone, neck=neck, head=head)
+    model = MODELS.build(settings).eval()
+    meta = dict(
+        cfg=Config(dict(model=settings)).pretty_text, experiment_name='resnet18_custom_20260101_000000', epoch=1
+    )
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), path)
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert 'ResNet-18 of width 4' in read(path).summary
+    torch.testing.assert_close(load_encoder(path).model.backbone(images)[-1], model.backbone(images)[-1])
+    notes = convert(path, tmp_path / 'vision.pth', to='openmmlab')
+    assert any('strides=[2, 2, 1, 1], which its tensors do not tell' in note for note in notes) == bool(strides)
+    convert(path, tmp_path / 'own.safetensors', to='mocox', backbone_only=True)
+    again = load_encoder(tmp_path / 'own.safetensors').model.backbone(images)[-1]
+    torch.testing.assert_close(again, model.backbone(images)[-1])
