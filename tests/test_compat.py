@@ -142,6 +142,8 @@ def test_installed_packages_are_found_without_pkg_resources(monkeypatch):
 def test_modules_are_looked_for_without_find_loader(monkeypatch, name):
     """What Python 3.14 no longer has; whoever asks for compiled operators asks through it."""
     module = importlib.import_module(name) if name.startswith('mmengine') else original(name)
+    if not hasattr(module, 'pkgutil'):
+        pytest.skip('a fork of the stack that asks importlib')
     ask = module.mmcv_full_available if name.startswith('mmengine') else module.check_ops_exist
     expected = importlib.util.find_spec('mmcv._ext') is not None
     monkeypatch.delattr(pkgutil, 'find_loader', raising=False)
