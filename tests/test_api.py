@@ -13,6 +13,15 @@ from mocox.processes.launch import train_in_processes
 from tests.support.processes import forget_runner
 from tests.support.tiny_run import write_run
 
+TINY = {
+    'model.neck.hid_channels': 16,
+    'model.neck.in_channels': 64,
+    'model.head.predictor.hid_channels': 16,
+    'model.backbone.base_channels': 8,
+    'model.backbone.stem_channels': 8,
+    'default_hooks.report.num_images': 0,
+}
+
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
@@ -68,16 +77,14 @@ def test_pretrain_is_the_command_and_its_config(tmp_path, capsys, monkeypatch):
     """The three runs of one plan end in the same weights, bit for bit."""
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path)
-    tiny = {'model.neck.hid_channels': 16, 'model.head.predictor.hid_channels': 16, 'model.backbone.base_channels': 8}
-    tiny |= {'model.backbone.stem_channels': 8, 'model.neck.in_channels': 64, 'default_hooks.report.num_images': 0}
-    run = mocox.pretrain('images', out='called', epochs=1, image_size=32, options=tiny)
+    run = mocox.pretrain('images', out='called', epochs=1, image_size=32, options=TINY)
     shown = capsys.readouterr().out
     assert '24 images in images' in shown and 'batch       8' in shown  # a quarter would be 6; at least 8
     assert run.checkpoint == Path('called/epoch_1.pth')
     assert run.report.is_file() and 'iframe' in run._repr_html_()
     assert np.isfinite(run.numbers['loss'])
     forget_runner()
-    options = [f'{key}={value}' for key, value in tiny.items()]
+    options = [f'{key}={value}' for key, value in TINY.items()]
     main(['pretrain', 'images', '--out', 'command', '--epochs', '1', '--image-size', '32', '--cfg-options', *options])
     forget_runner()
     main(['train', 'called/auto.py', '--work-dir', 'config'])
@@ -95,9 +102,7 @@ def test_two_processes_train_from_python(tmp_path, capsys, monkeypatch):
     """They see four images each of a step, and every image once an epoch between them."""
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path)
-    tiny = {'model.neck.hid_channels': 16, 'model.head.predictor.hid_channels': 16, 'model.backbone.base_channels': 8}
-    tiny |= {'model.backbone.stem_channels': 8, 'model.neck.in_channels': 64, 'default_hooks.report.num_images': 0}
-    run = mocox.pretrain('images', out='both', epochs=1, image_size=32, options=tiny, processes=2)
+    run = mocox.pretrain('images', out='both', epochs=1, image_size=32, options=TINY, processes=2)
     shown = capsys.readouterr().out
     assert '2 x 4 = 8 images; 3 steps per epoch' in shown  # 24 images
     assert run.checkpoint == Path('both/epoch_1.pth') and run.report.is_file()

@@ -49,12 +49,8 @@ class Data:
 
     def _use_training_labels(self) -> None:
         """Number the class folders of the test as those of the training; classes without test images are allowed."""
-        ours, theirs, subject = (
-            labelling_of(self.train),
-            labelling_of(self.test),
-            f'{self.name}: training and test have',
-        )
-        require_same_classes(ours, theirs, ('training', 'test'), subject, by_name=True)
+        ours, theirs = labelling_of(self.train), labelling_of(self.test)
+        require_same_classes(ours, theirs, ('training', 'test'), f'{self.name}: training and test have', by_name=True)
         train, test = self.train.classes, self.test.classes
         if train != test and train is not None and test is not None:
             self.test.labels = np.array([train.index(name) for name in test])[self.test.labels]

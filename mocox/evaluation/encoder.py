@@ -342,7 +342,7 @@ def _configured_backbone(recipe: Recipe) -> dict:
 
 
 def _flip_prob(recipe: Recipe) -> float:
-    """Return the crops of a linear evaluation; a pre-training config does not state them."""
+    """Return the probability of a mirrored crop in a linear evaluation; a pre-training config does not state it."""
     if not recipe.is_labelled:
         return 0.5
     return recipe.views[0].get('flip_prob', 0.0) if recipe.views else 0.0

@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lab.benchmark.operations import replace_tensors
 from tests.support.processes import run_processes
 
 INDEXING = ('aten.index', 'aten._index_put')  # their indices may come from the host
@@ -49,18 +50,8 @@ class PretendedGPU:
         return FakeTensor(self.mode, x.detach().to('meta'), torch.device(self.kind))
 
     def move_module(self, module: nn.Module) -> nn.Module:
-        """Replaces parameters and buffers in place, shared ones by shared ones."""
-        moved: dict[int, Tensor] = {}
-        for part in module.modules():
-            for values in (part._parameters, part._buffers):
-                for name, value in values.items():
-                    if value is None:
-                        continue
-                    if id(value) not in moved:
-                        fake = self.move(value)
-                        is_parameter = isinstance(value, nn.Parameter)
-                        moved[id(value)] = nn.Parameter(fake, value.requires_grad) if is_parameter else fake
-                    values[name] = moved[id(value)]
+        """Replaces parameters and buffers in place."""
+        replace_tensors(module, self.move)
         return module
 
 

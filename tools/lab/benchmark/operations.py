@@ -7,6 +7,7 @@ compiler fuses, what overlaps, and what a cache holds is not known here.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -118,7 +119,7 @@ def count_step(config: Config, batch_size: int, image_size: int, rates: Rates) -
     with DefaultScope.overwrite_default_scope('mocox'):
         model = MODELS.build(dict(config.model, data_preprocessor=None)).train()
         with mode:
-            _pretend(model, mode)
+            replace_tensors(model, lambda x: FakeTensor(mode, x.detach().to('meta'), torch.device('cpu')))
             wrapper = build_optim_wrapper(model, dict(config.optim_wrapper, type='mocox.AmpOptimWrapper'))
             views = [torch.empty(batch_size, 3, image_size, image_size) for _ in range(2)]
             _step(model, wrapper, views)  # makes the moments
@@ -132,18 +133,23 @@ def _step(model: nn.Module, wrapper: Any, views: list[Tensor]) -> None:
     model.train_step(dict(inputs=views), wrapper)
 
 
-def _pretend(model: nn.Module, mode: FakeTensorMode) -> None:
-    """Replaces tensors by those of a CPU without values, shared ones by shared ones."""
+def replace_tensors(module: nn.Module, fake: Callable[[Tensor], Tensor]) -> None:
+    """Replace parameters and buffers in place, shared ones by shared ones.
+
+    Args:
+        module: Gets the new tensors.
+        fake: Makes a tensor that stands for the given one.
+    """
     made: dict[int, Tensor] = {}
-    for part in model.modules():
+    for part in module.modules():
         for values in (part._parameters, part._buffers):
             for name, value in values.items():
                 if value is None:
                     continue
                 if id(value) not in made:
-                    fake = FakeTensor(mode, value.detach().to('meta'), torch.device('cpu'))
+                    tensor = fake(value)
                     is_parameter = isinstance(value, nn.Parameter)
-                    made[id(value)] = nn.Parameter(fake, value.requires_grad) if is_parameter else fake
+                    made[id(value)] = nn.Parameter(tensor, value.requires_grad) if is_parameter else tensor
                 values[name] = made[id(value)]
 
 
