@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 
 from mocox.configs import open_config
 from mocox.datasets import Pixels, ViewsDataset
+from mocox.datasets.census import describe_bands, shared_bands
 from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.image_files import FIX
 from mocox.datasets.survey import Survey
@@ -128,17 +129,13 @@ def _check_mixture(seen: Counter, channels: int, options: Mapping[str, Any]) -> 
     fitting = seen[channels] + (seen[1] if channels == COLOUR else 0)
     if seen.total() - fitting <= options.get(MAX_SHARE, MOST_LEFT_OUT) * seen.total():
         return
-    kinds = ', '.join(f'{number} have {_bands(count)}' for count, number in sorted(seen.items()))
-    some = str(list(range(min(seen)))).replace(' ', '')
+    kinds = ', '.join(f'{number} have {describe_bands(count)}' for count, number in sorted(seen.items()))
     raise ValueError(
         f'of {seen.total()} images looked at {kinds}: no number of channels reads all of them. Keep each kind in a '
-        f'folder of its own; or take the first bands that all of them have: --cfg-options {SETTING}channels={some}; or '
-        f'only those of {_bands(channels)}: --cfg-options {SETTING}channels={channels} {MAX_SHARE}=1'
+        'folder of its own; or take the first bands that all of them have: --cfg-options '
+        f'{SETTING}channels={shared_bands(seen)}; or only those of {describe_bands(channels)}: --cfg-options '
+        f'{SETTING}channels={channels} {MAX_SHARE}=1'
     )
-
-
-def _bands(count: int) -> str:
-    return f'{count} band{"s" * (count != 1)}'
 
 
 def _channels(seen: Counter) -> int:
@@ -152,7 +149,7 @@ def _channels(seen: Counter) -> int:
 
 def _describe(pixels: Pixels, found: Mapping[str, Any], seen: Counter, channels: int) -> tuple[str, str]:
     total, fitting = seen.total(), seen[channels] + (seen[1] if channels == COLOUR else 0)
-    bands = 'one channel' if channels == 1 else _bands(channels)
+    bands = 'one channel' if channels == 1 else describe_bands(channels)
     of_all = f'all {total}' if fitting == total else f'{fitting} of {total}'
     reasons = [f'{of_all} images looked at have {bands}' if seen else 'as given'] if channels != COLOUR else []
     value_range = found.get('value_range', pixels.value_range)

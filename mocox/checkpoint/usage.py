@@ -115,13 +115,14 @@ def shape_of(backbone: Mapping[str, Tensor], arch: Mapping) -> dict:
     return {'shape': {key: value for key, value in found.items() if value != usual[key]}, 'is_cifar': is_cifar}
 
 
-def _words(settings: Mapping) -> str:
+def as_arguments(settings: Mapping) -> str:
+    """Settings as the arguments of a call."""
     return ', '.join(f'{key}={value!r}' for key, value in settings.items())
 
 
 def _resnet_config(arch: Mapping) -> str:
     name = 'ResNet_CIFAR' if arch.get('is_cifar') else 'ResNet'
-    return _words({'type': f'mmpretrain.{name}', 'depth': arch.get('depth') or '...'} | arch.get('shape', {}))
+    return as_arguments({'type': f'mmpretrain.{name}', 'depth': arch.get('depth') or '...'} | arch.get('shape', {}))
 
 
 def _vit_sizes(arch: Mapping) -> dict:
@@ -147,15 +148,15 @@ def _mm_usage(vit: str) -> Callable[[Mapping, str], str]:
 def _mocox_usage(arch: Mapping, path: str) -> str:
     settings = dict(arch.get('backbone') or {})
     if settings:
-        backbone = _words(settings)
+        backbone = as_arguments(settings)
     elif arch['family'] == 'resnet' and arch.get('depth'):
         backbone = _resnet_config(arch)
     elif arch['family'] == 'vit' and not arch.get('folder'):
         sizes = {'arch': _vit_sizes(arch), 'img_size': _side(arch), 'patch_size': arch['patch_size']}
         stem = {'stem': 'conv'} if arch.get('stem') == 'conv' else {}
-        backbone = _words({'type': 'mocox.MoCoViT'} | sizes | stem)
+        backbone = as_arguments({'type': 'mocox.MoCoViT'} | sizes | stem)
     elif arch.get('folder'):
-        backbone = _words({'type': 'mocox.TransformersBackbone', 'folder': arch['folder'], 'pretrained': False})
+        backbone = as_arguments({'type': 'mocox.TransformersBackbone', 'folder': arch['folder'], 'pretrained': False})
     else:
         return f"the config of this backbone with init_cfg=dict(type='mocox.Pretrained', checkpoint={path!r})"
     if (count := arch.get('in_channels', 3)) != 3 and not settings:
@@ -169,12 +170,12 @@ def _torchvision_usage(arch: Mapping, path: str) -> str:
     if is_resnet and (arch['shape'] or arch['is_cifar'] or not arch.get('depth')):
         return f'torchvision has no {arch["name"]} of these widths: for a model of yours with {path}'
     if is_resnet:
-        built = f'torchvision.models.resnet{arch["depth"]}({_words(classes)})'
+        built = f'torchvision.models.resnet{arch["depth"]}({as_arguments(classes)})'
     else:
         sizes = {'image_size': _side(arch), 'patch_size': arch['patch_size'], 'num_layers': arch['num_layers']}
         sizes |= {'num_heads': arch['num_heads'] or '...', 'hidden_dim': arch['embed_dims']}
         sizes |= {'mlp_dim': arch['feedforward_channels']}
-        built = f'torchvision.models.VisionTransformer({_words(sizes | classes)})'
+        built = f'torchvision.models.VisionTransformer({as_arguments(sizes | classes)})'
     steps = [f'model = {built}']
     if (count := arch.get('in_channels', 3)) != 3:  # torchvision cannot be told otherwise
         width, patch = arch.get('embed_dims'), arch.get('patch_size')

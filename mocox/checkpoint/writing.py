@@ -15,7 +15,7 @@ from mocox.checkpoint.files import save_tensors, write_atomically
 from mocox.checkpoint.loading import LEFTOVER, diverged_in
 from mocox.checkpoint.provenance import stamp, untold
 from mocox.checkpoint.reading import Checkpoint, read, strip
-from mocox.checkpoint.usage import USAGE, classifier_name, from_folder, shape_of
+from mocox.checkpoint.usage import USAGE, as_arguments, classifier_name, from_folder, shape_of
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,7 @@ def convert(
     if arch['family'] == 'vit' and not (arch['num_heads'] or arch['backbone'] or own):
         notes.append('the file does not say its number of attention heads: build the model with the right one')
     if to != 'mocox' and (settings := untold(checkpoint.meta.get('backbone') or {})):
-        words = ', '.join(f'{key}={value!r}' for key, value in settings.items())
-        notes.append(f'build the model with {words}, which its tensors do not tell')
+        notes.append(f'build the model with {as_arguments(settings)}, which its tensors do not tell')
     if (activation := checkpoint.meta.get('activation') or 'gelu') != 'gelu':
         arch['activation'] = activation
         notes.append(f'trained with the activation {activation}: build the model with it')

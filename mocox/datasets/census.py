@@ -149,12 +149,10 @@ class Census:
 
     def describe_misfits(self) -> str:
         """How many files have which bands, and what to do about it."""
-        kinds = ', '.join(f'{number} of {_bands(count)}' for count, number in sorted(self.bands.items()))
-        least = min(self.bands)
-        some = list(range(least)) if least > 1 else [0]
+        kinds = ', '.join(f'{number} of {describe_bands(count)}' for count, number in sorted(self.bands.items()))
         return (
             f'{self.misfits.total()} of {self.bands.total()} files looked at have other bands than '
-            f'{_asked(self.pixels)} and are left out ({kinds}); set {SETTING}channels={str(some).replace(" ", "")} for '
+            f'{_asked(self.pixels)} and are left out ({kinds}); set {SETTING}channels={shared_bands(self.bands)} for '
             'the first that all of them have, or keep each kind in a folder of its own'
         )
 
@@ -203,8 +201,14 @@ def _words(settings: dict[str, Any]) -> str:
     )
 
 
-def _bands(count: int) -> str:
+def describe_bands(count: int) -> str:
+    """The number of bands in words."""
     return f'{count} band{"s" * (count != 1)}'
+
+
+def shared_bands(bands: Counter) -> str:
+    """The first bands that all files have, as the value of ``channels`` on a command line."""
+    return str(list(range(min(bands)))).replace(' ', '')
 
 
 def _asked(pixels: Pixels) -> str:

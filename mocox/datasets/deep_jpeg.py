@@ -7,7 +7,7 @@ from PIL import Image
 from mocox.datasets.extras import require_extra
 from mocox.datasets.limits import MAX_SEGMENTS
 from mocox.datasets.orientation import TAG, turn
-from mocox.datasets.pixels import Raw, check_size
+from mocox.datasets.pixels import Raw, check_size, with_bands
 
 JPEG_LS = 0xF7
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB, JPEG_LS}  # not hierarchical
@@ -64,7 +64,7 @@ def read_deep_jpeg(data: bytes) -> Raw:
     kind = 'a JPEG-LS needs' if frame.marker == JPEG_LS else f'a JPEG of {frame.bits} bits needs'
     codecs = require_extra('imagecodecs', kind, 'scientific')
     bands = (codecs.jpegls_decode if frame.marker == JPEG_LS else codecs.jpeg_decode)(data)
-    bands = turn(bands[:, :, None] if bands.ndim == 2 else bands, _orientation(frame.exif))
+    bands = turn(with_bands(bands), _orientation(frame.exif))
     return Raw(bands, 0, 2**frame.bits - 1, is_colour=frame.bands == 3)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from mocox.datasets.extras import require_extra
 from mocox.datasets.number_ranges import fixed_range
-from mocox.datasets.pixels import Raw, check_size
+from mocox.datasets.pixels import Raw, check_size, with_bands
 
 HEIF_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')
 PROPERTIES = 2**16  # of an AVIF, in front of the pixels
@@ -24,8 +24,7 @@ def read_heif(data: bytes) -> Raw:
     heif = require_extra('pillow_heif', 'HEIC files need', 'heif')
     found = heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     check_size(found.size[1], found.size[0], 8)
-    bands = np.asarray(found)
-    bands = bands[:, :, None] if bands.ndim == 2 else bands
+    bands = with_bands(np.asarray(found))
     count = bands.shape[2]
     low, high = fixed_range(bands.dtype)
     return Raw(bands, low, high, count in (2, 4), count >= 3, pages=len(found))
@@ -50,6 +49,6 @@ def decode_deep_avif(data: bytes) -> Raw:
     import imagecodecs
 
     bands = imagecodecs.avif_decode(data, index=0)
-    bands = bands[:, :, None] if bands.ndim == 2 else bands
+    bands = with_bands(bands)
     count = bands.shape[2]
     return Raw(bands, 0, 2 ** (avif_bits(data) or 8) - 1, count in (2, 4), count >= 3)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mocox.datasets.base import Crops, ViewsDataset
-from mocox.datasets.pixels import Raw, check_size
+from mocox.datasets.pixels import Raw, check_size, with_bands
 from mocox.registry import DATASETS
 
 UNSIGNED_BYTES = 8  # the code of the only type that images and class labels are published in
@@ -84,7 +84,7 @@ class IDXImages(ViewsDataset):
     def load(self, index: int) -> tuple[np.ndarray, int | None]:
         """Look one image up, (H, W, C), and its label."""
         bands = self.images[index]
-        raw = Raw(bands[:, :, None] if bands.ndim == 2 else bands, 0, 255, is_colour=bands.ndim == 3)
+        raw = Raw(with_bands(bands), 0, 255, is_colour=bands.ndim == 3)
         return self.pixels(raw), int(self.labels[index]) if self.with_labels else None
 
     def _check(self, image_file: str, label_file: str) -> None:

@@ -4,7 +4,7 @@ import struct
 
 from mocox.datasets.extras import require_extra
 from mocox.datasets.opencv import read_with_opencv
-from mocox.datasets.pixels import Raw, check_size
+from mocox.datasets.pixels import Raw, check_size, with_bands
 
 CODESTREAM = b'\xff\x4f\xff\x51'  # start of image and SIZ
 
@@ -41,5 +41,5 @@ def read_deep_jpeg2000(data: bytes) -> Raw:
             raise
         return read_with_opencv(data)._replace(low=low, high=high)
     bands = codecs.jpeg2k_decode(data)
-    bands = bands[:, :, None] if bands.ndim == 2 else bands
+    bands = with_bands(bands)
     return Raw(bands, low, high, has_alpha=len(depths) in (2, 4), is_colour=len(depths) in (3, 4))

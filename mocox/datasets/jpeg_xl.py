@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from mocox.datasets.extras import require_extra
-from mocox.datasets.pixels import Raw, check_size
+from mocox.datasets.pixels import Raw, check_size, with_bands
 
 BARE, BOXED = b'\xff\x0a', b'\0\0\0\x0cJXL \r\n\x87\n'
 RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height
@@ -141,7 +141,7 @@ def read_jpeg_xl(data: bytes) -> Raw:
     header = header_of(data)
     check_size(header.height, header.width, 4 * (3 + header.extra))
     bands = codecs.jpegxl_decode(data, index=0) if header.is_animated else codecs.jpegxl_decode(data)
-    bands = bands[:, :, None] if bands.ndim == 2 else bands
+    bands = with_bands(bands)
     size = (header.height, header.width)[:: -1 if header.orientation > 4 else 1]
     if header.extra > 1 and bands.shape[1:] == size:  # further bands come one after the other
         bands = bands.transpose(1, 2, 0)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from mocox.datasets.number_ranges import fixed_range
-from mocox.datasets.pixels import Raw
+from mocox.datasets.pixels import Raw, with_bands
 
 
 def read_with_opencv(data: bytes) -> Raw:
@@ -16,7 +16,7 @@ def read_with_opencv(data: bytes) -> Raw:
     bands = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if bands is None:
         raise ValueError('a damaged image')
-    bands = bands[:, :, None] if bands.ndim == 2 else bands
+    bands = with_bands(bands)
     count = bands.shape[2]
     if count >= 3:
         bands = bands[:, :, [2, 1, 0, 3][:count]]

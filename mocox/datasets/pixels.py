@@ -249,6 +249,11 @@ def to_rgb8(levels: np.ndarray) -> np.ndarray:
     return levels[:, :, [min(i, levels.shape[2] - 1) for i in range(3)] if levels.shape[2] > 1 else [0, 0, 0]]
 
 
+def with_bands(values: np.ndarray) -> np.ndarray:
+    """Values (H, W) as one band (H, W, 1); (H, W, C) unchanged."""
+    return values[:, :, None] if values.ndim == 2 else values
+
+
 def check_size(height: int, width: int, pixel_bytes: int = 1) -> None:
     """Enforce Pillow's limit on the number of pixels in other readers, and a limit on their memory.
 

@@ -20,7 +20,7 @@ from mocox.datasets.netpbm import is_netpbm, read_netpbm
 from mocox.datasets.numpy_files import is_numpy, read_numpy
 from mocox.datasets.opencv import read_with_opencv
 from mocox.datasets.orientation import orientation_of, turn
-from mocox.datasets.pixels import Raw, check_size
+from mocox.datasets.pixels import Raw, check_size, with_bands
 
 # What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
 _READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}
@@ -153,7 +153,7 @@ def read_with_pillow(data: bytes) -> Raw:
     gray = image.mode in ('1', 'L', 'LA', 'La')
     bands = np.array(image.convert({(True, True): 'LA', (True, False): 'L', (False, True): 'RGBA'}.get(
         (gray, has_alpha), 'RGB')))  # fmt: skip
-    bands = bands[:, :, None] if bands.ndim == 2 else bands
+    bands = with_bands(bands)
     return Raw(bands, 0, 255, has_alpha, is_colour=not gray, pages=pages, name=name)
 
 

@@ -98,6 +98,12 @@ def evaluate(
     return report
 
 
+def folder_of(checkpoint: str | Path) -> Path:
+    """``work_dirs/evaluate/FOLDER/NAME``, called as the checkpoint and its folder."""
+    file = Path(checkpoint).expanduser().absolute()
+    return Path('work_dirs', 'evaluate', file.parent.name, file.name.split('.')[0])
+
+
 def _own_folder(checkpoint: str | Path, content: str, data: str) -> Path:
     """Folder for the results of this checkpoint on these images: never that of other results.
 
@@ -106,8 +112,8 @@ def _own_folder(checkpoint: str | Path, content: str, data: str) -> Path:
         content: The hash of it.
         data: The images, in words.
     """
-    file = Path(checkpoint).expanduser().absolute()
-    folder = Path('work_dirs', 'evaluate', file.parent.name, file.name.split('.')[0])
+    folder = folder_of(checkpoint)
+    name = folder.name
     for number in itertools.count(2):
         try:
             there = json.loads((folder / 'results.json').read_text())
@@ -117,7 +123,7 @@ def _own_folder(checkpoint: str | Path, content: str, data: str) -> Path:
             return folder
         except (OSError, ValueError, LookupError, TypeError):  # results of another evaluation
             pass
-        folder = folder.with_name(f'{file.name.split(".")[0]}-{number}')
+        folder = folder.with_name(f'{name}-{number}')
     raise AssertionError('count ends')
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from mocox import dist
 from mocox.checkpoint.files import newest_in
 from mocox.datasets.lists import find_lists
-from mocox.evaluation.pipeline import evaluate
+from mocox.evaluation.pipeline import evaluate, folder_of
 from mocox.evaluation.report import write_json
 from mocox.terminal import say
 
@@ -56,9 +56,7 @@ def evaluate_realms(
     Raises:
         ValueError: A realm cannot be judged; names it.
     """
-    file = Path(newest_in(checkpoint)).expanduser().absolute()
-    default = Path('work_dirs', 'evaluate', file.parent.name, file.name.split('.')[0], Path(data_root).name)
-    folder = Path(work_dir) if work_dir else default
+    folder = Path(work_dir) if work_dir else folder_of(newest_in(checkpoint)) / Path(data_root).name
     results: dict[str, dict[str, float]] = {}
     for number, realm in enumerate(realms, start=1):
         if dist.rank() == 0:

@@ -64,9 +64,9 @@ class Statistics:
     @torch.no_grad()
     def restore_where(self, bad: Tensor) -> None:
         """Restore the backup if the scalar ``bad`` is not 0, without a host sync."""
-        if self.backup is None:
+        present = self._flat()
+        if self.backup is None or present is None:
             return
-        present = torch.cat([buffer.flatten() for buffer in self.buffers])
         chosen = torch.where(bad > 0, self.backup, present)
         parts = chosen.split([buffer.numel() for buffer in self.buffers])
         torch._foreach_copy_(self.buffers, [p.view_as(b) for p, b in zip(parts, self.buffers, strict=True)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mocox.processes import EXIT_PREEMPTED
-from mocox.processes.store import make_token, serve
+from mocox.processes.store import free_port, make_token, serve
 from mocox.terminal import say
 
 if TYPE_CHECKING:
@@ -59,11 +59,18 @@ def train_in_processes(config: str, work_dir: str, num_processes: int, resume: b
     Raises:
         ChildProcessError: A process has failed; what it said was printed.
     """
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, '-m', 'mocox.processes', f'--nproc_per_node={num_processes}', f'--master_port={port}']
-    command += ['-m', 'mocox', 'train', config, '--work-dir', work_dir, '--launcher', 'pytorch']
+    command = [sys.executable, '-m', 'mocox.processes', f'--nproc_per_node={num_processes}']
+    command += [
+        f'--master_port={free_port()}',
+        '-m',
+        'mocox',
+        'train',
+        config,
+        '--work-dir',
+        work_dir,
+        '--launcher',
+        'pytorch',
+    ]
     command += ['--resume'] if resume else []
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))  # mocox may be imported from anywhere
     pipes: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')

@@ -19,6 +19,13 @@ import torch.distributed as torch_dist
 TOKEN = 'MOCOX_STORE_TOKEN'  # of the environment; on several machines the same on each
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
 def make_token() -> None:
     """Put a random token into the environment of the processes to be started, unless there is one."""
     os.environ.setdefault(TOKEN, secrets.token_hex(16))

@@ -191,8 +191,8 @@ def accuracies(scores: Tensor, labels: Tensor) -> Tensor:
 
 def in_official_names(method: Any, model: nn.Module, spec: Fields, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """One tensor for each of some parameters, as the official code names and orders it."""
-    state = model.state_dict()
-    state = {name: torch.full_like(x, torch.nan) for name, x in state.items() if x.is_floating_point()}
-    state |= {name: x for name, x in model.state_dict().items() if not x.is_floating_point()}
+    state = {
+        name: torch.full_like(x, torch.nan) if x.is_floating_point() else x for name, x in model.state_dict().items()
+    }
     official = method.official_state(state | {name: x.detach().clone() for name, x in values.items()}, spec)
     return {name: x for name, x in official.items() if x.is_floating_point() and not x.isnan().all()}

@@ -1,7 +1,6 @@
 """Training on recorded inputs."""
 
 import os
-import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import multiprocessing
 import mocox.engine  # noqa: F401  registers what the config names
 from mocox import dist
 from mocox.processes import group
+from mocox.processes.store import free_port
 from mocox.reference.case import DTYPES, SUFFIX, Case
 from mocox.reference.configs import METHODS, build_config
 from mocox.reference.recorder import ReplayResult, TraceHook
@@ -40,10 +40,7 @@ def replay(
         if world_size == dist.world_size():
             return _replay_here(config, case)
         out = Path(work_dir) / 'result.pt'
-        with socket.socket() as s:
-            s.bind(('127.0.0.1', 0))
-            port = s.getsockname()[1]
-        multiprocessing.spawn(_train_rank, (world_size, port, config, case, out), nprocs=world_size)
+        multiprocessing.spawn(_train_rank, (world_size, free_port(), config, case, out), nprocs=world_size)
         return ReplayResult(**torch.load(out, weights_only=True))
 
 

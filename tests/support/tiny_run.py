@@ -2,7 +2,6 @@
 
 import os
 import runpy
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,8 @@ from unittest import mock
 import numpy as np
 import pytest
 from PIL import Image
+
+from mocox.processes.store import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,9 +57,7 @@ def run_tool(tool: str, *arguments: object) -> None:
 
 def run_script(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     """Runs a shell script of tools/ on the CPU, with this interpreter as its ``python``."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     env = {**os.environ, 'PATH': path, 'PORT': str(port), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     command = ['bash', str(ROOT / 'tools' / script), *map(str, arguments)]

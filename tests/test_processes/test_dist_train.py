@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mocox.processes.store import free_port
 from tests.support.processes import run_processes
 from tests.support.tiny_run import ROOT, run_tool, write_run
 
@@ -90,9 +91,7 @@ def session_processes(session: int) -> list[str]:
 @pytest.mark.dist
 def test_a_killed_process_ends_the_run_by_name_and_leaves_nothing_behind(tmp_path):
     config = write_run(tmp_path)
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     run = dist_train(config, 2, '--work-dir', tmp_path / 'run', *ENDLESS, PORT=port)
     with ended_for_sure(run):
         wait_until(lambda: len(iterations(tmp_path / 'run')) > 3 or run.poll() is not None)

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from mocox.processes import EXIT_PREEMPTED, group
 from mocox.processes.launch import launch
-from mocox.processes.store import TOKEN, SignedStore, serve
+from mocox.processes.store import TOKEN, SignedStore, free_port, serve
 from mocox.processes.watchdog import Watchdog
 from tests.support.tiny_run import ROOT
 
@@ -22,9 +22,7 @@ SECRET = 'of this run alone'
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 def answers(address: str, port: int) -> bool:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from mocox.checkpoint.files import open_file
+from mocox.processes.store import free_port
 from tests.support.processes import run_processes
 from tests.support.tiny_run import ROOT, run_tool, write_run
 
@@ -77,9 +77,7 @@ OPTIONS += ['default_hooks.checkpoint.iter_interval=2']
 
 def start(folder: Path, work_dir: Path, *arguments: str, **env: str) -> subprocess.Popen:
     """``tools/dist_train.sh`` on two processes."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     env = {**os.environ, 'PATH': path, 'PORT': str(port), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', **env}
     command = ['bash', ROOT / 'tools' / 'dist_train.sh', folder / 'tiny.py', '2', '--work-dir', work_dir, *arguments]
