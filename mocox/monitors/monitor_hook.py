@@ -153,7 +153,7 @@ class MonitorHook(Hook):
         if self.contrastive:
             self._collect(data_batch, outputs)
         if self.plain_images and ((runner.iter + 1) % self.plain_interval == 0 or runner.iter + 1 == runner.max_iters):
-            self._measure_plain(runner, runner.iter + 1)
+            self._measure_plain(runner, self.plain_images, runner.iter + 1)
         if self._is_due(runner):
             self._write_speed(runner)
             if self.contrastive:
@@ -169,7 +169,7 @@ class MonitorHook(Hook):
             self.loss_steps += 1
         self.image_size = tuple(data_batch['inputs'][0].shape[-2:])
         features = (self.model.observed or {}).get('features')
-        if self.bank is not None and features is not None and 'index' in data_batch:
+        if self.bank is not None and self.labels is not None and features is not None and 'index' in data_batch:
             index = self.shown(data_batch['index'].cpu())
             labels, index = (x.to(features.device, non_blocking=True) for x in (self.labels[index], index))
             self.bank.append(features, labels, index)
@@ -186,7 +186,7 @@ class MonitorHook(Hook):
             labels = None if self.labels is None else self.labels.numpy()
             self.plain_images = PlainImages(dataset, labels, tuple(inputs[0].shape[-2:]), self.knn_batch_size)
             if self.machine.start is None:
-                self._measure_plain(runner, 0)
+                self._measure_plain(runner, self.plain_images, 0)
                 if start := self.machine.start:
                     seconds = time.monotonic() - began
                     runner.logger.info(
@@ -198,20 +198,23 @@ class MonitorHook(Hook):
                 f'default_hooks.monitor.plain: no comparison with the start: {error}. Training goes on'
             )
 
-    def _measure_plain(self, runner: Runner, iteration: int) -> None:
+    def _measure_plain(self, runner: Runner, images: PlainImages, iteration: int) -> None:
         try:
-            found = Plain(self.plain_images.num_images, **self.plain_images.measure(self.model))
+            found = Plain(images.num_images, **images.measure(self.model))
         except Exception as error:  # features of a diverging run are not finite: the other monitors report that
             runner.logger.debug(f'No measurement on plain images at iteration {iteration}: {error}')
             return
         self.machine.measured(iteration, found)
-        if compare(start := self.machine.start, found) == BETTER and self.machine.warm and not self.was_better:
-            self.was_better = True
-            gained = f'{100 * found.knn:.0f} % after {100 * start.knn:.0f} %'
-            runner.logger.info(f'iteration {iteration}: {BETTER}: k-NN on plain images {gained}')
         scalars = dict(plain_effective_rank=found.effective_rank, plain_alignment=found.alignment)
         if found.knn is not None:
-            scalars.update(knn_plain=100 * found.knn, knn_start=100 * start.knn)
+            now = scalars['knn_plain'] = 100 * found.knn
+            start = self.machine.start
+            if start is not None and start.knn is not None:  # a run may have got its labels after its start
+                first = scalars['knn_start'] = 100 * start.knn
+                if compare(start, found) == BETTER and self.machine.warm and not self.was_better:
+                    self.was_better = True
+                    gained = f'{now:.0f} % after {first:.0f} %'
+                    runner.logger.info(f'iteration {iteration}: {BETTER}: k-NN on plain images {gained}')
         for name, value in scalars.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
 
@@ -312,17 +315,17 @@ class MonitorHook(Hook):
         if not (self.knn_data_root and self.contrastive) or (epoch % self.knn_epochs and epoch != runner.max_epochs):
             return
         try:
-            self._classify_held_out(runner, epoch)
+            self._classify_held_out(runner, self.knn_data_root, epoch)
         except Exception as error:  # as above
             runner.logger.warning(
                 f'default_hooks.monitor.knn_data_root={self.knn_data_root!r}: no offline k-NN after epoch {epoch}: '
                 f'{type(error).__name__}: {error}. Training goes on'
             )
 
-    def _classify_held_out(self, runner: Runner, epoch: int) -> None:
+    def _classify_held_out(self, runner: Runner, data_root: str, epoch: int) -> None:
         accuracy = offline_knn(
             self.model,
-            self.knn_data_root,
+            data_root,
             self.image_size,
             self.num_neighbours,
             self.knn_temperature,
@@ -332,7 +335,7 @@ class MonitorHook(Hook):
         )
         runner.message_hub.update_scalar('train/knn_offline', 100 * accuracy)
         runner.visualizer.add_scalars(dict(knn_offline=100 * accuracy), step=runner.iter)
-        runner.logger.info(f'epoch {epoch}: offline k-NN {100 * accuracy:.1f} % on {self.knn_data_root}')
+        runner.logger.info(f'epoch {epoch}: offline k-NN {100 * accuracy:.1f} % on {data_root}')
 
     def after_train(self, runner: Runner) -> None:
         """Summarise the run in one paragraph."""

@@ -108,7 +108,8 @@ class StabilityHook(Hook):
         if self.loaded:
             self._load(self.loaded)
         self.patch_projection = self._find_patch_projection() if self.on_spike == 'freeze' else []
-        self.recorder, self.snapshot = StepRecorder(), None
+        self.recorder = StepRecorder()
+        self.snapshot: Snapshot | None = None
         self.pending: tuple[int, Tensor, Any, bool] | None = None
         self.layer_norms: list[float] = []
         self.steps = self.quiet_steps = self.dumps = self.skips_in_a_row = 0
@@ -120,8 +121,7 @@ class StabilityHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Detach from the optimizer."""
-        if self.pending:
-            self._digest_pending()
+        self._digest_pending()
         for handle in self.handles:
             handle.remove()
 
@@ -141,7 +141,7 @@ class StabilityHook(Hook):
         if (runner.iter + 1) % self.interval or not self.layer_norms:
             return
         scalars = {f'grad_norm/{name}': norm for name, norm in zip(self.norms.names, self.layer_norms, strict=True)}
-        if not runner.optim_wrapper.clip_grad_kwargs:  # MMEngine writes it then
+        if self.total_norm is not None and not runner.optim_wrapper.clip_grad_kwargs:  # MMEngine writes it then
             scalars['grad_norm'] = self.total_norm
         for name, value in dict(scalars, skipped_steps=float(self.skipped)).items():
             runner.message_hub.update_scalar(f'train/{name}', value)
@@ -149,7 +149,7 @@ class StabilityHook(Hook):
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
         """Measure, decide and act between backward pass and update."""
-        if self.late and self.pending and self._digest_pending():
+        if self.late and self._digest_pending():
             return  # after a rollback no gradient belongs to the weights
         if self.frozen:
             self._drop(self.patch_projection)
@@ -165,7 +165,7 @@ class StabilityHook(Hook):
         if self.late:
             self._act_on_device(optimizer, norms, medians, spikes, unwanted, scale is not None)
         else:
-            self._act_on_host(norms, medians, spikes, unwanted.tolist(), scale is not None)
+            self._act_on_host(norms, medians, spikes, bool(unwanted), scale is not None)
         self._take_snapshot()
 
     def _measure(self) -> Tensor:
@@ -196,7 +196,8 @@ class StabilityHook(Hook):
         if self.takes_flag:
             given = getattr(optimizer, 'found_inf', None)  # of a gradient scaler, which removes it again
             self.owns_flag = given is None
-            optimizer.found_inf = flag if given is None else torch.maximum(given, flag)
+            wanted = flag if given is None else torch.maximum(given, flag)
+            optimizer.found_inf = wanted  # type: ignore[attr-defined]  # torch's kernels look for it
         else:
             if not self.logged_wait:
                 self.logged_wait = True
@@ -210,10 +211,12 @@ class StabilityHook(Hook):
 
     def _after_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
         if self.owns_flag:
-            optimizer.found_inf = None
+            optimizer.found_inf = None  # type: ignore[attr-defined]
 
     def _digest_pending(self) -> bool:
-        """Read the previous step, which has finished by now; returns True after a rollback."""
+        """Read the previous step, which has finished by now, if any; returns True after a rollback."""
+        if self.pending is None:
+            return False
         iteration, values, event, scaled = self.pending
         self.pending = None
         if event is not None:
@@ -254,13 +257,13 @@ class StabilityHook(Hook):
     def _report_non_finite(self, exact: bool) -> bool:
         layers = {name: norm for name, norm in zip(self.norms.names, self.layer_norms) if not isfinite(norm)}
         done = dict(warn='it reached the weights', skip='the step was left out', rollback='')[self.on_non_finite]
-        went_back = self.on_non_finite == 'rollback' and self._roll_back()
-        done = done or (f'back to iteration {self.snapshot.iteration}' if went_back else 'the step was left out')
+        went_back = self._roll_back() if self.on_non_finite == 'rollback' else None
+        done = done or (f'back to iteration {went_back}' if went_back is not None else 'the step was left out')
         message = f'the gradient is not finite in {len(layers)} layers, first {next(iter(layers))}; {done}'
         if self.skips_in_a_row <= 3:
             self._dump('the gradient is not finite', exact)
             self._report('non_finite', message, layers)
-        return went_back
+        return went_back is not None
 
     def _report_spike(self, spiking: np.ndarray, norms: np.ndarray, medians: np.ndarray, exact: bool) -> bool:
         names = [self.norms.names[i] for i in spiking]
@@ -268,21 +271,21 @@ class StabilityHook(Hook):
         message = (
             f'the gradient of {names[0]} is {norms[spiking[0]] / medians[spiking[0]]:.0f} times its running median'
         )
-        went_back = False
+        went_back = None
         if self.on_spike == 'freeze' and not self.frozen:
             self.frozen = True
             self._drop(self.patch_projection)
             message += '; the patch projection is frozen from here on'
         elif self.on_spike == 'rollback':
             went_back = self._roll_back()
-            message += f'; back to iteration {self.snapshot.iteration}' if went_back else '; there is no snapshot yet'
+            message += '; there is no snapshot yet' if went_back is None else f'; back to iteration {went_back}'
         elif self.on_spike in ('skip', 'clip'):
             message += dict(skip='; the step was left out', clip='; its gradient was clipped')[self.on_spike]
         if not self.in_spike:  # once per spike, however many steps it lasts
             if self.dump_spikes:
                 self._dump(message, exact)
             self._report('spike', message, evidence)
-        return went_back
+        return went_back is not None
 
     def _report(self, kind: str, message: str, evidence: dict[str, float]) -> None:
         write_event(self.runner, kind, None, message, evidence, CAUSES[DIVERGING])
@@ -296,14 +299,15 @@ class StabilityHook(Hook):
         if due and (self.quiet_steps >= QUIET_STEPS or self.snapshot is None):
             self.snapshot = Snapshot(self.model, self.optimizer, self.runner.iter)
 
-    def _roll_back(self) -> bool:
+    def _roll_back(self) -> int | None:
+        """Return the iteration of the snapshot; None where there is none."""
         if self.snapshot is None:
-            return False
+            return None
         self.snapshot.restore()
         self.statistics.keep()
         message = f'weights, momentum encoder, queue and optimizer are those of iteration {self.snapshot.iteration}'
         write_event(self.runner, 'rollback', None, message, dict(snapshot_iter=self.snapshot.iteration))
-        return True
+        return self.snapshot.iteration
 
     def _drop(self, params: list[torch.nn.Parameter]) -> None:
         """Remove gradients: an optimizer then skips the parameter, its state and its weight decay."""
@@ -339,8 +343,7 @@ class StabilityHook(Hook):
 
     def before_snapshot(self, runner: Runner) -> None:
         """Read the last step, and roll back if need be, in all processes, of which only the first saves."""
-        if self.pending:
-            self._digest_pending()
+        self._digest_pending()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Save the basis of later decisions, in plain types and tensors."""

@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import asdict, fields
-from math import isfinite
+from math import isfinite, nan
 
 from mocox.monitors.readings import (
     AT_CHANCE,
@@ -84,9 +84,9 @@ class TrainingState:
         """Take a reading into account and return the verdict."""
         self._remember(reading)
         verdict = self._judge(reading)
-        confirmed = verdict.state == self.candidate or not isfinite(reading.loss) or self.state is None
+        confirmed = verdict.state == self.candidate or not isfinite(reading.loss)
         self.candidate = verdict.state
-        if verdict.state != self.state and not confirmed:
+        if self.state is not None and verdict.state != self.state and not confirmed:
             verdict = Verdict(self.state, self._describe(self.state, reading))
         if verdict.state != self.state:
             self.collapsed_at_first = self.state is None and verdict.state == COLLAPSED
@@ -156,16 +156,11 @@ class TrainingState:
         return sum(recent) / len(recent) if len(recent) >= KNN_READINGS else None
 
     def _judge(self, r: Reading) -> Verdict:
-        for find in (
-            self._diverging, self._collapsed, self._warming, self._below,
-            self._forgetting, self._shortcut, self._saturated,
+        for state, find in (
+            (DIVERGING, self._diverging), (COLLAPSED, self._collapsed), (WARMING, self._warming), (BELOW, self._below),
+            (DIVERGING, self._forgetting), (SHORTCUT, self._shortcut), (SATURATED, self._saturated),
         ):  # fmt: skip
-            evidence = find(r)
-            if evidence:
-                state = find.__name__.strip('_')
-                state = {'warming': WARMING, 'shortcut': SHORTCUT, 'forgetting': DIVERGING, 'below': BELOW}.get(
-                    state, state
-                )
+            if evidence := find(r):
                 return Verdict(state, self._describe(state, r), evidence, self.causes(state))
         progress = self._smooth_progress()
         little = self.state == LEARNING and (self.best_progress or 0.0) < 2 * CHANCE_PROGRESS
@@ -196,10 +191,11 @@ class TrainingState:
             evidence['feature_std'] = r.feature_std
         if r.effective_rank is not None and r.effective_rank < NO_RANK:
             evidence['effective_rank'] = r.effective_rank
-        if r.feature_std is not None and r.effective_rank is not None and self._smooth_progress() < CHANCE_PROGRESS:
+        std, first, rank = r.feature_std, self.first_std, r.effective_rank
+        if std is not None and first is not None and rank is not None and self._smooth_progress() < CHANCE_PROGRESS:
             slack = 2 if self.state == COLLAPSED else 1  # hysteresis
-            if r.feature_std < slack * SHRUNK_STD * self.first_std and r.effective_rank < slack * SHRUNK_RANK:
-                evidence = dict(feature_std=r.feature_std, first_std=self.first_std, effective_rank=r.effective_rank)
+            if std < slack * SHRUNK_STD * first and rank < slack * SHRUNK_RANK:
+                evidence = dict(feature_std=std, first_std=first, effective_rank=rank)
         return evidence
 
     def _warming(self, r: Reading) -> dict[str, float]:
@@ -208,7 +204,13 @@ class TrainingState:
     def _below(self, r: Reading) -> dict[str, float]:
         if not self.warm or self.below_since is None or r.iteration - self.below_since < self.patience:
             return {}
-        return dict(knn=self.plain.knn, start_knn=self.start.knn, iterations=float(r.iteration - self.below_since))
+        now, start = self._knn_since_start()
+        return dict(knn=now, start_knn=start, iterations=float(r.iteration - self.below_since))
+
+    def _knn_since_start(self) -> tuple[float, float]:
+        """k-NN on plain images now and at the start; NaN where it was not measured."""
+        now, start = (nan if plain is None or plain.knn is None else plain.knn for plain in (self.plain, self.start))
+        return now, start
 
     def _forgetting(self, r: Reading) -> dict[str, float]:
         knn, best = self._recent_knn(), self.best_recent_knn
@@ -217,24 +219,25 @@ class TrainingState:
         return dict(knn=knn, best_knn=best, progress=self._smooth_progress())
 
     def _shortcut(self, r: Reading) -> dict[str, float]:
-        if self.first_knn is None or r.top1 is None or self.knn_chance > LARGEST_CLASS:
+        first, best = self.first_knn, self.best_knn
+        if first is None or best is None or r.top1 is None or self.knn_chance > LARGEST_CLASS:
             return {}
         solved = self.solved_readings >= SHORTCUT_READINGS and r.top1 >= SHORTCUT_ACCURACY
-        flat = self.best_knn - self.first_knn < FLAT_KNN * (1 - self.first_knn)
+        flat = best - first < FLAT_KNN * (1 - first)
         long = self.state == LEARNING and r.iteration - self.since >= self.patience
         falls = (long or self.state == SHORTCUT) and self._smooth_progress() >= CHANCE_PROGRESS
         if (solved and flat) or (falls and self.knn_is_flat()):
-            return dict(contrastive_top1=r.top1, knn=r.knn or 0.0, first_knn=self.first_knn)
+            return dict(contrastive_top1=r.top1, knn=r.knn or 0.0, first_knn=first)
         return {}
 
     def knn_is_flat(self) -> bool:
         """True if the k-NN classifier has improved neither on its start nor on the largest class."""
-        knn = self._recent_knn(FLAT_READINGS)
-        if knn is None or self.knn_chance > LARGEST_CLASS:
+        knn, recent_knn, first = self._recent_knn(FLAT_READINGS), self._recent_knn(), self.first_recent_knn
+        if knn is None or recent_knn is None or first is None or self.knn_chance > LARGEST_CLASS:
             return False
         if self.state != SHORTCUT:  # it may be about to rise
-            knn = max(knn, self._recent_knn())
-        start = max(self.first_recent_knn, self.knn_chance)
+            knn = max(knn, recent_knn)
+        start = max(first, self.knn_chance)
         return knn - start < min(FLAT_SHARE * start, FLAT_KNN * (1 - start))
 
     def _saturated(self, r: Reading) -> dict[str, float]:
@@ -268,9 +271,10 @@ class TrainingState:
         }[state]
 
     def _describe_below(self, r: Reading) -> str:
-        now, start = 100 * self.plain.knn, 100 * self.start.knn
+        now, start = self._knn_since_start()
         since = r.iteration - (self.below_since or r.iteration)
-        return f'below its start for {since:,} iterations: k-NN on plain images {now:.0f} % after {start:.0f} %'
+        change = f'{100 * now:.0f} % after {100 * start:.0f} %'
+        return f'below its start for {since:,} iterations: k-NN on plain images {change}'
 
     def state_dict(self) -> dict:
         """Plain types, for a checkpoint."""

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mocox.datasets import ImageFiles
+from mocox.monitors import MonitorHook
 from mocox.monitors.plain_images import PlainImages, choose_rows
 from mocox.monitors.readings import BELOW, Plain, Reading
 from mocox.monitors.start import BETTER, LEVEL, compare
@@ -173,6 +174,23 @@ def test_a_run_says_what_it_started_from(trained):
     assert scalars(folder)[-1]['knn_start'] == pytest.approx(100 * expected['knn'])
     (end,) = events(folder, 'end')
     assert f'k-NN on plain images from {100 * expected["knn"]:.0f} to ' in end['message']
+
+
+class StartWithoutLabels(Hook):
+    """Leaves the monitor as a run that began with knn=False does when it is resumed with knn=True."""
+
+    def before_train(self, runner: Runner) -> None:
+        (self.monitor,) = (hook for hook in runner.hooks if isinstance(hook, MonitorHook))
+        self.monitor.machine.start = plain(None)
+
+
+def test_labels_that_come_after_the_start(tmp_path):
+    """k-NN is measured, with nothing to compare it to."""
+    begun = StartWithoutLabels()
+    train(tmp_path, epochs=1, model=model(), extra=[begun])
+    assert begun.monitor.contrastive  # no error has ended the monitors
+    assert 0 < scalars(tmp_path)[-1]['knn_plain'] < 100
+    assert 'knn_start' not in scalars(tmp_path)[-1]
 
 
 def test_weights_are_the_same_without_it(trained, tmp_path):
