@@ -86,11 +86,6 @@ def header_of(data: bytes) -> Header:
     return Header(height, width, depth, is_float, orientation, is_animated, extra)
 
 
-def jpeg_xl_size(data: bytes) -> tuple[int, int]:
-    """Height and width, before it is turned."""
-    return header_of(data)[:2]
-
-
 def _size(bits: _Bits) -> tuple[int, int]:
     small = bits.take(1)
 

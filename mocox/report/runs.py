@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from mocox.checkpoint.provenance import parse_config
 from mocox.recipe import Recipe
 
@@ -125,11 +123,6 @@ class Run:
     def batch_size(self) -> int | None:
         """Images of one step in all processes."""
         return self.recipe.batch_size if 'batch_size' in self.recipe.loader else None
-
-    @property
-    def mmengine_config(self) -> Config:
-        """The config as MMEngine's class, without importing anything that it names."""
-        return Config(self.config)
 
     @property
     def checkpoint(self) -> Path | None:
