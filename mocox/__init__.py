@@ -12,7 +12,7 @@ from mocox.version import __version__
 __all__ = ['FeatureExtractor', '__version__', 'evaluate', 'extract_features', 'features', 'load', 'predict', 'pretrain']
 _PLACES = {
     'FeatureExtractor': 'mocox.evaluation.inference',
-    'evaluate': 'mocox.evaluation.pipeline',
+    'evaluate': 'mocox.evaluation.realms',
     'extract_features': 'mocox.evaluation.inference',
     'features': 'mocox.api',
     'load': 'mocox.api',

@@ -18,7 +18,7 @@ from mocox.evaluation.encoder import choose_device
 from mocox.models.data_preprocessor import ViewsPreprocessor
 from mocox.processes import launch
 from mocox.randomness import generator_states, set_generator_states
-from mocox.report.page import describe_environment
+from mocox.report.environment import describe_environment
 from mocox.run.build import _drop_refused
 from tests.support.pretended import PretendedGPU
 
@@ -102,7 +102,7 @@ PROVEN = {
     'processes.launch.launch': 'test_device_branches.py::test_threads_are_shared_without_a_gpu_alone',
     'randomness.generator_states': 'test_device_branches.py::test_the_generator_of_a_gpu_is_kept_and_put_back',
     'randomness.set_generator_states': 'test_device_branches.py::test_the_generator_of_a_gpu_is_kept_and_put_back',
-    'report.page.describe_environment': 'test_device_branches.py::test_what_is_told_of_a_gpu',
+    'report.environment.describe_environment': 'test_device_branches.py::test_what_is_told_of_a_gpu',
     'run.build._drop_refused': 'test_device_branches.py::test_memory_is_pinned_for_a_gpu',
     'run.options._use_mixed_precision': 'test_cli.py::test_amp_chooses_what_the_device_can',
 }

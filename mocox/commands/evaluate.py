@@ -39,12 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the protocols; the report goes to the work dir."""
     args = vars(arguments)
 
-    from mocox.evaluation.pipeline import evaluate  # imports torch, which takes a few seconds
-    from mocox.evaluation.realms import evaluate_realms, find_realms
+    from mocox.evaluation.realms import evaluate  # imports torch, which takes a few seconds
     from mocox.processes import group
 
     group.start(args.pop('launcher'))
-    if realms := find_realms(args['data_root']):
-        evaluate_realms(realms=realms, **args)
-    else:
-        evaluate(**args)
+    evaluate(**args)

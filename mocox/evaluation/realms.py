@@ -12,12 +12,12 @@ from typing import Any
 from mocox import dist
 from mocox.checkpoint.files import newest_in
 from mocox.datasets.lists import find_lists
-from mocox.evaluation.pipeline import evaluate, folder_of
+from mocox.evaluation import pipeline
 from mocox.evaluation.report import write_json
 from mocox.terminal import say
 
 
-def find_realms(root: str) -> list[str]:
+def find_realms(root: str | Path) -> list[str]:
     """Return the names of the realms below a folder: subfolders with lists of training and test images, two or more.
 
     Args:
@@ -30,9 +30,32 @@ def find_realms(root: str) -> list[str]:
     return realms if len(realms) > 1 else []
 
 
+def evaluate(
+    checkpoint: str | Path, data_root: str | Path, protocols: Sequence[str] | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Judge a frozen encoder on a data set, or on each realm of a folder of several; what ``mocox evaluate`` runs.
+
+    Args:
+        checkpoint: As :func:`~mocox.evaluation.pipeline.evaluate` takes it.
+        data_root: A data set as :func:`~mocox.evaluation.data.open_data` knows it, or a folder of realms.
+        protocols: Names in ``PROTOCOLS``; by default all that suit the data, on realms logistic regression.
+        settings: The other arguments of :func:`~mocox.evaluation.pipeline.evaluate`.
+
+    Returns:
+        What is written to ``results.json``; of realms, what is written to ``average.json``.
+
+    Raises:
+        FileNotFoundError: No such file or folder.
+        ValueError: Something does not fit; says what.
+    """
+    if realms := find_realms(data_root):
+        return evaluate_realms(checkpoint, data_root, realms, protocols, **settings)
+    return pipeline.evaluate(checkpoint, str(data_root), protocols, **settings)
+
+
 def evaluate_realms(
     checkpoint: str | Path,
-    data_root: str,
+    data_root: str | Path,
     realms: Sequence[str],
     protocols: Sequence[str] | None = None,
     work_dir: str | Path | None = None,
@@ -42,7 +65,7 @@ def evaluate_realms(
 
     Args:
         checkpoint: As :func:`~mocox.evaluation.pipeline.evaluate` takes it.
-        data_root: The folder of the realms.
+        data_root: Their folder.
         realms: Their names.
         protocols: Names in ``PROTOCOLS``; by default logistic regression, OmniBenchmark's own.
         work_dir: Gets ``REALM/results.json`` of each, and ``average.json``; by default
@@ -56,13 +79,13 @@ def evaluate_realms(
     Raises:
         ValueError: A realm cannot be judged; names it.
     """
-    folder = Path(work_dir) if work_dir else folder_of(newest_in(checkpoint)) / Path(data_root).name
+    folder = Path(work_dir) if work_dir else pipeline.folder_of(newest_in(checkpoint)) / Path(data_root).name
     results: dict[str, dict[str, float]] = {}
     for number, realm in enumerate(realms, start=1):
         if dist.rank() == 0:
             say(f'realm {number} of {len(realms)}: {realm}')
         try:
-            report = evaluate(
+            report = pipeline.evaluate(
                 checkpoint,
                 os.path.join(data_root, realm),
                 protocols or ['logreg'],

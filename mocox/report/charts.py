@@ -45,6 +45,15 @@ class Level:
 
 
 @dataclass
+class Band:
+    """An area between two curves over x."""
+
+    x: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+@dataclass
 class Mark:
     """A vertical marker at x, with a text."""
 
@@ -64,6 +73,7 @@ class Chart:
     paths: list[dict[str, Any]] = field(default_factory=list)
     levels: list[dict[str, Any]] = field(default_factory=list)
     marks: list[dict[str, Any]] = field(default_factory=list)
+    areas: list[str] = field(default_factory=list)
     legend: list[dict[str, Any]] = field(default_factory=list)
     hover: dict[str, Any] = field(default_factory=dict)
     summary: str = ''
@@ -80,6 +90,7 @@ def draw_chart(
     log: bool = False,
     y_range: tuple[float | None, float | None] = (None, None),
     worst: bool = False,
+    bands: Sequence[Band] = (),
 ) -> Chart | None:
     """Lay out a chart; None without a finite point.
 
@@ -93,6 +104,7 @@ def draw_chart(
         log: Logarithmic y.
         y_range: Fixed ends of the axis; None follows the data.
         worst: Of many points keep the largest, not the mean: for spikes.
+        bands: Areas behind the curves, inside the range of x that these have.
     """
     reduced = [(line, *_reduce(line, log, worst)) for line in lines]
     reduced = [item for item in reduced if len(item[1])]
@@ -100,7 +112,10 @@ def draw_chart(
         return None
     x_low, x_high = min(x[0] for _, x, _ in reduced), max(x[-1] for _, x, _ in reduced)
     values = np.concatenate([y for _, _, y in reduced])
-    values = np.concatenate([values[np.isfinite(values)], [level.y for level in levels]])
+    values = np.concatenate(
+        [values[np.isfinite(values)], [level.y for level in levels]]
+        + [np.array([*band.low, *band.high]) for band in bands]
+    )
     low, high = _y_limits(values, log, y_range)
     to_x = _scale(x_low, x_high, LEFT, WIDTH - RIGHT)
     to_y = _scale(low, high, HEIGHT - BOTTOM, TOP, log)
@@ -114,6 +129,9 @@ def draw_chart(
         chart.paths.append(dict(style, d=_path(points), points=[p for p in points if p] if line.dots else []))
         chart.legend.append(dict(style, name=line.name))
     chart.levels = [dict(y=to_y(level.y), name=level.name) for level in levels]
+    for band in bands:
+        edge = [*zip(band.x, band.high), *reversed([*zip(band.x, band.low)])]
+        chart.areas.append(_path([(to_x(a), to_y(b)) for a, b in edge]) + 'Z')
     inside = [mark for mark in marks if x_low <= mark.x <= x_high]
     chart.marks = [dict(x=to_x(mark.x), text=mark.text) for mark in inside]
     chart.hover = dict(x=[x_low, x_high], label=x_label, lines=[_hover(line, x, y) for line, x, y in reduced])

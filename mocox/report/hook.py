@@ -84,7 +84,7 @@ class ReportHook(Hook):
             runner.logger.warning(f'report.html: {type(error).__name__}: {error}. Training goes on without it')
 
     def _note_environment(self, runner: Runner) -> None:
-        from mocox.report.page import describe_environment  # slow to import
+        from mocox.report.environment import describe_environment  # slow to import
 
         device = next(runner.model.parameters()).device
         folder = Path(runner._log_dir, 'vis_data')

@@ -1,21 +1,18 @@
 """Render runs as one self-contained HTML page."""
 
 import datetime
-import platform
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import colormaps
 
 from mocox.checkpoint.files import write_atomically
-from mocox.evaluation.report import software_versions
 from mocox.report import recipe
-from mocox.report.charts import NUM_COLORS, NUM_DASHES, Chart, Level, Line, Mark, draw_chart
+from mocox.report.charts import NUM_COLORS, NUM_DASHES, Band, Chart, Level, Line, Mark, draw_chart
+from mocox.report.expected import Expected, describe, expected_of
 from mocox.report.facts import Fact, facts_of, next_steps, timeline_of
 from mocox.report.pictures import Pictures
 from mocox.report.runs import ODD, Run, Series
@@ -114,6 +111,7 @@ class Card:
     steps: list[tuple[str, str]]
     timeline: list[dict[str, str]]
     comparison: recipe.Comparison | None
+    expected: Expected | None
     environment: list[tuple[str, str]]
 
 
@@ -156,7 +154,7 @@ def render(runs: list[Run], pictures: Pictures, running: bool = False, before_af
         running=running,
         before_after=before_after,
         cards=cards,
-        sections=[section for section in _sections(runs) if section.charts],
+        sections=[section for section in _sections(runs, cards) if section.charts],
         pictures=pictures,
         shows=dict(
             look=bool(pictures.pairs or pictures.neighbours),
@@ -170,6 +168,7 @@ def render(runs: list[Run], pictures: Pictures, running: bool = False, before_af
 def _template() -> Any:
     environment = Environment(loader=PackageLoader('mocox.report', '.'), autoescape=True, undefined=StrictUndefined)
     environment.globals.update(
+        describe=describe,
         stroke_class=lambda color: f's{color}' if isinstance(color, int) else '',
         fill_class=lambda color: f'f{color}' if isinstance(color, int) else '',
         shape_of=lambda number: SHAPES[number // 8 % len(SHAPES)],
@@ -180,11 +179,12 @@ def _template() -> Any:
 def _card(run: Run, number: int, running: bool) -> Card:
     levels = [run.scalars[name].last if name in run.scalars else None for name in ('chance', 'floor')]
     progress = run.scalars['progress'].recent(3) if 'progress' in run.scalars else None
+    comparison, method, expected = None, None, None
     try:
         comparison = recipe.compare(run.config, run.world_size) if run.config.get('model') else None
         method = recipe.method_of(run.recipe)
+        expected = expected_of(run)
     except ODD as error:  # in a stranger's config
-        comparison, method = None, None
         run.warnings.append(f'the config of {run.folder} is not compared: {type(error).__name__}: {error!s:.200}')
     verdict = judge(run)
     return Card(
@@ -199,14 +199,15 @@ def _card(run: Run, number: int, running: bool) -> Card:
         next_steps(run, verdict, running),
         timeline_of(run),
         comparison,
+        expected,
         [(key.replace('_', ' '), format_value(value)) for key, value in run.environment.items() if value is not None],
     )
 
 
-def _sections(runs: list[Run]) -> list[Section]:
+def _sections(runs: list[Run], cards: list[Card]) -> list[Section]:
     found = []
     for id_, title, charts in SECTIONS:
-        drawn = [_chart(runs, *chart) for chart in charts]
+        drawn = [_chart(runs, *chart, _expectations(cards, chart[0])) for chart in charts]
         if id_ == 'learning':
             names = dict.fromkeys(name for run in runs for name in run.metrics)
             drawn += [_metric_chart(runs, name) for name in names]
@@ -216,8 +217,14 @@ def _sections(runs: list[Run]) -> list[Section]:
     return found
 
 
-def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None:
-    lines = []
+def _expectations(cards: list[Card], name: str) -> list[Expected]:
+    """The measured curves that belong into a chart, each once."""
+    found = {(card.method, card.expected.recipe): card.expected for card in cards if card.expected}
+    return [expected for expected in found.values() if name == 'knn_online' and expected.scalar.startswith('knn')]
+
+
+def _chart(runs: list[Run], name: str, title: str, caption: str, expectations: list[Expected]) -> Chart | None:
+    lines, bands = [], []
     for number, run in enumerate(runs):
         style = dict(color=number % NUM_COLORS, dash=number % NUM_DASHES)
         if name in run.scalars:
@@ -231,6 +238,12 @@ def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None
                 if scalar in run.scalars:
                     points = _points(run, run.scalars[scalar])
                     lines.append(Line(f'{run.name}, {words}', *points, number % NUM_COLORS, 2, thin=True))
+    for expected in expectations if lines else ():
+        epochs, percent = list(expected.percent), list(expected.percent.values())
+        lines.append(Line(f'{expected.recipe}, measured', epochs, percent, 6, 3, thin=True))
+        margins = [expected.margin(value) for value in percent]
+        lows, highs = ([p + sign * m for p, m in zip(percent, margins)] for sign in (-1, 1))
+        bands.append(Band(epochs, lows, highs))
     levels = _loss_levels(runs) if name == 'loss' else []
     if name == 'loss' and not any('chance' in run.scalars for run in runs):  # an evaluation, or a method of one's own
         title, caption = 'Loss', 'Should fall.'
@@ -243,7 +256,8 @@ def _chart(runs: list[Run], name: str, title: str, caption: str) -> Chart | None
     marks = _marks(runs[0]) if name in ('loss', 'grad_norm') and len(runs) == 1 else []
     low, high = RANGES.get(name, (None, None))
     worst = name == 'grad_norm'
-    return draw_chart(title, caption, lines, _x_label(runs), levels, marks, name in LOGARITHMIC, (low, high), worst)
+    log = name in LOGARITHMIC
+    return draw_chart(title, caption, lines, _x_label(runs), levels, marks, log, (low, high), worst, bands)
 
 
 def _metric_chart(runs: list[Run], name: str) -> Chart | None:
@@ -297,25 +311,3 @@ def _points(run: Run, series: Series) -> tuple[list[float], list[float]]:
 
 def _x_label(runs: list[Run]) -> str:
     return 'epoch' if all(run.epoch_length > 1 for run in runs) else 'iteration'
-
-
-def describe_environment(world_size: int, device: torch.device | str) -> dict[str, Any]:
-    """Describe the environment of a run, for ``environment.json``."""
-    is_gpu = torch.device(device).type == 'cuda'
-    return dict(
-        device=torch.cuda.get_device_name(device) if is_gpu else platform.processor() or platform.machine(),
-        processes=world_size,
-        system=platform.platform(terse=True),
-        git=_git_hash(),
-        **software_versions(),
-    )
-
-
-def _git_hash() -> str | None:
-    """The commit of the clone that runs, with a + if files were changed; None for an installed package."""
-    command = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty=+', '--abbrev=12']
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import mocox
 from mocox.datasets.lists import find_lists
 from mocox.evaluation.data import open_data
 from mocox.evaluation.pipeline import evaluate
@@ -59,10 +60,9 @@ def test_lists_with_the_paths_of_another_folder_do_not_count(tmp_path):
 
 
 def test_each_realm_and_the_average(root, tmp_path, capsys):
+    """From Python as from the command line, which calls the same function."""
     settings = dict(heads=4, device='cpu', cache_dir=tmp_path / 'cache')
-    found = evaluate_realms(
-        root / 'vit.pth.tar', str(root / 'meta'), ['aircraft', 'bird'], work_dir=tmp_path / 'out', **settings
-    )
+    found = mocox.evaluate(root / 'vit.pth.tar', root / 'meta', work_dir=tmp_path / 'out', **settings)
     assert json.loads((tmp_path / 'out' / 'average.json').read_text()) == found
     for realm in ('aircraft', 'bird'):
         alone = evaluate(
