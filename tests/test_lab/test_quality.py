@@ -18,6 +18,7 @@ from lab.quality.images import Images, Labelled
 from lab.quality.judge import finetune, judge
 from lab.quality.peers import PEERS
 from lab.quality.run import Contest, run
+from lab.quality.sweep import points_of, sweep
 from lab.quality.table import as_table
 from tests.support.idx_files import write_idx_images
 
@@ -165,6 +166,41 @@ def test_backbones_start_equal():
         torch.manual_seed(5)
         states.append(build_backbone(config).state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_sweep_changes_one_setting_at_a_time(data, tmp_path, monkeypatch, capsys):
+    """The values of the recipe share a folder; what is there is not trained again."""
+    monkeypatch.setattr(
+        'lab.quality.sweep.AXES', {'T': (('model.head.temperature',), (0.1, 0.5)), 'batch': ((), (20,))}
+    )
+    small = contest(data, train=20, batch=20, options={'model.backbone.base_channels': 4, 'model.queue_len': 20})
+    table = sweep(small, ['T', 'batch'], [0], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {'recipe', 'T=0.5', 'sweep.md', 'sweep.png'}
+    assert [line.split('|')[1:4] for line in table.splitlines()[2:]] == [
+        [' T ', ' **0.1** ', ' 1 '], [' T ', ' 0.5 ', ' 1 '], [' batch ', ' **20** ', ' 1 '],
+    ]  # fmt: skip
+    (path,) = tmp_path.glob('T=0.5/*.json')
+    written = json.loads(path.read_text())
+    assert written['name'] == 'mocox v2' and written['contest']['options']['model.head.temperature'] == 0.5
+    monkeypatch.setattr(running, '_train_and_judge', None)
+    assert sweep(small, ['T', 'batch'], [0], tmp_path) == table
+    with pytest.raises(ValueError, match="--sweep 'rate': known are 'T', 'batch'"):
+        sweep(small, ['rate'], [0], tmp_path)
+    capsys.readouterr()
+
+
+def test_the_points_of_a_sweep():
+    """A crop is named by its lower end; the batch is no entry of the config."""
+    point = {point.value: point for point in points_of('crops from', Contest('', CONFIG), read_config(CONFIG))}
+    assert list(point) == ['0.08', '0.2', '0.4'] and [one.is_recipe for one in point.values()].count(True) == 1
+    key = 'train_dataloader.dataset.crops.scale'
+    assert point['0.08'].contest.options == {key: (0.08, 1.0)} and point['0.08'].folder == 'crops-from=0.08'
+    batches = points_of('batch', Contest('', CONFIG), read_config(CONFIG))
+    assert [(one.contest.batch, one.contest.options, one.is_recipe) for one in batches[:2]] == [
+        (64, {}, False), (128, {}, True),
+    ]  # fmt: skip
+    views = points_of('flips', Contest('', CONFIG), read_config(CONFIG))[0].contest.options
+    assert [view.flip_prob for view in read_config(CONFIG, options=views).data_preprocessor.views] == [0.0, 0.0]
 
 
 def test_table_has_means_and_spreads():

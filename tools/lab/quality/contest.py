@@ -7,6 +7,7 @@ import torch
 from lab.quality.contestants import REFERENCES, mocox_contestants
 from lab.quality.peers import PEERS
 from lab.quality.run import Contest, run
+from lab.quality.sweep import sweep as run_sweep
 from lab.quality.table import as_table, read_results
 from mocox.terminal import say
 
@@ -20,6 +21,7 @@ def compete(
     held_out: int,
     no_finetuning: bool,
     cfg_options: dict | None,
+    sweep: list[str] | None = None,
     **contest: object,
 ) -> str:
     """Run what is missing and print the table; see ``tools/quality.py`` for the arguments.
@@ -28,13 +30,6 @@ def compete(
         ValueError: No such contestant, or results of another contest in ``out``.
         FileNotFoundError: No IDX files.
     """
-    known = REFERENCES | mocox_contestants(cfg_options or {}) | PEERS
-    if contestants == ['list']:
-        say(*known)
-        return ''
-    names = contestants or list(known)
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f'--contestants {" ".join(unknown)}: known are {", ".join(known)}')
     torch.set_num_threads(1)
     settings = Contest(
         data_root,
@@ -43,6 +38,15 @@ def compete(
         options=cfg_options or {},
         **contest,
     )
+    if sweep:
+        return run_sweep(settings, sweep, seeds, Path(out))
+    known = REFERENCES | mocox_contestants(cfg_options or {}) | PEERS
+    if contestants == ['list']:
+        say(*known)
+        return ''
+    names = contestants or list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f'--contestants {" ".join(unknown)}: known are {", ".join(known)}')
     for seed in seeds:
         for name in names:
             run(settings, name, known[name], seed, Path(out), is_ours=name not in PEERS)

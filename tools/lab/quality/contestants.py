@@ -67,8 +67,9 @@ def build_backbone(config: Config) -> Pooled:
 
 
 def width_of(contest: Config) -> int:
-    """Of the features of a ResNet-18: its last stage has eight times the channels of its first."""
-    return 8 * contest.model.backbone.base_channels
+    """Of the features: a ViT says it; the last stage of a ResNet-18 has eight times the channels of its first."""
+    backbone = contest.model.backbone
+    return backbone.arch.embed_dims if 'arch' in backbone else 8 * backbone.base_channels
 
 
 def gradient_step(

@@ -59,7 +59,7 @@ def run(contest: Contest, name: str, builder: Builder, seed: int, out: Path, is_
     path = out / f'{name.replace(" ", "-").replace("/", "-")}_{seed}.json'
     if path.is_file():
         found = json.loads(path.read_text())
-        if found['contest'] != asdict(contest):
+        if found['contest'] != json.loads(json.dumps(asdict(contest))):  # tuples are lists there
             raise ValueError(f'{path} is of another contest: give another --out')
         return found
     result = dict(name=name, seed=seed, contest=asdict(contest), machine=machine())

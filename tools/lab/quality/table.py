@@ -39,12 +39,12 @@ def _row(name: str, runs: list[dict[str, Any]]) -> list[str]:
         str(len(runs)),
         f'{images:,.0f}' if trains else '-',
         f'{seconds:.0f}' if trains else '-',
-        *(_with_spread(values) for values in [*scores, few]),
+        *(with_spread(values) for values in [*scores, few]),
         f'{images / seconds:.0f}' if trains else '-',
     ]
 
 
-def _with_spread(values: list[float]) -> str:
+def with_spread(values: list[float]) -> str:
     """The mean and the standard deviation between seeds, where there are several."""
     if not values:
         return '-'
