@@ -94,10 +94,21 @@ class OptionsAction(argparse.Action):
         from mmengine.config import DictAction
 
         action = DictAction(self.option_strings, self.dest, nargs='+')
-        try:
-            action(parser, namespace, values, option_string)
-        except (AssertionError, RecursionError, ValueError, IndexError):
-            parser.error(f'{option_string}: cannot read {values}: write KEY=VALUE, with brackets and quotes in pairs')
+        for text in values or ():
+            try:
+                action(parser, namespace, [text], option_string)
+            except (AssertionError, RecursionError, ValueError, IndexError):
+                parser.exit(2, indented(f'error: {option_string}: {_unreadable(text)}') + '\n')  # without the usage
+
+
+def _unreadable(text: str) -> str:
+    key, equals, value = text.partition('=')
+    if not equals:
+        return f'{text!r} has no "=": write KEY=VALUE, and other arguments in front of the option'
+    return (
+        f'cannot read {value!r} as the value of {key}: close every bracket and put what has brackets in quotes, as in '
+        f"'{key}=[1,2]'"
+    )
 
 
 def make_parser(description: str, add_help: bool = True) -> argparse.ArgumentParser:

@@ -371,3 +371,19 @@ def test_a_run_whose_workers_augment_learns_the_same(tiny):
     assert len(losses[0]) == 3
     assert losses[0] == pytest.approx(losses[1], abs=0.1)  # without augmentation 0.6 less
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ('option', 'explanation'),
+    [
+        ('model.backbone.img_size=(128,', "cannot read '(128,' as the value of model.backbone.img_size: close every"),
+        ('model=1[,]', "cannot read '1[,]' as the value of model: close every bracket"),
+        ('train.py', '\'train.py\' has no "=": write KEY=VALUE'),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_named_alone(capsys, option, explanation):
+    with pytest.raises(SystemExit) as end:
+        cli.make_parser('').parse_args(['config.py', '--cfg-options', 'seed=1', option, 'work_dir=x'])
+    message = capsys.readouterr().err
+    assert end.value.code == 2
+    assert message.startswith(f'error: --cfg-options: {explanation}') and message.count('\n') == 1

@@ -19,6 +19,7 @@ from mocox.datasets.lists import parse_list
 from mocox.datasets.masks import find_masks
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.splits import find_splits
+from mocox.datasets.unread import cures_by_ending
 from mocox.registry import DATASETS
 
 # Endings that only an extra reads: its library, and its name.
@@ -217,6 +218,7 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
     words = [f'{name} {number:,}' for name, number in sorted(left_out.items(), key=lambda pair: -pair[1])]
     needed = {EXTRAS[name] for name in left_out if name in EXTRAS}
     cures = [f'to read those of {library}: pip install "mocox[{extra}]"; ' for library, extra in sorted(needed)]
+    cures += [f'{cure}; ' for cure in cures_by_ending(left_out)]
     return ''.join([f'left out by ending: {", ".join(words)}; ' if words else '', *cures])
 
 

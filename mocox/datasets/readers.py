@@ -21,6 +21,7 @@ from mocox.datasets.numpy_files import is_numpy, read_numpy
 from mocox.datasets.opencv import read_with_opencv
 from mocox.datasets.orientation import orientation_of, turn
 from mocox.datasets.pixels import Raw, check_size, with_bands
+from mocox.datasets.unread import describe_unread
 
 # What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
 _READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}
@@ -101,7 +102,7 @@ def open_with_pillow(data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(pixels_of_png(data)), formats=['PNG'])
         except (UnidentifiedImageError, SyntaxError) as error:
             raise ValueError(f'a damaged PNG ({error.__cause__ or "its header cannot be read"})') from None
-    raise ValueError('not an image of a format that mocox reads' if data else 'the file is empty') from None
+    raise ValueError(describe_unread(data)) from None
 
 
 def pixels_of_png(data: bytes) -> bytes:
@@ -124,6 +125,8 @@ def pixels_of_png(data: bytes) -> bytes:
 def load(data: bytes, opened: Image.Image | None = None) -> Image.Image:
     """Decode an image, which may be open already; a PNG whose remarks are damaged without them."""
     image = opened or open_with_pillow(data)
+    if image.format in ('JPEG', 'MPO'):
+        image.decodermaxblock = max(len(data), 1)  # in one piece: libjpeg cannot stop within arithmetic coding
     try:
         image.load()
     except ValueError:  # a remark behind the pixels

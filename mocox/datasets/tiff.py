@@ -41,6 +41,9 @@ PIXELS = re.compile(r'<(?:\w+:)?Pixels\b[^>]*')
 SIZE = re.compile(r'\bSize[CZT]\s*=\s*["\']([^"\']*)')
 ALPHA = (1, 2)  # of ExtraSamples
 REDUCED = 1 | 4  # of NewSubfileType: a smaller copy, a mask
+SUB_IFDS = 330
+RAW = b'CR\x02'  # of Canon: its preview stands where others have their image
+CAMERA_RAW = 'a camera raw, of which this could only read the preview: develop it to TIFF or JPEG'
 NEED = 'a TIFF of this kind needs'
 
 
@@ -61,8 +64,10 @@ def is_scientific(data: bytes) -> bool:
         return True  # their channels are pages
     if any(kind != UNSIGNED for kind in np.atleast_1d(tags.get(FORMAT, UNSIGNED))):
         return True
-    if (image.is_animated and tags.get(KIND, 0) & REDUCED) or tags.get(COMPRESSION) == WEBP:
-        return True  # the image comes behind its thumbnail; Pillow's wheels have no WebP in TIFF
+    if data[8:11] == RAW or (tags.get(KIND, 0) & REDUCED and (image.is_animated or SUB_IFDS in tags)):
+        return True  # the image comes behind its thumbnail
+    if tags.get(COMPRESSION) == WEBP:
+        return True  # Pillow's wheels have none in TIFF
     if max(bits) <= 8:
         return len(image.getbands()) != count
     return not (count == 1 and image.mode.startswith('I;16') and tags.get(PHOTOMETRIC) == BLACK_IS_ZERO)
@@ -92,6 +97,8 @@ def read(data: bytes) -> Raw:
         MissingExtraError: It needs tifffile or imagecodecs.
         ValueError: It is damaged, or of a kind that tifffile does not read.
     """
+    if data[8:11] == RAW:
+        raise ValueError(CAMERA_RAW)
     try:
         library = require_extra('tifffile', NEED, 'scientific')
     except MissingExtraError:
@@ -125,6 +132,8 @@ def _read_series(file: 'tifffile.TiffFile') -> Raw:
         _check_planes(file.ome_metadata or '')
     series = next((series for series in file.series if not series.keyframe.subfiletype & REDUCED), file.series[0])
     page = series.keyframe
+    if page.subfiletype & REDUCED and page.subifds:
+        raise ValueError(CAMERA_RAW)
     _check_bytes(series)
     bits = page.bitspersample if isinstance(page.bitspersample, int) else 0
     _check_kind(page, bits)
