@@ -50,7 +50,9 @@ KINDS = (
         rb'....ftyp(iso|mp4|qt|m4v|avc1)|riff....avi |\x1a\x45\xdf\xa3|\0\0\x01\xba',
     ),
     _kind('FITS or HDF5', 'write each image as .npy', '.fits .fit .h5 .hdf5 .nii .nc', rb'SIMPLE  =|\x89HDF\r\n'),
-    _kind('an archive', 'unpack it', '.zip .gz .7z .rar .zst', rb'PK\x03\x04|\x1f\x8b|7z\xbc\xaf|rar!|\x28\xb5\x2f\xfd'),
+    _kind(
+        'an archive', 'unpack it', '.zip .gz .7z .rar .zst', rb'PK\x03\x04|\x1f\x8b|7z\xbc\xaf|rar!|\x28\xb5\x2f\xfd'
+    ),
     _kind('a page of HTML', 'download the image again', '', rb'\s*<(!doctype )?html'),
 )
 
@@ -60,7 +62,9 @@ def describe_unread(data: bytes) -> str:
     if not data:
         return 'the file is empty'
     kind = kind_of(data)
-    return f'{kind.name}, which mocox does not read: {kind.cure}' if kind else 'not an image of a format that mocox reads'
+    if kind is None:
+        return 'not an image of a format that mocox reads'
+    return f'{kind.name}, which mocox does not read: {kind.cure}'
 
 
 def kind_of(data: bytes) -> Unread | None:
