@@ -27,6 +27,8 @@ from mocox.monitors.start import compare
 CHANCE_PROGRESS = 5.0  # percent of the way to the floor that chance alone does not give
 BACK_AT_CHANCE = 1.0  # percent: a run that has learned a little is at chance again only when that is lost
 SOLVED_ACCURACY = 0.95  # contrastive top-1 of a task that is as good as solved
+UNSOLVED_ACCURACY = 0.9  # and below which it is no more
+SOLVED_READINGS = 20  # whose mean that is: one reading of 128 images is 2 points off, and on either side by turns
 SHORTCUT_ACCURACY = 0.9
 LARGEST_CLASS = 0.8  # share of the images above which k-NN has no room to rise
 FLAT_KNN = 0.05  # share of the k-NN classifier's initial error that must be gone by then
@@ -149,11 +151,11 @@ class TrainingState:
     def _smooth_progress(self, readings: int = 3) -> float:
         full = [r for r in list(self.window)[-readings:] if r.fill >= 1]  # before, chance hardly differs from the floor
         recent = [r.progress for r in full if isfinite(r.progress)]
-        return sum(recent) / len(recent) if recent else 0.0
+        return _mean(recent) if recent else 0.0
 
     def _recent_knn(self, readings: int = KNN_READINGS) -> float | None:
         recent = [r.knn for r in self.window if r.knn is not None][-readings:]
-        return sum(recent) / len(recent) if len(recent) >= KNN_READINGS else None
+        return _mean(recent) if len(recent) >= KNN_READINGS else None
 
     def _judge(self, r: Reading) -> Verdict:
         for state, find in (
@@ -242,11 +244,14 @@ class TrainingState:
 
     def _saturated(self, r: Reading) -> dict[str, float]:
         progresses = [x.progress for x in self.window if isfinite(x.progress)]
-        half = len(progresses) // 2
-        if r.top1 is None or r.top1 < SOLVED_ACCURACY or len(progresses) < WINDOW:
+        if r.top1 is None or len(progresses) < WINDOW:
             return {}
-        gain = sum(progresses[half:]) / (len(progresses) - half) - sum(progresses[:half]) / half
-        return dict(contrastive_top1=r.top1, progress=progresses[-1], gain=gain) if gain < STALLED_PROGRESS else {}
+        top1 = _mean([x.top1 for x in list(self.window)[-SOLVED_READINGS:] if x.top1 is not None])
+        gain = _mean(progresses[WINDOW // 2 :]) - _mean(progresses[: WINDOW // 2])
+        still = self.state == SATURATED  # hysteresis
+        if top1 < (UNSOLVED_ACCURACY if still else SOLVED_ACCURACY) or gain >= (2 if still else 1) * STALLED_PROGRESS:
+            return {}
+        return dict(contrastive_top1=top1, progress=progresses[-1], gain=gain)
 
     def _describe(self, state: str, r: Reading) -> str:
         progress = self._smooth_progress()
@@ -297,3 +302,7 @@ class TrainingState:
         kinds = {f.name: f.type for f in fields(Plain)}
         plain = (state.get(name) for name in ('start', 'plain'))
         self.start, self.plain = (Plain(**known_values(values, kinds)) if values else None for values in plain)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

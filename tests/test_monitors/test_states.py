@@ -3,6 +3,7 @@
 import json
 from math import inf, nan
 
+import numpy as np
 import pytest
 
 from mocox.monitors.readings import (
@@ -159,6 +160,15 @@ def test_saturated():
     assert not machine.needs_help(900)
     assert verdicts[-1].evidence['gain'] < 1
     assert final_verdict(machine, CHANCE).startswith('The run learned')
+
+
+def test_saturation_that_one_reading_in_two_denies_is_one_state():
+    """A reading has 128 images: at 95.5 % half of them are below 95, as in a run that changed its state 51 times."""
+    top1 = np.random.default_rng(0).binomial(128, 0.955, 200) / 128
+    assert 80 < sum(value < 0.955 for value in top1) < 120
+    machine, verdicts = run(*[dict(progress=80.0, top1=float(value)) for value in top1])
+    assert states(verdicts) == [LEARNING, SATURATED]
+    assert states(run(*[dict(progress=70.0, top1=0.85)] * 30, machine=machine)[1])[-1] == LEARNING
 
 
 def test_shortcut():
