@@ -21,7 +21,7 @@ from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.tar_index import INDEX_VERSION, ShardIndex, index_shard, read_index_file, write_index_file
 from mocox.registry import DATASETS
 
-FIX = 'set data_root and shards of the dataset in the config'
+FIX = 'set data_root (--data-root) and shards (train_dataloader.dataset.shards) of the dataset'
 MAX_SHARDS = 1_000_000
 RANGE = re.compile(r'(-?\d+)\.\.(-?\d+)')
 MAX_PATTERN = 4096  # characters
