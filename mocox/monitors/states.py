@@ -22,6 +22,7 @@ from mocox.monitors.readings import (
     known_values,
 )
 from mocox.monitors.start import compare
+from mocox.monitors.wording import describe
 
 # What separates the states. Shares are of 1.
 CHANCE_PROGRESS = 5.0  # percent of the way to the floor that chance alone does not give
@@ -89,7 +90,7 @@ class TrainingState:
         confirmed = verdict.state == self.candidate or not isfinite(reading.loss)
         self.candidate = verdict.state
         if self.state is not None and verdict.state != self.state and not confirmed:
-            verdict = Verdict(self.state, self._describe(self.state, reading))
+            verdict = Verdict(self.state, describe(self, self.state, reading))
         if verdict.state != self.state:
             self.collapsed_at_first = self.state is None and verdict.state == COLLAPSED
             self.since = 0 if self.state is None else reading.iteration
@@ -163,13 +164,13 @@ class TrainingState:
             (DIVERGING, self._forgetting), (SHORTCUT, self._shortcut), (SATURATED, self._saturated),
         ):  # fmt: skip
             if evidence := find(r):
-                return Verdict(state, self._describe(state, r), evidence, self.causes(state))
+                return Verdict(state, describe(self, state, r), evidence, self.causes(state))
         progress = self._smooth_progress()
         little = self.state == LEARNING and (self.best_progress or 0.0) < 2 * CHANCE_PROGRESS
         if progress < (BACK_AT_CHANCE if little else CHANCE_PROGRESS):
             evidence = dict(loss=r.loss, progress=progress)
-            return Verdict(AT_CHANCE, self._describe(AT_CHANCE, r), evidence, CAUSES[AT_CHANCE])
-        return Verdict(LEARNING, self._describe(LEARNING, r), dict(loss=r.loss, progress=progress))
+            return Verdict(AT_CHANCE, describe(self, AT_CHANCE, r), evidence, CAUSES[AT_CHANCE])
+        return Verdict(LEARNING, describe(self, LEARNING, r), dict(loss=r.loss, progress=progress))
 
     def _diverging(self, r: Reading) -> dict[str, float]:
         if not isfinite(r.loss):
@@ -222,7 +223,7 @@ class TrainingState:
 
     def _shortcut(self, r: Reading) -> dict[str, float]:
         first, best = self.first_knn, self.best_knn
-        if first is None or best is None or r.top1 is None or self.knn_chance > LARGEST_CLASS:
+        if first is None or best is None or r.top1 is None or not self._knn_can_rise():
             return {}
         solved = self.solved_readings >= SHORTCUT_READINGS and r.top1 >= SHORTCUT_ACCURACY
         flat = best - first < FLAT_KNN * (1 - first)
@@ -235,12 +236,16 @@ class TrainingState:
     def knn_is_flat(self) -> bool:
         """True if the k-NN classifier has improved neither on its start nor on the largest class."""
         knn, recent_knn, first = self._recent_knn(FLAT_READINGS), self._recent_knn(), self.first_recent_knn
-        if knn is None or recent_knn is None or first is None or self.knn_chance > LARGEST_CLASS:
+        if knn is None or recent_knn is None or first is None or not self._knn_can_rise():
             return False
         if self.state != SHORTCUT:  # it may be about to rise
             knn = max(knn, recent_knn)
         start = max(first, self.knn_chance)
         return knn - start < min(FLAT_SHARE * start, FLAT_KNN * (1 - start))
+
+    def _knn_can_rise(self) -> bool:
+        """False where the largest class leaves no room, or the run has begun with weights that know the classes."""
+        return self.knn_chance <= LARGEST_CLASS and not (self.warm and not self.never_left_chance())
 
     def _saturated(self, r: Reading) -> dict[str, float]:
         progresses = [x.progress for x in self.window if isfinite(x.progress)]
@@ -252,34 +257,6 @@ class TrainingState:
         if top1 < (UNSOLVED_ACCURACY if still else SOLVED_ACCURACY) or gain >= (2 if still else 1) * STALLED_PROGRESS:
             return {}
         return dict(contrastive_top1=top1, progress=progresses[-1], gain=gain)
-
-    def _describe(self, state: str, r: Reading) -> str:
-        progress = self._smooth_progress()
-        top1 = '' if r.top1 is None else f', contrastive top-1 {100 * r.top1:.0f} %'
-        knn = '' if r.knn is None else f', k-NN {100 * r.knn:.0f} %'
-        best = self.best_progress or 0.0
-        loss = f'{r.loss:.3g}' if isfinite(r.loss) else 'not finite'
-        or_folders = ', or folders that are no classes' if self.never_left_chance() else ''
-        recent_knn = self._recent_knn()
-        if state == BELOW:
-            return self._describe_below(r)
-        return {
-            WARMING: f'the queue is {100 * r.fill:.0f} % full: until then the loss rises, which is normal',
-            AT_CHANCE: 'at chance',
-            LEARNING: f'learning: {progress:.0f} % of the way from chance to the floor{top1}{knn}',
-            SATURATED: f'saturated: the contrastive task is as good as solved{top1}, the loss stands still{knn}',
-            SHORTCUT: f'shortcut suspected{or_folders}: the loss falls{top1}, but k-NN does not rise{knn}',
-            COLLAPSED: 'collapsed: the features of different images are all but equal',
-            DIVERGING: f'diverging: loss {loss}, progress {progress:.0f} % after {best:.0f} % at best'
-            + (f', k-NN {100 * recent_knn:.0f} % after {100 * self.best_recent_knn:.0f} %' if recent_knn else '')
-            + (f', {self.skipped} steps skipped' if self.skipped else ''),
-        }[state]
-
-    def _describe_below(self, r: Reading) -> str:
-        now, start = self._knn_since_start()
-        since = r.iteration - (self.below_since or r.iteration)
-        change = f'{100 * now:.0f} % after {100 * start:.0f} %'
-        return f'below its start for {since:,} iterations: k-NN on plain images {change}'
 
     def state_dict(self) -> dict:
         """Plain types, for a checkpoint."""

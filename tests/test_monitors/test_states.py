@@ -179,6 +179,18 @@ def test_shortcut():
     assert 'perhaps by a shortcut' in final_verdict(machine, CHANCE)
 
 
+@pytest.mark.parametrize(('knn', 'later'), [(0.74, LEARNING), (0.11, SHORTCUT)])
+@pytest.mark.parametrize('top1', [0.84, 0.98])
+def test_a_warm_start_need_not_rise(knn, later, top1):
+    """Trained weights know the classes already, as in a run that went on at 74 %; at the largest class they do not."""
+    machine = TrainingState(patience=150)
+    machine.warm, machine.knn_chance = True, 0.1
+    machine, verdicts = run(*[dict(progress=76.0, top1=top1, knn=knn)] * 45, machine=machine)
+    assert states(verdicts)[-1] == later
+    head = 'The run learned' if later == LEARNING else 'The loss fell, perhaps'
+    assert final_verdict(machine, CHANCE, 0.1).startswith(head)
+
+
 def test_an_easy_task_with_rising_knn_is_no_shortcut():
     _, verdicts = run(*[dict(progress=70.0, top1=0.98, knn=0.26 + 0.004 * i) for i in range(40)])
     assert SHORTCUT not in states(verdicts)
