@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mocox.processes.group import MARGIN_S
 from mocox.processes.store import free_port
 from tests.support.processes import run_processes
 from tests.support.tiny_run import ROOT, run_tool, write_run
@@ -51,9 +52,21 @@ def ended_for_sure(*runs: subprocess.Popen) -> Iterator[None]:
         yield
     finally:
         for run in runs:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(run.pid, signal.SIGKILL)
+            for pid in with_descendants(run.pid):  # torchrun gives each rank a session of its own
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             run.wait()
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+    except OSError:
+        return []
+
+
+def with_descendants(pid: int) -> list[int]:
+    return [pid, *(one for child in children(pid) for one in with_descendants(child))]
 
 
 def wait_until(condition, seconds: float = 240) -> object:
@@ -77,9 +90,9 @@ def iterations(work_dir: Path) -> dict[int, float]:
 
 def rank_process(run: subprocess.Popen, rank: int) -> int:
     """The process id of a rank that this ``torchrun`` has started."""
-    for pid in Path(f'/proc/{run.pid}/task/{run.pid}/children').read_text().split():
+    for pid in children(run.pid):
         if f'\0RANK={rank}\0' in Path(f'/proc/{pid}/environ').read_text():
-            return int(pid)
+            return pid
     raise ProcessLookupError(f'rank {rank} does not run')
 
 
@@ -190,8 +203,8 @@ def test_two_hosts_survive_a_cut_link(tmp_path, hosts):
         wait_until(lambda: len(iterations(work_dir)) > 7 or any(run.poll() is not None for run in runs))
         hosts.link('down')
         start = time.monotonic()
-        texts = [run.communicate(timeout=30)[1] for run in runs]
-        assert time.monotonic() - start < 20
+        texts = [run.communicate(timeout=60)[1] for run in runs]
+        assert time.monotonic() - start < 4 + MARGIN_S  # before torch's own timeout
     for run in runs:
         assert run.returncode not in (0, None)
     assert 'no sign of life from rank 1 for 4 s: rank 1 (host' in texts[0]
@@ -200,7 +213,7 @@ def test_two_hosts_survive_a_cut_link(tmp_path, hosts):
     hosts.link('up')
     runs = hosts.train(config, *options, '--resume')
     with ended_for_sure(*runs):
-        texts = [run.communicate(timeout=60)[1] for run in runs]
+        texts = [run.communicate(timeout=240)[1] for run in runs]
         assert [run.returncode for run in runs] == [0, 0], texts
 
     run_tool('train.py', config, '--work-dir', tmp_path / 'one')

@@ -12,10 +12,12 @@ import sys
 import pytest
 
 from mocox.processes import EXIT_PREEMPTED
+from mocox.processes.group import MARGIN_S
 from mocox.processes.watchdog import BETWEEN, STEP, Judge, Report
 from tests.support.tiny_run import ROOT
 
 TIMEOUT_S = 3.0
+IN_TIME_S = TIMEOUT_S + MARGIN_S  # before torch's own timeout, however busy the machine is
 
 
 def report(rank: int, beat: int, **changes) -> Report:
@@ -173,7 +175,7 @@ def outcomes(tmp_path_factory) -> dict:
 def test_the_survivor_ends_in_time_and_names_the_culprit(outcomes, scenario, survivor, message):
     code, seconds, text = outcomes[scenario, survivor]
     assert code == (1 if scenario == 'raise' else EXIT_PREEMPTED)
-    assert seconds < 5 * TIMEOUT_S
+    assert seconds < IN_TIME_S
     assert re.search(rf'^error: \(rank {survivor}\) .*{message}', text, re.MULTILINE), text
     assert 'Traceback' not in text
 
@@ -200,7 +202,7 @@ def test_a_meeting_waits_for_longer_than_a_collective(outcomes):
 def test_who_never_arrives_is_named(outcomes):
     code, seconds, text = outcomes['absent', 0]
     assert code == 1
-    assert seconds < 5 * TIMEOUT_S
+    assert seconds < IN_TIME_S
     assert text.startswith('error: waited 6 s for 2 processes; missing: rank 1. Was every machine started')
 
 
