@@ -42,7 +42,7 @@ def open_config(path: 'str | Path | Config') -> 'Config':
         return Config.fromfile(path)
     except (YAMLError, ValueError, AttributeError, RecursionError) as error:  # AttributeError: a list, or a number
         reason = str(error).encode('unicode_escape').decode()[:300]
-        raise ValueError(f'{path} is no mapping of plain values, as a config in YAML or JSON is ({reason})') from error
+        raise ValueError(f'{path} is not a mapping of plain values, as YAML and JSON configs are ({reason})') from error
 
 
 def find_config(path: str | Path) -> Path:

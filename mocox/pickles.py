@@ -17,7 +17,7 @@ _CODECS = ('latin1',)  # how NumPy's bytes are written; others take a time that 
 
 
 class RefusedPickle(Exception):
-    """The pickle wants something that is no array."""
+    """The pickle wants something that is not an array."""
 
 
 def find_cost(pickled: bytes | IO[bytes]) -> str:

@@ -367,7 +367,7 @@ def test_a_run_whose_workers_augment_learns_the_same(tiny):
         scalars = next(Path(place).glob('*/vis_data/scalars.json')).read_text().splitlines()
         losses.append([json.loads(line)['loss'] for line in scalars])
         log = next(Path(place).glob('*/*.log')).read_text()
-        assert ('Views are augmented by the processes that load the data.' in log) == (place == 'workers')
+        assert ('Views are augmented by the loader workers.' in log) == (place == 'workers')
     assert len(losses[0]) == 3
     assert losses[0] == pytest.approx(losses[1], abs=0.1)  # without augmentation 0.6 less
     assert losses[0] != losses[1]

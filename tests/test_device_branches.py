@@ -159,7 +159,7 @@ def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch, name):
 
 
 def test_a_device_that_torch_does_not_know_is_refused():
-    with pytest.raises(ValueError, match="device 'gpu' is none of torch"):
+    with pytest.raises(ValueError, match="device 'gpu' is not a device of torch"):
         choose_device('gpu')
 
 

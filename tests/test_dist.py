@@ -163,7 +163,7 @@ def test_no_meeting_point(environment, monkeypatch):
     monkeypatch.setattr(group, 'MEETING_S', 0.5)
     environment(RANK=1, LOCAL_RANK=0, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=9)  # nobody serves there
     with pytest.raises(
-        ConnectionError, match=r'rank 1 found no meeting point at 127.0.0.1:9 within 1 s: was the first'
+        ConnectionError, match=r'rank 1 could not reach rank 0 at 127.0.0.1:9 within 1 s: was the first'
     ):
         group.start('pytorch', timeout_s=1)
 

@@ -377,7 +377,7 @@ NAMING = {'dicom.py', 'auto.py', 'installed.py'}
 
 
 def test_no_file_names_an_attribute_that_is_set():
-    """``vars(x).update`` with names that are not our own, and ``setattr`` with a name that is no literal."""
+    """``vars(x).update`` with names that are not our own, and ``setattr`` with a name that is not a literal."""
     found = []
     for path in OURS:
         for name, node in calls_in(path):

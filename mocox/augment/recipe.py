@@ -46,7 +46,7 @@ class View(DomainOptions):
         blur_kernel: ``gaussian``, as the papers write, or ``boxes``, the three box filters by which Pillow approximates
             it.
 
-    More options, for images that are no photographs: :class:`mocox.augment.options.DomainOptions`.
+    More options, for images that are not photographs: :class:`mocox.augment.options.DomainOptions`.
     """
 
     color_jitter: dict[str, float] | None = None

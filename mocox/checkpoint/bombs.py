@@ -38,7 +38,7 @@ def refuse_bombs(path: Path) -> None:
     if not is_regular(path):
         if not path.exists():
             raise FileNotFoundError(f'no checkpoint at {path}')
-        raise ValueError(f'{path} is no regular file, so no checkpoint')
+        raise ValueError(f'{path} is not a regular file, so not a checkpoint')
     with open(path, 'rb') as file:
         is_archive = file.read(4) == b'PK\x03\x04'  # as torch decides
     for cost in _costs_inside(path) if is_archive else _costs_of_old(path):

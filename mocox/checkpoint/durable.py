@@ -182,7 +182,7 @@ class CheckpointWriter:
             writable = '' if os.access(path.parent, os.W_OK) else ', and this process may not write there'
             reason += f'; {free:,.0f} MB are free there{writable}'
         return (
-            f'{path} could not be written: {reason}. Training goes on and tries again at the next checkpoint. Free '
+            f'{path} could not be written: {reason}. Training continues and tries again at the next checkpoint. Free '
             f'space in {path.parent}, make it writable, or mount it again. '
             + (f'The last good checkpoint is {newest}.' if newest else 'There is no good checkpoint yet.')
         )
@@ -222,13 +222,13 @@ def _noted(work_dir: Path) -> Path | None:
 def _position_in(content: Any, path: Path) -> Saved:
     meta = content.get('meta') if isinstance(content, Mapping) else None
     if not isinstance(meta, Mapping) or not {'epoch', 'iter'} <= meta.keys():
-        raise ValueError(f'{path} is no checkpoint of a training: it does not say its iteration')
+        raise ValueError(f'{path} is not a checkpoint of a training: it does not say its iteration')
     exact = content.get('exact_resume')
     run = exact.get('run') if isinstance(exact, Mapping) else None
     if type(meta['iter']) is not int or type(meta['epoch']) is not int or not isinstance(run, str | None):
-        raise ValueError(f'{path} is no checkpoint of a training: its iteration is no number')
+        raise ValueError(f'{path} is not a checkpoint of a training: its iteration is not a number')
     if missing := [key for key in ('state_dict', 'message_hub') if not isinstance(content.get(key), Mapping)]:
-        raise ValueError(f'{path} is no checkpoint of a training: it has no {" and no ".join(missing)}')
+        raise ValueError(f'{path} is not a checkpoint of a training: it has no {" and no ".join(missing)}')
     return Saved(meta['iter'], meta['epoch'], path, run)
 
 

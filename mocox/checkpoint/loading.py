@@ -85,7 +85,7 @@ def load_backbone(
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: The file is no checkpoint or does not fill the module; lists missing, unexpected and mismatched
+        ValueError: The file is not a checkpoint or does not fill the module; lists missing, unexpected and mismatched
             tensors and says what the file is.
     """
     if isinstance(path, Checkpoint):

@@ -52,7 +52,7 @@ def provenance(content: Mapping, beside: Mapping, layout: str) -> dict:
     Returns:
         Any of ``kind, encoder, recipe, epochs, heads, mean, std`` (0..255), ``channel_order, pixels, img_size,
         mocox_version, ...``; absent where the file does not say. ``pixels`` are the settings of
-        :class:`mocox.datasets.Pixels`, ``img_size`` height and width of images that are no squares, ``backbone`` is
+        :class:`mocox.datasets.Pixels`, ``img_size`` height and width of images that are not squares, ``backbone`` is
         the config of one that is built by its name, ``network`` the type of one in a config, ``image_size`` the side of
         its images, ``folder`` that of one of transformers.
     """
@@ -174,7 +174,7 @@ def _from_mmengine(meta: Mapping) -> dict:
 
 
 def oblong(size: object) -> list[int] | None:
-    """Height and width of images that are no squares: the number of patches does not tell these."""
+    """Height and width of images that are not squares: the number of patches does not tell these."""
     pair = size if isinstance(size, list | tuple) and len(size) == 2 else (0, 0)
     return list(pair) if all(type(side) is int and side > 0 for side in pair) and pair[0] != pair[1] else None
 

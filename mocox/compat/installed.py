@@ -1,4 +1,4 @@
-"""How MMEngine and MMCV ask what is installed: as today's Python and setuptools answer."""
+"""Answer MMEngine's and MMCV's questions about installed packages with today's Python and setuptools."""
 
 import importlib.util
 import pkgutil
@@ -27,7 +27,7 @@ def ask_importlib(module: ModuleType) -> None:
 
 
 def is_installed(package: str) -> bool:
-    """Whether there is a distribution, or else a module, of this name."""
+    """True if a distribution, or else a module, of this name exists."""
     try:
         distribution(package)
     except PackageNotFoundError:
@@ -75,7 +75,7 @@ def find_without_loader(module: ModuleType) -> None:
 
 
 def find_spec(name: str) -> ModuleSpec | None:
-    """What is there, or None; callers only ask whether it is None."""
+    """Something, or None if it is missing; callers only compare with None."""
     try:
         return importlib.util.find_spec(name)
     except ModuleNotFoundError:  # its package is not there

@@ -148,7 +148,7 @@ class Census:
         return found
 
     def describe_misfits(self) -> str:
-        """How many files have which bands, and what to do about it."""
+        """Count files by their bands, and name the cure."""
         kinds = ', '.join(f'{number} of {describe_bands(count)}' for count, number in sorted(self.bands.items()))
         return (
             f'{self.misfits.total()} of {self.bands.total()} files looked at have other bands than '

@@ -26,7 +26,7 @@ class Frame(NamedTuple):
 
 
 def frame_of(data: bytes) -> Frame | None:
-    """None for what is no JPEG, or a damaged one."""
+    """None for what is not a JPEG, or a damaged one."""
     at, exif = 2, b''
     for _ in range(MAX_SEGMENTS if data.startswith(b'\xff\xd8') else 0):
         if data[at : at + 1] != b'\xff' or at + 10 > len(data):
@@ -73,6 +73,6 @@ def _orientation(exif: bytes) -> int:
     try:
         found.load(exif)
         value = found.get(TAG, 1)
-    except Exception:  # Pillow raises anything: what is no EXIF says nothing
+    except Exception:  # Pillow raises anything: what is not EXIF says nothing
         return 1
     return value if value in range(1, 9) else 1

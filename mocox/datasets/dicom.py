@@ -119,7 +119,7 @@ def _check_compressed(file: 'Dataset') -> None:
 
 
 def count_frames(data: bytes) -> int:
-    """Frames of a file, from its header; 1 for what is no DICOM, or a damaged one."""
+    """Frames of a file, from its header; 1 for what is not a DICOM, or a damaged one."""
     if not is_dicom(data):
         return 1
     library = require_extra('pydicom', NEED, 'dicom')

@@ -31,7 +31,7 @@ def read_heif(data: bytes) -> Raw:
 
 
 def avif_bits(data: bytes) -> int | None:
-    """Bits of each band, from the configuration of its codec; None for what is no AVIF."""
+    """Bits of each band, from the configuration of its codec; None for what is not an AVIF."""
     if data[4:8] != b'ftyp' or b'avif' not in data[8:40]:
         return None
     at = data.find(b'av1C', 0, PROPERTIES)

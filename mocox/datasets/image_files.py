@@ -326,7 +326,7 @@ def label_by_folder(
     if classes is None:
         classes = sorted(folders if existing is None else existing)
         if unknown := sorted(set(folders) - set(classes)):
-            raise ValueError(f'the list file names {unknown[:3]}, which are no folders in {source}: {FIX}')
+            raise ValueError(f'the list file names {unknown[:3]}, which are not folders in {source}: {FIX}')
     elif missing := sorted(set(classes) - set(folders)):
         raise ValueError(f'no image of the classes {missing} in {source}: correct classes, or {FIX}')
     label_of = {name: label for label, name in enumerate(classes)}

@@ -11,7 +11,7 @@ import numpy as np
 
 from mocox.datasets.packed_paths import PackedPaths
 
-# A label is a last column of digits; 'photo 1.jpg' has none because its last word is no integer. Spreadsheets and
+# A label is a last column of digits; 'photo 1.jpg' has none because its last word is not an integer. Spreadsheets and
 # numpy write 1 as 1.0.
 LABELLED_LINE = re.compile(
     r'(?P<path>.*[^\s,;])(?:[ \t]+|[ \t]*[,;][ \t]*)(?P<quote>["\']?)(?P<label>[0-9]+)(?:\.0*)?(?P=quote)[ \t]*[,;]*'
@@ -36,7 +36,7 @@ def parse_list(
     """Paths and labels of a list file, read line by line; no labels if no line has one.
 
     Labels stand behind spaces, tabs, a comma or a semicolon. Paths may be quoted, begin with ``./``, be absolute where
-    they lead into ``folder``, and have the backslashes of Windows. Bytes that are no UTF-8 stay as they are, since
+    they lead into ``folder``, and have the backslashes of Windows. Bytes that are not UTF-8 stay as they are, since
     paths are bytes. A name with a line break cannot be listed.
 
     Args:
@@ -146,12 +146,12 @@ def _refuse_other_forms(
     behind = LABELLED_LINE.fullmatch(rest) or WITH_TEXT.fullmatch(rest)
     if label.isdigit() and behind and os.path.exists(os.path.join(folder, _unquoted(behind['path']))):
         raise ValueError(
-            f'{line!r} in {list_file!r}: a number stands in front of the path, as the index of a table does: leave '
+            f'{line!r} in {list_file!r}: a number comes before the path, like the index of a table: leave '
             f'that column out (pandas: to_csv(..., index=False, header=False)); {FORM}'
         )
     _refuse_text(list_file, line, labelled, classes)
     if label.isdigit() and os.path.exists(os.path.join(folder, rest)):
-        raise ValueError(f'{line!r} in {list_file!r}: the label stands in front of the path; {FORM}')
+        raise ValueError(f'{line!r} in {list_file!r}: the label comes before the path; {FORM}')
 
 
 def _refuse_text(list_file: str, line: str, labelled: bool, classes: Sequence[str]) -> None:
@@ -159,14 +159,14 @@ def _refuse_text(list_file: str, line: str, labelled: bool, classes: Sequence[st
     text = None if labelled else WITH_TEXT.fullmatch(line)
     if text and classes:
         raise ValueError(
-            f'{line!r} in {list_file!r}: the label {text["label"]!r} is none of classes={[*classes][:5]}: correct one '
-            'of the two. A name with a space stands in the config file, since --cfg-options takes the spaces out'
+            f'{line!r} in {list_file!r}: the label {text["label"]!r} is not in classes={[*classes][:5]}: correct one '
+            'of the two. Write names with spaces into the config file, since --cfg-options removes spaces'
         )
     if text:
         raise ValueError(
-            f'{line!r} in {list_file!r}: the label {text["label"]!r} is no whole number from 0 on. Number the classes '
-            'in the order of their names, or set classes=[...] of the dataset to the names in that order, or leave the '
-            f'labels out where class folders tell them; {FORM}'
+            f'{line!r} in {list_file!r}: the label {text["label"]!r} is not a whole number from 0 on. '
+            'Number the classes in the order of their names, or set classes=[...] of the dataset to the names in that '
+            f'order, or leave the labels out if there are class folders; {FORM}'
         )
 
 
@@ -192,7 +192,7 @@ def _read_lines(list_file: str) -> Iterator[str]:
     with open(list_file, encoding=encoding, errors=errors) as file:
         while line := file.readline(MAX_LINE):
             if len(line) == MAX_LINE or '\0' in line:
-                raise ValueError(f'{list_file!r} is no list of paths, one per line: it holds {line[:40]!r}...')
+                raise ValueError(f'{list_file!r} is not a list of paths, one per line: it holds {line[:40]!r}...')
             if line := line.strip():
                 yield line
 

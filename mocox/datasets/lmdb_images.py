@@ -78,7 +78,7 @@ class LMDBImages(EncodedImages):
         return True
 
     def describe_files(self) -> list[tuple[int, str]]:
-        """Also which keys are no images."""
+        """Also which keys are not images."""
         notes = super().describe_files()
         if self.left_out:
             words = ', '.join(f'{name!r} {number:,}' for name, number in self.left_out.most_common(10))
@@ -148,7 +148,7 @@ def open_lmdb(file: str) -> Any:
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is no LMDB.
+        ValueError: It is not an LMDB.
     """
     path = os.path.realpath(file)
     process, database = _opened.get(path, (None, None))
@@ -162,6 +162,6 @@ def open_lmdb(file: str) -> Any:
     try:
         database = lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
-        raise ValueError(f'{file!r} is no LMDB, or damaged ({error}): {FIX}') from error
+        raise ValueError(f'{file!r} is not an LMDB, or damaged ({error}): {FIX}') from error
     _opened[path] = os.getpid(), database
     return database

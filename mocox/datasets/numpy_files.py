@@ -35,7 +35,7 @@ def read_numpy(data: bytes) -> Raw:
     _check_promise(io.BytesIO(data), len(data))
     values = np.load(io.BytesIO(data), allow_pickle=False)
     if values.ndim not in (2, 3) or values.dtype.kind not in 'biuf' or not values.size:
-        raise ValueError(f'an array of {values.dtype} {values.shape} is no image: (H, W), (H, W, C) or (C, H, W)')
+        raise ValueError(f'an array of {values.dtype} {values.shape} is not an image: (H, W), (H, W, C) or (C, H, W)')
     if values.ndim == 2:
         values = values[:, :, None]
     elif values.shape[0] < min(values.shape[1:]):

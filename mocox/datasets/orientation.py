@@ -22,7 +22,7 @@ def orientation_of(image: Image.Image) -> int:
     """Orientation 1 to 8, from EXIF or XMP; 1 where there is none or it is invalid."""
     try:
         found = image.getexif().get(TAG, 1)
-    except Exception:  # Pillow raises anything from SyntaxError to struct.error: what is no EXIF says nothing
+    except Exception:  # Pillow raises anything from SyntaxError to struct.error: what is not EXIF says nothing
         return 1
     return found if found in METHODS else 1
 

@@ -121,8 +121,8 @@ class Positives:
             )
         if groups.sizes[0] == len(groups.numbers) > 2:
             raise ValueError(
-                f'positives: {self} makes one group of all {len(groups.numbers):,} images ({first}): nothing would be '
-                'left to tell apart; choose one by which they differ'
+                f'positives: {self} makes one group of all {len(groups.numbers):,} images ({first}): no negatives '
+                'would be left; choose one by which they differ'
             )
 
     def __str__(self) -> str:
@@ -201,7 +201,7 @@ def read_column(list_file: str, column: str) -> dict[str, str]:
     """The entries of one column of a table by the paths in its first; empty entries are left out.
 
     Raises:
-        ValueError: It lacks the column, or is no table.
+        ValueError: It lacks the column, or is not a table.
     """
     with open(list_file, encoding='utf-8-sig', errors='surrogateescape', newline='') as file:
         head = file.readline(2**16)
@@ -216,7 +216,7 @@ def read_column(list_file: str, column: str) -> dict[str, str]:
         try:
             rows = [row for row in csv.reader(file, delimiter=delimiter, skipinitialspace=True) if row]
         except csv.Error as error:
-            raise ValueError(f'positives: {list_file!r} is no table of paths and columns ({error})') from None
+            raise ValueError(f'positives: {list_file!r} is not a table of paths and columns ({error})') from None
     return {_plain(row[0].strip()): row[place].strip() for row in rows if len(row) > place and row[place].strip()}
 
 
@@ -228,7 +228,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except (re.error, TypeError) as error:
-        raise ValueError(f'positives.pattern={pattern!r} is no regular expression: {error}') from None
+        raise ValueError(f'positives.pattern={pattern!r} is not a regular expression: {error}') from None
     if not compiled.groups:
         raise ValueError(
             f'positives.pattern={pattern!r} has no group: put parentheses around what images of one group share, such '

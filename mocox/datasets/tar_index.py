@@ -38,7 +38,7 @@ class ShardIndex:
         offsets: (N,) int64, bytes from the start of the shard.
         sizes: (N,) int64, bytes.
         labels: (N,) int64, -1 where there is none, ``-2 - t`` where it is the text ``texts[t]``.
-        texts: Labels that are no numbers.
+        texts: Labels that are not numbers.
         problem: What was left out, in words, or nothing.
     """
 
@@ -156,8 +156,8 @@ def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Itera
             shard.seek(0)
             start = shard.read(8)
             if tool := next((tool for tool, mark in _COMPRESSED.items() if start.startswith(mark)), None):
-                raise ValueError(f'{url!r} is compressed, so no tar archive as it is: `{tool} < IN > OUT`') from error
-            raise ValueError(f'{url!r} is no tar archive, or damaged ({error}): write it again') from error
+                raise ValueError(f'{url!r} is compressed; unpack it first: `{tool} < IN > OUT`') from error
+            raise ValueError(f'{url!r} is not a tar archive, or damaged ({error}): write it again') from error
         problems.append(f'the shard is damaged ({error}): what follows its member at byte {last} is left out')
     if links.lost:
         problems.append(f'{links.lost} links are left out: what they name is not in front of them in the shard')
@@ -178,7 +178,7 @@ class _Links:
         self.lost = 0
 
     def resolve(self, member: tarfile.TarInfo) -> Member | None:
-        """Locate the content of an entry; None for one that is no file, or that links to a later one."""
+        """Locate the content of an entry; None for one that is not a file, or that links to a later one."""
         name = posixpath.normpath(member.name)
         if member.isreg() and not member.issparse():  # a sparse one claims more than what is stored of it
             place = member.offset_data, member.size

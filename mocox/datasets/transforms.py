@@ -105,7 +105,7 @@ class RandomResizedCrops:
 class CenterCrop:
     """The view for evaluation: the shorter side resized to ``resize`` with antialiasing, then the central square.
 
-    Of a ``size`` that is no square, the image is resized until it just covers a rectangle of the same shape, whose
+    Of a ``size`` that is not a square, the image is resized until it just covers a rectangle of the same shape, whose
     shorter side is ``resize``, and cut to its middle.
 
     Args:

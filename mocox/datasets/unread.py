@@ -58,7 +58,7 @@ KINDS = (
 
 
 def describe_unread(data: bytes) -> str:
-    """Say what a file is and what to do; only that it is no image where its kind is unknown."""
+    """Name the kind of a file and what to do; if it is unknown, say only that the file is not an image."""
     if not data:
         return 'the file is empty'
     kind = kind_of(data)

@@ -102,7 +102,7 @@ class WebDatasetImages(EncodedImages):
         found = sorted({text for index in indices for text in index.texts})
         if found and self.classes is None:
             raise ValueError(
-                f'the labels of {self._source()} are no label numbers, but {found[:3]}: set classes={found[:1000]} of '
+                f'the labels of {self._source()} are not label numbers, but {found[:3]}: set classes={found[:1000]} of '
                 'the dataset, in the order of their labels'
             )
         classes = self.classes or []
@@ -150,7 +150,7 @@ class WebDatasetImages(EncodedImages):
         start = int(self._offsets[index])
         data = system.cat_file(path, start, start + size)
         if len(data) != size:
-            raise ValueError(f'{len(data)} bytes came instead of {size}: has the shard changed since it was indexed?')
+            raise ValueError(f'got {len(data)} bytes instead of {size}: has the shard changed since it was indexed?')
         return data
 
     def _source(self) -> str:
@@ -180,7 +180,7 @@ def expand_shards(data_root: str, shards: str | list[str]) -> list[str]:
     for name in names:
         if not name.endswith('.tar'):
             raise ValueError(
-                f'the shard {name!r} is no .tar: compressed shards cannot be read in any order, so unpack them first; '
+                f'the shard {name!r} is not a .tar: compressed shards allow no random access, so unpack them first; '
                 'commands (pipe:) are not run'
             )
     root = data_root if '://' in data_root else os.path.expanduser(data_root)
@@ -213,7 +213,7 @@ def load_index(url: str, storage_options: dict, folder: Path) -> ShardIndex:
 
     Raises:
         FileNotFoundError: There is no such shard.
-        ValueError: It is no tar archive.
+        ValueError: It is not a tar archive.
     """
     state = shard_state(url, storage_options)
     file = folder / f'{hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:32]}.npz'

@@ -121,7 +121,7 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
     with DefaultScope.overwrite_default_scope('mocox'):
         dataset = DATASETS.build(settings)
     if not isinstance(dataset, ViewsDataset):
-        raise ValueError(f'{type(dataset).__name__} is no dataset of mocox: tools/doctor.py examines those')
+        raise ValueError(f'{type(dataset).__name__} is not a dataset of mocox: tools/doctor.py examines those')
     recipe = Recipe(config, processes, len(dataset))
     sample = look_at(dataset, num_images)
     jitters = any((view.get('color_jitter') or {}).get('hue') for view in recipe.views)

@@ -129,7 +129,7 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
         if 'channels=' in cure:
             reason = 'Another image takes the place of each, and where they are many the run ends.'
         if 'data_prefix' in cure:
-            reason = 'Views of masks are told from views of images at a glance, and their classes are no classes.'
+            reason = 'Views of masks are easily told from views of images, and folders of masks are not classes.'
         found.append(Finding(
             WARNING if level >= logging.WARNING else NOTE, 'file_contents', title, reason,
             cure or 'none needed if that is intended; see docs/data.md',

@@ -186,7 +186,7 @@ def _extrapolate(took: dict[int, float], images: int) -> float:
     if images in took:
         return took[images]
     *_, second, last = [(0, 0.0), *took.items()]
-    per_image = max((last[1] - second[1]) / (last[0] - second[0]), last[1] / last[0] / 4)  # noise is no speed
+    per_image = max((last[1] - second[1]) / (last[0] - second[0]), last[1] / last[0] / 4)  # noise is not speed
     return last[1] + per_image * (images - last[0])
 
 

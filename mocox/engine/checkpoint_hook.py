@@ -108,7 +108,7 @@ class CheckpointHook(hooks.CheckpointHook):
             )
             return
         runner.logger.info(
-            f'Going on at iteration {meta["iter"]}, after {runner.train_loop.start} of {length} batches of epoch '
+            f'Resuming at iteration {meta["iter"]}, after {runner.train_loop.start} of {length} batches of epoch '
             f'{meta["epoch"] + 1}.'
         )
 

@@ -33,7 +33,7 @@ def check_space(runner: Runner, folder: Path, kept: int) -> None:
         'leave the optimizer out (default_hooks.checkpoint.save_optimizer=False, after which none can be continued)'
     )
     if free < size:
-        raise ValueError(f'{numbers}: not one of this run would be saved. Cure: {cure}')
+        raise ValueError(f'{numbers}: no checkpoint of this run would fit. Cure: {cure}')
     if free + written < files * size:
         runner.logger.warning(f'{numbers}: the {kept} that are kept, and the next one, do not fit. Cure: {cure}')
 

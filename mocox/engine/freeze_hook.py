@@ -47,9 +47,9 @@ class FreezeBackboneHook(Hook):
         """Freeze or unfreeze the backbone."""
         was, self.frozen = self.frozen, runner.epoch < self.epochs
         if self.frozen and runner.epoch == 0:
-            runner.logger.info(f'The heads learn alone for {self.epochs} epochs: the backbone stays as it is.')
+            runner.logger.info(f'The backbone is frozen for {self.epochs} epochs; only the heads are trained.')
         elif was and not self.frozen:
-            runner.logger.info(f'Epoch {runner.epoch + 1}: the backbone is trained from now on.')
+            runner.logger.info(f'Epoch {runner.epoch + 1}: the backbone is trained from here on.')
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for parameter in self.parameters if self.frozen else ():

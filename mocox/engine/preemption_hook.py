@@ -103,19 +103,19 @@ class PreemptionHook(Hook):
             return
         name = self.received or 'a signal to another process'
         hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-        runner.logger.warning(f'{name}: saving after iteration {done} and leaving.')
+        runner.logger.warning(f'{name}: saving after iteration {done} and exiting.')
         saved = all(hook.save_now(runner) for hook in hooks[:1])
         group.meet()  # the first process may write for longer than a collective waits
         (failed,) = dist.maxima([not saved])  # barrier: no process exits before the file is written
         if failed:
             raise OSError(
-                f'{name} came, but no checkpoint could be written at iteration {done}; see the error above. The one '
-                'before it is intact'
+                f'received {name}, but no checkpoint could be written at iteration {done}; see the error above. '
+                'The previous one is intact'
             )
         runner.logger.warning(
-            f'Left with exit code {EXIT_PREEMPTED}: start again with --resume auto.'
+            f'Exiting with code {EXIT_PREEMPTED}: start again with --resume auto.'
             if hooks
-            else f'Left with exit code {EXIT_PREEMPTED} without saving: default_hooks.checkpoint is no mocox hook.'
+            else f'Exiting with code {EXIT_PREEMPTED} without saving: default_hooks.checkpoint is not a mocox hook.'
         )
         if group.ends_with_run:  # torchrun and srun send SIGTERM when the first process leaves: the code stays 75
             self.former = dict.fromkeys(self.former, signal.SIG_IGN)

@@ -57,7 +57,7 @@ def refuse_other_batches(saved: dict[str, int], now: dict[str, int]) -> None:
     else:
         return
     raise ValueError(
-        f'the checkpoint was made {problem}. Learning rate and order of the images would not go on as they were: {fix}.'
+        f'the checkpoint was made {problem}. Learning rate and order of the images would change: {fix}.'
         ' To start anew from its weights: --cfg-options load_from=FILE, without --resume'
     )
 

@@ -46,7 +46,7 @@ def lock_work_dir(folder: str | Path, patience_s: float = _PATIENCE_S) -> None:
             who = os.pread(descriptor, 200, 0).decode(errors='replace')
             os.close(descriptor)
             raise ValueError(
-                f'{folder} is in use: another training ({who.strip()!a}) writes there. Wait for its end, stop it, or '
+                f'{folder} is in use: another training ({who.strip()!a}) writes there. Wait until it ends, stop it, or '
                 'choose another --work-dir'
             )
         time.sleep(0.1)

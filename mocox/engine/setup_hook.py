@@ -63,7 +63,7 @@ class SetupHook(Hook):
         if warning := warm_start.other_normalisation(model, self.loaded):
             runner.logger.warning(warning)
         if place_augmentation(loader, getattr(model, 'data_preprocessor', None)):
-            runner.logger.info('Views are augmented by the processes that load the data.')
+            runner.logger.info('Views are augmented by the loader workers.')
 
     def before_val(self, runner: Runner) -> None:
         """Read the images for validation as those for training."""

@@ -25,6 +25,6 @@ class LocalVisBackend(vis_backend.LocalVisBackend):
             self.is_failing = False
         except OSError as error:
             if not self.is_failing:
-                text = f'{file_path} could not be written: {error}. Training goes on; free space, or mount it again.'
+                text = f'{file_path} could not be written: {error}. Training continues; free space, or mount it again.'
                 print_log(text, logger='current', level=logging.ERROR)
             self.is_failing = True

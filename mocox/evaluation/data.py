@@ -28,7 +28,7 @@ class Data:
 
     Args:
         train: The images to learn from.
-        test: The images to test on; None: each of ``train`` is tested with the help of the others.
+        test: The images to test on; None: leave-one-out on ``train``.
         name: In words, for messages.
         multi_label: Labels are (K,) with 1 present, 0 difficult, -1 absent, not a number.
     """
@@ -64,7 +64,7 @@ class Data:
         return IMAGENET_1K if self.num_classes == 1000 and self.test is not None and len(self.test) == 50_000 else None
 
     def __str__(self) -> str:
-        tests = 'each tested with the help of the others' if self.test is None else f'{len(self.test):,} to test on'
+        tests = 'each tested by leave-one-out' if self.test is None else f'{len(self.test):,} to test on'
         return f'{self.name}: {len(self.train):,} images to learn from, {tests}'
 
 
@@ -166,8 +166,8 @@ def _class_folders(root: str, crops: dict, test_split: str | None, pixels: Pixel
     images = ImageFiles(root, crops, with_labels=True, **pixels.settings())
     if set(map(str.lower, images.classes)) <= set(TESTS):
         raise ValueError(
-            f'{root} has {" and ".join(images.classes)}, which are splits and no classes, and no train to learn from: '
-            f'pass --data-root {os.path.join(root, images.classes[0])} to test each image with the help of the others'
+            f'{root} has {" and ".join(images.classes)}, which are splits, not classes, and no train to learn from: '
+            f'pass --data-root {os.path.join(root, images.classes[0])} for a leave-one-out test'
         )
     return Data(images, None, f'class folders in {root}')
 

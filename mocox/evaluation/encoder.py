@@ -118,7 +118,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     except RuntimeError as error:
-        raise ValueError(f'device {device!r} is none of torch: cpu, cuda, cuda:1, mps, xpu') from error
+        raise ValueError(f'device {device!r} is not a device of torch: use cpu, cuda, cuda:1, mps or xpu') from error
     if chosen.type in ('cuda', 'mps', 'xpu') and not getattr(torch, chosen.type).is_available():
         raise ValueError(f'device {str(chosen)!r}: torch finds no such device on this machine; cpu is everywhere')
     return chosen

@@ -53,7 +53,7 @@ class Task:
     Args:
         features: (N, C).
         labels: (N,), or (N, K) for images with several labels.
-        test_features: (M, C); the same as ``features`` if each image is tested with the help of the others.
+        test_features: (M, C); the same as ``features`` for leave-one-out.
         test_labels: (M,) or (M, K).
         encoder: The encoder.
         data: The images.

@@ -45,7 +45,7 @@ def read_sealed(file: Path, key: bytes) -> dict[str, Tensor]:
         ValueError: It is damaged, another file, or somebody else has written it.
     """
     if not file.is_file():
-        raise ValueError(f'{str(file)!r} is no regular file')
+        raise ValueError(f'{str(file)!r} is not a regular file')
     data = file.read_bytes()
     content, seal = data[:-BYTES], data[-BYTES:]
     if not hmac.compare_digest(seal, _seal(file, content, key)):

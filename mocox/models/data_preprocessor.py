@@ -32,7 +32,7 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         std: Per channel, likewise.
         views: One dictionary per view, see :class:`mocox.augment.recipe.View`.
         non_blocking: Whether the copy to a GPU may overlap with its work.
-        photometric: Where the views are augmented: ``'workers'`` (image by image, by the processes that load the data),
+        photometric: Where the views are augmented: ``'workers'`` (image by image, by the loader workers),
             ``'device'`` (here, in batches) or ``'auto'``: by the workers if the model is on the CPU and there are any.
             Carried out by ``SetupHook``; without it, it happens here.
         fused: Whether the batched operations are compiled to few kernels, which takes tens of seconds at the start.

@@ -186,7 +186,7 @@ def _read(path: Path) -> dict[str, Any]:
         head = file.read(64)
     dump = open_pickle(path, head, 'cpu')
     if not isinstance(dump, dict) or dump.get('format') != FORMAT:
-        raise ValueError(f'{path} is no dump of a bad step: those are in WORK_DIR/bad_steps')
+        raise ValueError(f'{path} is not a dump of a bad step: those are in WORK_DIR/bad_steps')
     return dump
 
 

@@ -45,7 +45,7 @@ def write_event(
         with path.open('a') as file:
             file.write(json.dumps(event) + '\n')
     except OSError as error:
-        runner.logger.error(f'{path} could not be written: {error}. Training goes on; free space, or mount it again.')
+        runner.logger.error(f'{path} could not be written: {error}. Training continues; free space, or mount it again.')
 
 
 def _json_number(value: Any) -> Any:

@@ -147,7 +147,9 @@ class MonitorHook(Hook):
             self.model.observed = None
             if watched:
                 self.model.head.observed = None
-            runner.logger.warning(f'The monitors stop: {type(error).__name__}: {error}. Training goes on without them')
+            runner.logger.warning(
+                f'The monitors stop: {type(error).__name__}: {error}. Training continues without them'
+            )
 
     def _observe(self, runner: Runner, data_batch: Any, outputs: dict | None) -> None:
         if self.contrastive:
@@ -195,7 +197,7 @@ class MonitorHook(Hook):
         except Exception as error:  # as below
             self.plain, self.plain_images = False, None
             runner.logger.warning(
-                f'default_hooks.monitor.plain: no comparison with the start: {error}. Training goes on'
+                f'default_hooks.monitor.plain: no comparison with the start: {error}. Training continues'
             )
 
     def _measure_plain(self, runner: Runner, images: PlainImages, iteration: int) -> None:
@@ -319,7 +321,7 @@ class MonitorHook(Hook):
         except Exception as error:  # as above
             runner.logger.warning(
                 f'default_hooks.monitor.knn_data_root={self.knn_data_root!r}: no offline k-NN after epoch {epoch}: '
-                f'{type(error).__name__}: {error}. Training goes on'
+                f'{type(error).__name__}: {error}. Training continues'
             )
 
     def _classify_held_out(self, runner: Runner, data_root: str, epoch: int) -> None:

@@ -152,5 +152,5 @@ def known_values(values: dict, types: Mapping[str, Any]) -> dict:
         fits = isinstance(value, kind | int if isinstance(0.0, kind) else kind)
         texts = value if name == 'worst' else [value] if name in ('state', 'candidate') and value is not None else []
         if not fits or (isinstance(value, bool) and kind is not bool) or not all(text in STATES for text in texts):
-            raise ValueError(f'the checkpoint holds {name}={value!r:.80} for the monitors, which is no such value')
+            raise ValueError(f'the checkpoint holds {name}={value!r:.80} for the monitors, which is not a valid value')
     return found

@@ -40,7 +40,7 @@ def measure(observed: dict[str, Tensor], temperature: float) -> dict[str, Tensor
 def contrast_signals(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, Tensor]:
     """Measures of how well queries tell their positive key from the others.
 
-    A positive that only ties with another key is not found: equal logits are no accuracy, wherever the positive stands.
+    A positive that only ties with another key is not found: equal logits count as a miss, wherever the positive stands.
 
     Args:
         logits: (N, M), cosines divided by the temperature.

@@ -202,8 +202,8 @@ class StabilityHook(Hook):
             if not self.logged_wait:
                 self.logged_wait = True
                 self.runner.logger.info(
-                    f'{type(optimizer).__name__} takes no flag to leave a step out, so the host waits for the gradient '
-                    'in every step: fused=True in optim_wrapper.optimizer avoids that (Adam, AdamW, SGD)'
+                    f'{type(optimizer).__name__} has no flag that skips a step on the device, so every step '
+                    'needs a host sync: fused=True in optim_wrapper.optimizer avoids that (Adam, AdamW, SGD)'
                 )
             if bool(unwanted):
                 self._drop(self.norms.params)
@@ -248,7 +248,7 @@ class StabilityHook(Hook):
             self.detector.append(norms)
         if self.skips_in_a_row >= self.max_skips:
             raise ValueError(
-                f'{self.max_skips} steps in a row had a gradient that is not usable, the last at iteration '
+                f'{self.max_skips} steps in a row had an unusable gradient, the last at iteration '
                 f'{iteration + 1}: the run cannot recover. Repeat the first of them with tools/replay_step.py '
                 f'{self._dump_folder()}/*.pth, lower optim_wrapper.optimizer.lr, or look at the data'
             )
@@ -337,7 +337,7 @@ class StabilityHook(Hook):
         try:
             self.recorder.write(path, self.runner, reason, norms, exact)
         except (OSError, RuntimeError) as error:  # torch turns an OSError of a write into a RuntimeError
-            self.runner.logger.error(f'{path} could not be written: {str(error).splitlines()[0]}. Training goes on.')
+            self.runner.logger.error(f'{path} could not be written: {str(error).splitlines()[0]}. Training continues.')
             return
         self.runner.logger.info(f'the step is in {path}: python tools/replay_step.py {path}')
 

@@ -3,7 +3,7 @@
 from mocox.monitors.readings import BELOW, Plain
 
 BETTER, LEVEL = 'better than its start', 'level with its start'
-NOISE = 2.0  # standard errors of k-NN before the first step that are no difference
+NOISE = 2.0  # standard errors of k-NN before the first step that do not count as a difference
 
 
 def compare(start: Plain | None, now: Plain | None) -> str | None:

@@ -25,7 +25,7 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
     elif state.state == BELOW:
         head = 'The run has lost what it started from'
     elif state.state == SHORTCUT:
-        or_folders = ', or the folders are no classes' if state.never_left_chance() else ''
+        or_folders = ', or the folders are not classes' if state.never_left_chance() else ''
         head = f'The loss fell, perhaps by a shortcut{or_folders}, for k-NN did not rise'
     elif learned and state._smooth_progress() < CHANCE_PROGRESS:
         head = 'The run has learned little'

@@ -26,7 +26,7 @@ def describe(machine: 'TrainingState', state: str, r: Reading) -> str:
     knn = '' if r.knn is None else f', k-NN {100 * r.knn:.0f} %'
     best = machine.best_progress or 0.0
     loss = f'{r.loss:.3g}' if isfinite(r.loss) else 'not finite'
-    or_folders = ', or folders that are no classes' if machine.never_left_chance() else ''
+    or_folders = ', or folders that are not classes' if machine.never_left_chance() else ''
     recent_knn = machine._recent_knn()
     if state == BELOW:
         return _describe_below(machine, r)

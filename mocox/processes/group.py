@@ -113,8 +113,8 @@ def _open_store(rank: int, timeout_s: float) -> torch_dist.TCPStore:
         return torch_dist.TCPStore(address, port, is_master=False, timeout=timeout, wait_for_workers=False)
     except RuntimeError as error:
         raise ConnectionError(
-            f'rank {rank} found no meeting point at {address}:{port} within {timeout_s:g} s: was the first machine '
-            'started, is MASTER_ADDR its address, does a firewall stand between, does the name server answer at once? '
+            f'rank {rank} could not reach rank 0 at {address}:{port} within {timeout_s:g} s: was the first machine '
+            'started, is MASTER_ADDR its address, is a firewall in between, does the name server answer at once? '
             f'({str(error).splitlines()[0][:200]})'
         ) from error
 

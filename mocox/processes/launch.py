@@ -101,7 +101,7 @@ def describe_death(rank: int, pid: int, signal_number: int) -> str:
     """Describe the death of a process that a signal ended."""
     name = signal.Signals(signal_number).name
     causes = {
-        'SIGKILL': ': if nobody did that, the machine ran out of memory (dmesg tells); fewer loader workers need less',
+        'SIGKILL': ': if nobody sent it, the machine ran out of memory (see dmesg); use fewer loader workers',
         'SIGBUS': ': often /dev/shm is full; fewer loader workers, or a larger one (docker run --shm-size)',
         'SIGABRT': ': see the message of NCCL or of the driver above',
     }

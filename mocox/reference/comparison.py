@@ -55,7 +55,7 @@ def account(case: Case, result: ReplayResult) -> dict[str, str]:
 
 
 def _of_steps(case: Case, result: ReplayResult) -> Iterable[Check]:
-    """What was recorded at every step, and after every epoch."""
+    """The records of every step and every epoch."""
     spec, method, rtol = case.spec, METHODS[case.spec['method']], case.tolerance['loss_rtol']
     schedule, expected, suffix = spec['schedule'], spec['expected'], SUFFIX[case.precision]
     yield from sequence('loss', result.losses, case.expected('loss'), rtol, f'expected.loss_{suffix}')
@@ -170,7 +170,7 @@ def _of_statistics(case: Case, result: ReplayResult) -> Iterable[Check]:
 
 
 def _of_names(case: Case, result: ReplayResult) -> Iterable[Check]:
-    """Which tensors learn, and in which order the official optimizer holds all of them."""
+    """The trained tensors, and the order in which the official optimizer holds all of them."""
     if 'trainable' in case.spec:
         recorded = _by_state_names(case, dict.fromkeys(case.spec['trainable']))
         for key in sorted(_ignoring(case, set(recorded) ^ set(result.gradients))):

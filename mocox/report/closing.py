@@ -11,7 +11,7 @@ from mocox.terminal import one_line
 
 
 def next_commands(checkpoint: str) -> list[tuple[str, str]]:
-    """What to do with a pre-trained encoder, each with what it is for."""
+    """Commands for a pre-trained encoder, each with its purpose."""
     return [
         (f'mocox evaluate {checkpoint} --data-root DIR', 'labelled images: k-NN, linear probe and more'),
         (f'mocox search IMAGE --folder DIR --checkpoint {checkpoint}', 'similar images, as a picture'),

@@ -12,7 +12,7 @@ from mocox.recipe import Recipe
 from mocox.report.recipe import method_of, settings_of
 from mocox.report.runs import Run
 
-ERRORS = 2.0  # standard errors of a percentage that are no difference
+ERRORS = 2.0  # standard errors of a percentage that do not count as a difference
 NOT_COMPARED = ('images', 'epochs')  # settings: a folder's name; the length, which the sentence says
 
 

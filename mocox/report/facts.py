@@ -1,4 +1,4 @@
-"""What a page says of a run besides its verdict: numbers with their meaning, events, and what to do next."""
+"""Facts of a run besides its verdict, for the page: explained numbers, events, next steps."""
 
 import datetime
 import math
@@ -65,7 +65,7 @@ def timeline_of(run: Run) -> list[dict[str, str]]:
 
 
 def next_steps(run: Run, verdict: RunVerdict, running: bool) -> list[tuple[str, str]]:
-    """Commands, each with what it is for; none while the run goes on, or for what is no pre-training."""
+    """Commands, each with what it is for; none during the run, or for what is not pre-training."""
     if running or run.recipe.algorithm is None:
         return []
     config = min(run.folder.glob('*.py'), default=None)

@@ -81,7 +81,7 @@ class ReportHook(Hook):
         try:
             act(runner, **arguments)
         except Exception as error:  # a page must not end a run: log the error (MMEngine prints it once)
-            runner.logger.warning(f'report.html: {type(error).__name__}: {error}. Training goes on without it')
+            runner.logger.warning(f'report.html: {type(error).__name__}: {error}. Training continues without it')
 
     def _note_environment(self, runner: Runner) -> None:
         from mocox.report.environment import describe_environment  # slow to import

@@ -74,7 +74,7 @@ RANGES = {'progress': (0, 100), 'knn_online': (0, None), 'data_wait': (0, None),
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """What was measured with random weights and after the training.
+    """Accuracies with random weights and after training.
 
     Args:
         title: On what.
@@ -128,7 +128,7 @@ def write_report(
         runs: One or more, drawn over each other.
         path: The HTML file.
         pictures: Images to show; of the first run.
-        running: Training goes on.
+        running: The training has not ended.
         before_after: What was measured besides, with the same backbone before its training.
 
     Returns:

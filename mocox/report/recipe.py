@@ -35,7 +35,7 @@ class Comparison:
 def compare(config: dict[str, Any], world_size: int) -> Comparison | None:
     """The published recipe with the name of the run's config, else the most similar one.
 
-    None for what is no pre-training by MoCo.
+    None for what is not pre-training by MoCo.
     """
     run = settings_of(Recipe(config, world_size))
     rows = [row for row in published_rows() if row['settings']['method'] == run['method']]

@@ -149,7 +149,7 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
         inside = sorted({path.parents[2].relative_to(folder).as_posix() for path in folder.glob(f'*/*/{SCALARS}')})
         if inside:
             listed = ', '.join(inside[:8]) + (f', ... ({len(inside) - 8} more)' if len(inside) > 8 else '')
-            raise FileNotFoundError(f'{folder} is no run but holds {len(inside)}: {listed}. Pass one or more of them')
+            raise FileNotFoundError(f'{folder} is not a run but holds {len(inside)}: {listed}. Pass some of them')
         raise FileNotFoundError(
             f'{folder} has no log: no TIMESTAMP/vis_data/scalars.json in it. Pass the --work-dir of a training that '
             'has done its first steps'
@@ -214,7 +214,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
             continue
         for name, value in entry.items():
             if not _is_expected(name, value):
-                raise ValueError(f'{path}, line {number}: {name}={value!r:.80} is nothing that a training writes')
+                raise ValueError(f'{path}, line {number}: {name}={value!r:.80} is not a value that a training writes')
         found.append(entry)
     return found
 

@@ -39,7 +39,7 @@ def check_options(config: 'Config', options: dict[str, Any]) -> None:
 
     for key in options:
         if not key.isprintable() or ' ' in key:  # MMEngine cannot write such a config down
-            raise ValueError(f'--cfg-options: {key!r} is no key: write names with dots between them, and =VALUE')
+            raise ValueError(f'--cfg-options: {key!r} is not a key: write names with dots between them, and =VALUE')
     read = set(inspect.signature(Runner.__init__).parameters)
     known = {*config, *read}
     for key in {option.split('.')[0] for option in options} - known:
@@ -54,7 +54,7 @@ def check_options(config: 'Config', options: dict[str, Any]) -> None:
         if name not in read and (copies := _copies(config, name)):
             places = ' '.join(f'{".".join([copy, *rest.split()])}=...' for copy in copies[:4])
             raise ValueError(
-                f'--cfg-options: nothing reads {option!r}: {name} is a name inside of the config file, and its value '
+                f'--cfg-options: nothing reads {option!r}: {name} is a variable of the config file, and its value '
                 f'has been copied by now. Set {places}'
             )
 

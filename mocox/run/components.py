@@ -96,7 +96,7 @@ def check_components(config: 'Config | Mapping[str, Any]') -> None:
         TypeError: An argument that the component does not take; names the nearest ones.
         ValueError: A hook without a type.
     """
-    settings: dict[str, Any] = dict(config.items())  # MMEngine's Config is no mapping
+    settings: dict[str, Any] = dict(config.items())  # MMEngine's Config is not a mapping
     for name, kind in _loops(settings).items():
         settings[name] = dict(settings[name], type=kind)
     hooks = [*(config.get('default_hooks') or {}).values(), *(config.get('custom_hooks') or [])]

@@ -55,7 +55,7 @@ def prepare_config(
 
     Raises:
         FileNotFoundError: The config, ``data_root``, ``resume`` or ``pretrained`` does not exist.
-        ValueError: A file that is no config, or an option that does not fit it.
+        ValueError: A file that is not a config, or an option that does not fit it.
     """
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     config = open_config(path)

@@ -1,4 +1,4 @@
-"""Operations for images that are no photographs: each law by NumPy and SciPy, what is drawn, and all executors."""
+"""Operations for images that are not photographs: each law by NumPy and SciPy, what is drawn, and all executors."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Views that are no squares: every executor against torchvision's operators, one after the other."""
+"""Views that are not squares: every executor against torchvision's operators, one after the other."""
 
 import pytest
 import torch

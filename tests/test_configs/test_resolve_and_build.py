@@ -12,7 +12,7 @@ from mocox.registry import MODELS
 from mocox.run.components import REGISTRIES, TAKEN_BY_MMENGINE, check_components, resolve, typed
 from tests.test_configs.shipped import LEAVES, build, build_on_meta, load, model_config
 
-# Top-level settings that are no argument of the Runner but that it, our tools or another setting read.
+# Top-level settings that are not arguments of the Runner, but are read by it, our tools or another setting.
 SETTINGS = {'auto_scale_lr', 'model_wrapper_cfg', 'vis_backends'}
 
 

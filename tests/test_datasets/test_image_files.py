@@ -130,7 +130,7 @@ def test_list_file_in_utf_16(tmp_path, encoding):
         ('0,a.png,0\n1,b.png,1\n', None, 'index=False'),
         ('0 a.png 0\n1 b.png 1\n', None, 'index=False'),
         ('0,"a.png",cat\n', None, 'index=False'),
-        ('a.png a cat\nb.png a dog\n', ['acat', 'adog'], r"'a cat' is none of classes=\['acat', 'adog'\].*config file"),
+        ('a.png a cat\nb.png a dog\n', ['acat', 'adog'], r"'a cat' is not in classes=\['acat', 'adog'\].*config file"),
         ('[{"path": "a.png", "label": 0}]\n', None, 'JSON'),
         ('{"path": "a.png", "label": 0}\n', None, 'JSON'),
         ('https://example.com/a.png 0\n', None, 'download the images'),
@@ -310,7 +310,7 @@ def test_the_order_is_that_of_sorted(tmp_path):
 
 
 def test_names_that_no_text_can_hold(tmp_path, capfd):
-    """Line breaks and bytes that are no UTF-8: read, and named in the log without breaking it."""
+    """Line breaks and bytes that are not UTF-8: read, and named in the log without breaking it."""
     strange = ['a\nb.png', b'c\xffd.png'.decode(errors='surrogateescape'), ' e .png', 'f\r.png']
     make_files(tmp_path, *strange, 'good.png')
     dataset = ImageFiles(str(tmp_path), CROPS)
@@ -445,9 +445,9 @@ def test_a_large_data_set_is_not_read_before_it_is_refused(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        (b'a.png\0\n', 'no list of paths'),
-        (b'a' * 2**17, 'no list of paths'),
-        ('a.png\n'.encode('utf-16-le'), 'no list of paths'),  # without its mark
+        (b'a.png\0\n', 'not a list of paths'),
+        (b'a' * 2**17, 'not a list of paths'),
+        ('a.png\n'.encode('utf-16-le'), 'not a list of paths'),  # without its mark
         (b'a.png ' + b'9' * 30, '30 digits'),
         (b'\xef\xbb\xbf', 'no images'),
     ],
@@ -494,18 +494,18 @@ def test_forms_of_lists(tmp_path, lines, labels):
 @pytest.mark.parametrize(
     ('line', 'message'),
     [
-        ('a/1.png cat', "the label 'cat' is no whole number from 0 on. Number the classes"),
-        ('a/1.png,-1', "the label '-1' is no whole number"),
-        ('a/1.png 0.5', "the label '0.5' is no whole number"),
+        ('a/1.png cat', "the label 'cat' is not a whole number from 0 on. Number the classes"),
+        ('a/1.png,-1', "the label '-1' is not a whole number"),
+        ('a/1.png 0.5', "the label '0.5' is not a whole number"),
         ('path,label\na/1.png,cat', "'path,label' .*there is no such file.* and remove a header"),
         ('file class\na/1.png cat', 'there is no such file.* and remove a header'),
         ('name;x\na/1.png', 'there is no such file.* and remove a header'),
-        ('3 a/1.png', 'the label stands in front of the path'),
-        ('3,a/1.png', 'the label stands in front of the path'),
-        ('3 a\\1.png', 'the label stands in front of the path'),
+        ('3 a/1.png', 'the label comes before the path'),
+        ('3,a/1.png', 'the label comes before the path'),
+        ('3 a\\1.png', 'the label comes before the path'),
         ('a/1.png 1 2', 'has several labels, and an image has one here: leave one on each line'),
         ('a/1.png,1,0,0', 'has several labels'),
-        ('a/1.png 0\na/1.png -1', "the label '-1' is no whole number"),
+        ('a/1.png 0\na/1.png -1', "the label '-1' is not a whole number"),
         ('path,label\na/1.png,1', "'path,label' in .* has no label, .* and remove a header"),
     ],
 )
@@ -541,7 +541,7 @@ def test_labels_of_a_list_may_be_names_of_classes(tmp_path):
     images = ImageFiles(str(tmp_path), CROPS, classes=['dog', 'great cat'], **settings)
     assert images.labels.tolist() == [1, 0, 0]
     assert images.metainfo['classes'] == ('dog', 'great cat')
-    with pytest.raises(ValueError, match=r"the label 'great cat' is no .* set classes=\[...\] of the dataset"):
+    with pytest.raises(ValueError, match=r"the label 'great cat' is not a .* set classes=\[...\] of the dataset"):
         ImageFiles(str(tmp_path), CROPS, **settings)
 
 

@@ -235,5 +235,5 @@ def test_the_global_header_of_a_tar_is_short():
     assert len(index_shard(shard, 'a.tar', len(shard.getvalue())).names) == 2
     for keys in ({f'k{number}': '1' for number in range(2000)}, {'path': 'x' * 5000 + '.png'}):
         shard = archive_of(keys)
-        with pytest.raises(ValueError, match=r"'a.tar' is no tar.*damaged \(a global header of \d+ char"):
+        with pytest.raises(ValueError, match=r"'a.tar' is not a tar.*damaged \(a global header of \d+ char"):
             index_shard(shard, 'a.tar', len(shard.getvalue()))

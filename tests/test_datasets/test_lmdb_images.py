@@ -67,7 +67,7 @@ def test_what_cannot_be_written(folder, tmp_path):
 
 def test_what_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / 'text').write_text('text' * 5000)
-    for name, error, message in (('none', FileNotFoundError, 'no LMDB'), ('text', ValueError, 'no LMDB, or damaged')):
+    for name, error, message in (('none', FileNotFoundError, 'no LMDB'), ('text', ValueError, 'LMDB, or damaged')):
         with pytest.raises(error, match=message):
             LMDBImages(str(tmp_path / name), CROPS)
     monkeypatch.setitem(sys.modules, 'lmdb', None)

@@ -202,7 +202,7 @@ def test_unreadable_positives_are_replaced_within_the_group(tmp_path):
         (dict(pattern='(.*)', prob=1), 'makes 11 groups of a single image .*leave positives out'),
         (dict(pattern=r'(png)', prob=1), 'one group of all 11 images'),
         (dict(pattern='p._', prob=1), r"has no group: put parentheses around .*'\(patient"),
-        (dict(pattern='(p', prob=1), "'\\(p' is no regular expression: missing \\)"),
+        (dict(pattern='(p', prob=1), "'\\(p' is not a regular expression: missing \\)"),
         (dict(pattern='(p)', folder=True, prob=1), "need one of folder=True, .*folder=True, pattern='\\(p\\)'"),
         (dict(prob=1), 'need one of folder=True, pattern'),
         (dict(folder=True, prob=1.5), 'prob must lie between 0 and 1, got 1.5'),

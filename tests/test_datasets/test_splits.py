@@ -1,4 +1,4 @@
-"""Splits are no classes, and a class called train is no split."""
+"""Splits are not classes, and a class called train is not a split."""
 
 import logging
 from pathlib import Path
@@ -107,7 +107,7 @@ def test_labels_of_splits_are_those_of_their_classes(tmp_path):
 
 
 def test_splits_without_one_to_learn_from_are_no_classes(tmp_path):
-    with pytest.raises(ValueError, match='test and val, which are splits and no classes'):
+    with pytest.raises(ValueError, match='test and val, which are splits, not classes'):
         open_data(write(tmp_path, 'test/a', 'val/a'), CROPS)
 
 

@@ -250,7 +250,7 @@ def test_compressed_archives_are_named_with_what_unpacks_them(tmp_path, mode, to
 )
 def test_archives_that_are_none(tmp_path, content):
     (tmp_path / 'a.tar').write_bytes(content)
-    with pytest.raises(ValueError, match=r'a\.tar.*(no tar archive|no images)|no images.*a\.tar'):
+    with pytest.raises(ValueError, match=r'a\.tar.*(not a tar archive|no images)|no images.*a\.tar'):
         WebDatasetImages(str(tmp_path), CROPS, 'a.tar')
 
 

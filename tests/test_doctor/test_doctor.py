@@ -157,7 +157,7 @@ def test_a_wrong_argument_is_named(run, capsys, arguments, words):
 
 
 def test_images_in_a_shard_are_read_from_the_shard(folder):
-    """As files would be: they were called unreadable, because a member of an archive is no file."""
+    """As files would be: they were called unreadable, because a member of an archive is not a file."""
     members = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     write_shard(folder / 'shards' / 'a.tar', members)
     crops = dict(type='RandomResizedCrops', size=32)

@@ -275,7 +275,9 @@ def test_space_is_looked_for_before_the_first_step(images, tmp_path, monkeypatch
     monkeypatch.setattr('shutil.disk_usage', lambda path: usage._replace(free=int(factor * size)))
     work_dir = tmp_path / 'second'
     if refused:
-        with pytest.raises(ValueError, match=r'takes about .* GB are free in .*second: not one of this run would be'):
+        with pytest.raises(
+            ValueError, match=r'takes about .* GB are free in .*second: no checkpoint of this run would'
+        ):
             train(images, work_dir, interval=1, max_keep_ckpts=2)
     else:
         train(images, work_dir, interval=1, max_keep_ckpts=2)

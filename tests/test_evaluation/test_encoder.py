@@ -193,7 +193,7 @@ def test_a_resnet_is_evaluated_at_the_size_that_it_was_trained_at(tmp_path, size
 
 @pytest.mark.parametrize('strides', [None, (2, 2, 1, 1)])
 def test_a_run_may_be_called_anything_and_its_config_says_what_tensors_do_not(tmp_path, strides):
-    """``resnet18_custom`` is no network of another name; strides are in no tensor."""
+    """``resnet18_custom`` is not a network of another name; strides are in no tensor."""
     backbone = dict(type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=4, base_channels=4)
     backbone |= dict(strides=strides) if strides else {}
     neck = dict(type='NonLinearNeck', in_channels=32, hid_channels=8, out_channels=8)

@@ -114,7 +114,7 @@ def test_other_heads_or_another_part_are_other_features(folder, capsys):
 
 
 def test_tools_test_gives_the_same_number_from_the_saved_classifier(folder):
-    """With random pixels as a third class the accuracy is no round number."""
+    """With random pixels as a third class the accuracy is not a round number."""
     write_images(folder / 'noisy', side=32, train=(8, 8), val=(6, 6))
     generator = np.random.default_rng(1)
     for split in ('train', 'val'):

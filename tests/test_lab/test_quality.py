@@ -190,7 +190,7 @@ def test_a_sweep_changes_one_setting_at_a_time(data, tmp_path, monkeypatch, caps
 
 
 def test_the_points_of_a_sweep():
-    """A crop is named by its lower end; the batch is no entry of the config."""
+    """A crop is named by its lower end; the batch is not an entry of the config."""
     point = {point.value: point for point in points_of('crops from', Contest('', CONFIG), read_config(CONFIG))}
     assert list(point) == ['0.08', '0.2', '0.4'] and [one.is_recipe for one in point.values()].count(True) == 1
     key = 'train_dataloader.dataset.crops.scale'

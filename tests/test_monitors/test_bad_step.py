@@ -107,5 +107,5 @@ def test_wrong_files(tmp_path):
     with pytest.raises(ValueError, match=r'notes\.txt is not a checkpoint but a text file'):
         replay_step(tmp_path / 'notes.txt')
     torch.save(dict(state_dict={}), tmp_path / 'checkpoint.pth')
-    with pytest.raises(ValueError, match='is no dump of a bad step'):
+    with pytest.raises(ValueError, match='is not a dump of a bad step'):
         replay_step(tmp_path / 'checkpoint.pth')

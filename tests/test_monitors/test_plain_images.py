@@ -61,7 +61,7 @@ def test_the_numbers_are_those_of_the_images_themselves():
 
 
 def test_of_an_unreadable_image_nothing_is_measured(tmp_path):
-    """What stands in for it is no second copy, and carries no label: as if the file were not there."""
+    """What stands in for it is not a second copy, and carries no label: as if the file were not there."""
     values = np.random.default_rng(0).integers(0, 256, (24, SIDE, SIDE, 3), dtype=np.uint8)
     for number, pixels in enumerate(values):
         for folder in ('all', 'readable'):

@@ -276,10 +276,10 @@ def test_folders_that_are_no_classes_come_first_where_the_classifier_never_leave
     machine = TrainingState(patience=200)
     machine.knn_chance = 0.25
     _, verdicts = run(*[dict(progress=40.0, top1=0.5, knn=0.25)] * 49, machine=machine)
-    assert verdicts[-1].message.startswith('shortcut suspected, or folders that are no classes: ')
+    assert verdicts[-1].message.startswith('shortcut suspected, or folders that are not classes: ')
     assert 'the folders say nothing' in verdicts[-1].causes[0]
     text = final_verdict(machine, CHANCE, 0.25)
-    assert text.startswith('The loss fell, perhaps by a shortcut, or the folders are no classes')
+    assert text.startswith('The loss fell, perhaps by a shortcut, or the folders are not classes')
     assert 'Usual causes: the folders say nothing' in text
     machine = TrainingState(patience=200)
     machine.knn_chance = 0.25  # here it is above chance, and stays there: the folders do say something

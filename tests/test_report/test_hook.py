@@ -75,7 +75,7 @@ def test_a_page_that_cannot_be_written_does_not_end_the_run(folder, monkeypatch)
     assert (work_dir / 'epoch_4.pth').is_file()
     log = next(work_dir.glob('*/*.log')).read_text()
     assert (
-        log.count('report.html: RuntimeError: no space left. Training goes on without it') == 1
+        log.count('report.html: RuntimeError: no space left. Training continues without it') == 1
     )  # and not in every step
     assert not (work_dir / 'report.html').exists()
 

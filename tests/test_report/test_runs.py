@@ -87,7 +87,7 @@ def test_what_is_no_work_dir_is_named(tmp_path):
 def test_a_folder_of_runs_names_them(tmp_path):
     for name in ('first', 'second'):
         write_work_dir(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match=r'is no run but holds 2: first, second\. Pass one or more of them'):
+    with pytest.raises(FileNotFoundError, match=r'is not a run but holds 2: first, second\. Pass some of them'):
         read_run(tmp_path)
 
 

@@ -26,10 +26,10 @@ CONFIG = dict(
         ('arch.depth', r"nothing reads 'arch.depth'.*copied.*Set model\.backbone\.arch\.depth=\.\.\.$"),
         ('vis_backends.0.type', r'Set visualizer\.vis_backends\.0\.type=\.\.\.$'),
         ('arch', r'Set model\.backbone\.arch=\.\.\.$'),
-        ('model.\x1b[2Jx', r"'model\.\\x1b\[2Jx' is no key"),
-        ('model.a\nb', r"'model\.a\\nb' is no key"),
-        ('model.a b', r"'model\.a b' is no key"),
-        ('model.a\u202eb', r"'model\.a\\u202eb' is no key"),
+        ('model.\x1b[2Jx', r"'model\.\\x1b\[2Jx' is not a key"),
+        ('model.a\nb', r"'model\.a\\nb' is not a key"),
+        ('model.a b', r"'model\.a b' is not a key"),
+        ('model.a\u202eb', r"'model\.a\\u202eb' is not a key"),
     ],
 )
 def test_an_option_that_nothing_reads(option, message):

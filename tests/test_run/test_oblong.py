@@ -1,4 +1,4 @@
-"""A run on views that are no squares, from its config to evaluation, pictures and exports."""
+"""A run on views that are not squares, from its config to evaluation, pictures and exports."""
 
 import numpy as np
 import pytest

@@ -195,7 +195,7 @@ def test_a_measured_range_stays_that_of_the_run(tmp_path):
 
 
 def test_a_mixed_folder_with_broken_files(tmp_path):
-    """Photographs, 12-bit scans, planar TIFFs, palettes, transparency, and what is no image at all."""
+    """Photographs, 12-bit scans, planar TIFFs, palettes, transparency, and what is not an image at all."""
     rng, data = np.random.default_rng(0), tmp_path / 'data'
     data.mkdir()
     for i in range(8):

@@ -126,7 +126,7 @@ def test_restarted_preempted_and_continued(tmp_path):
     run.send_signal(signal.SIGTERM)
     said = run.communicate(timeout=60)[0]
     assert run.returncode == 75, said
-    assert 'Going on at iteration' in said and 'SIGTERM: saving after iteration' in said
+    assert 'Resuming at iteration' in said and 'SIGTERM: saving after iteration' in said
 
     run_processes(train_here, 2, config, '--work-dir', work_dir, '--resume', 'auto', *OPTIONS)
     one, other = (open_file(tmp_path / name / 'epoch_12.pth')[0]['state_dict'] for name in ('straight', 'troubled'))

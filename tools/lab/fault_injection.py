@@ -88,7 +88,7 @@ def write_images(folder: Path) -> None:
 
 
 def build_config(case: Case, images: Path, work_dir: Path, **options: Any) -> Config:
-    """What ``tools/train.py RECIPE --resume auto`` makes of the case."""
+    """The config of ``tools/train.py RECIPE --resume auto`` for the case."""
     config = prepare_config(
         str(shipped_config(case.recipe)),
         cfg_options={
@@ -111,7 +111,7 @@ def build_config(case: Case, images: Path, work_dir: Path, **options: Any) -> Co
 
 
 class Record(Hook):
-    """Writes down where the training begins and every iteration it has finished, each at once."""
+    """Write the first iteration and every finished one to a file, each immediately."""
 
     priority = 95  # after CheckpointHook, before PreemptionHook leaves
 
@@ -123,18 +123,18 @@ class Record(Hook):
             file.write(f'{kind} {iteration}\n')
 
     def before_train(self, runner: Runner) -> None:
-        """Where it begins."""
+        """Note the first iteration."""
         self.note('begins', runner.iter)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """How far it got."""
+        """Note the finished iteration."""
         self.note('done', runner.iter + 1)
 
 
 def _train(case: Case, images: Path, work_dir: Path, attempt: Path, slow_write_s: float, rank: int) -> None:
-    """What one process of a training does."""
+    """Train as one of the processes."""
     torch.set_num_threads(1)
     log = os.open(work_dir / f'log_{rank}.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -151,7 +151,7 @@ def _train(case: Case, images: Path, work_dir: Path, attempt: Path, slow_write_s
 
 
 def _watch_writes(record: Record, slow_write_s: float) -> None:
-    """Notes the iteration of every checkpoint that is whole; makes writing take its time."""
+    """Note the iteration of every intact checkpoint, and slow writing down."""
     write, verify = durable.CheckpointWriter._write, durable.verify
 
     def write_and_note(writer: durable.CheckpointWriter, content: dict, *arguments: Any) -> bool:
@@ -184,11 +184,11 @@ class Attempt:
         return [int(iteration) for name, iteration in pairs if name == kind]
 
     def is_running(self) -> bool:
-        """Whether all processes are."""
+        """True if all processes are running."""
         return all(process.is_alive() for process in self.processes)
 
     def wait_until(self, happens: Callable[[], bool]) -> bool:
-        """Whether it happens before the training ends."""
+        """True if it happens before the training ends."""
         deadline = time.monotonic() + PATIENCE_S
         while self.is_running() and time.monotonic() < deadline:
             if happens():

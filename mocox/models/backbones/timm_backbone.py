@@ -84,7 +84,7 @@ class TIMMBackbone(ReadyMadeBackbone):
         """The map (B, C, H, W) that is pooled to a vector; of tokens, those of patches on their grid.
 
         Raises:
-            ValueError: The tokens are no grid of this model's patches.
+            ValueError: The tokens do not form the grid of this model's patches.
         """
         features = self.timm_model.forward_features(x)
         if isinstance(features, Tensor) and features.ndim == 4:
@@ -111,7 +111,7 @@ class TIMMBackbone(ReadyMadeBackbone):
             prefix: What the names of this backbone start with there.
 
         Returns:
-            0 for what sees the image, rising with depth, the last depth for all that is no part of this backbone; and
+            0 for what sees the image, rising with depth, the last depth for all that is not part of this backbone; and
             the number of depths.
         """
         name = param_name.removeprefix(f'{prefix}timm_model.')

@@ -99,7 +99,7 @@ class TransformersBackbone(ReadyMadeBackbone):
 
         Returns:
             0 for what stands before the blocks, i + 1 for the i-th block of all stages, that of the last block for what
-            stands behind, the last depth for all that is no part of this backbone; and the number of depths.
+            stands behind, the last depth for all that is not part of this backbone; and the number of depths.
         """
         num_depths = max(self._depths.values()) + 2
         name = param_name.removeprefix(f'{prefix}model.')

@@ -15,7 +15,7 @@ def test_an_operation_is_as_slow_as_its_slowest_part():
     """A product of 10 x 20 and 20 x 30 by its arithmetic, a sum of 1,000 by its bytes, one of 10 by its launch."""
     a, b, many, few = torch.ones(10, 20), torch.ones(20, 30), torch.ones(1000), torch.ones(10)
     with Operations(RATES) as counted:
-        a @ b.T.T  # views are no kernels
+        a @ b.T.T  # views are not kernels
         many + 1
         few + 1
     product, rest = counted.costs[MATRIX], counted.costs[REST]

@@ -113,7 +113,7 @@ def run(found: dict[str, Pipeline], num_files: int, num_images: int, rounds: int
 
 
 def compare_decoders(folder: Path, rounds: int) -> dict[str, tuple[float, float, float]]:
-    """How many times as fast the chain of readers decodes 8-bit files as the decoder before it: median and range.
+    """Speed-up of the chain of readers on 8-bit files over the previous decoder: median and range.
 
     Raises:
         ValueError: A pixel differs: the two sides do not compute the same thing.

@@ -1,4 +1,4 @@
-"""What a pre-training on many GPUs would take: computed, not measured, from counted operations and assumptions."""
+"""Forecast pre-training on many GPUs: computed, not measured, from counted operations and assumptions."""
 
 import warnings
 from dataclasses import dataclass
@@ -90,11 +90,11 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """With what does not overlap."""
+        """Computation and the communication that does not overlap with it."""
         return self.compute_s + self.exposed_s + self.keys_s + self.batch_norm_s
 
     def limit(self, assumed: Assumptions) -> str:
-        """What a faster run would need first."""
+        """The bottleneck."""
         if self.cores > assumed.cores_per_gpu:
             return 'decoding of images'
         waits = {'gradients': self.exposed_s, 'SyncBN': self.batch_norm_s, 'keys': self.keys_s}

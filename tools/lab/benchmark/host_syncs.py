@@ -21,14 +21,14 @@ class ScalarReads(TorchDispatchMode):
 
 
 def scalar_reads(run: Callable[[], object]) -> int:
-    """How many single values one call reads from tensors; works on any device."""
+    """Count the single values that one call reads from tensors; works on any device."""
     with ScalarReads() as counter:
         run()
     return counter.count
 
 
 def device_reads(run: Callable[[], object]) -> int:
-    """How many copies from the GPU to the host one call makes, as the profiler sees them."""
+    """Count the copies from the GPU to the host in one call, by the profiler."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         run()
         torch.cuda.synchronize()

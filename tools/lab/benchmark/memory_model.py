@@ -1,4 +1,4 @@
-"""What a training step of MoCo v3 holds in memory, computed from the sizes of the model: for cards not at hand.
+"""Memory of a training step of MoCo v3, computed from the sizes of the model: for cards that cannot be measured.
 
 Counts tensors: weights, momentum encoder, optimizer, gradients, views, what the backward pass needs of backbone and
 heads, and the tensors of the block in work. It does not count the CUDA context (about half a GB), workspaces of

@@ -83,7 +83,7 @@ def published_config(ours: Config) -> tuple[Config, list[str]]:
 
 
 def _is_plain_v2(model: Config) -> bool:
-    """Whether BatchNorm is that of a process, and one view asks: mmpretrain has no other MoCo v2."""
+    """True if BatchNorm is per process and one view queries: mmpretrain has no other MoCo v2."""
     norm = model.backbone.get('norm_cfg', dict(type='BN'))['type']
     return model.backbone.type.rpartition('.')[2] == 'ResNet' and norm == 'BN' and not model.get('symmetric')
 
@@ -208,7 +208,7 @@ def optim_wrapper_config(config: Config, ours: Config, amp: bool, remarks: list[
 
 
 def momentum_encoder(model: nn.Module) -> nn.Module:
-    """That of MoCo v3 or v2, which call it differently."""
+    """The momentum encoder of MoCo v3 or v2, which name it differently."""
     return model.momentum_encoder if hasattr(model, 'momentum_encoder') else model.encoder_k
 
 
@@ -232,7 +232,7 @@ def load_ours(model: nn.Module, ours: nn.Module) -> None:
 
 
 def adjust_hue(img: np.ndarray, hue_factor: float, backend: str | None = None) -> np.ndarray:
-    """What ``mmcv.adjust_hue`` computes, without its overflow on numpy 2 where the shift is negative.
+    """``mmcv.adjust_hue`` without its overflow on numpy 2 where the shift is negative.
 
     Args:
         img: (H, W, 3) uint8, BGR.

@@ -38,7 +38,7 @@ NO_KERNEL = ('prim.', 'aten._unsafe_view', 'aten.empty', 'aten.new_empty', 'aten
 
 @dataclass(frozen=True)
 class Rates:
-    """What a GPU does; the defaults are 80 % of an H200's data sheet, and the launch of a kernel.
+    """Rates of a GPU; the defaults are 80 % of an H200's data sheet, and the launch of a kernel.
 
     Args:
         matrix: Operations per second of bfloat16 matrix products.

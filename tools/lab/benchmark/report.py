@@ -22,7 +22,7 @@ class Result:
     Attributes:
         mode: ``step``, ``data``, ``memory`` or ``scaling``.
         ours: What mocox reaches, in the unit of the mode.
-        theirs: What the other side reaches, None if there is none.
+        theirs: Result of the other side, or None.
         ratio: Ours over theirs (for memory theirs over ours), the median of the rounds; above 1 where mocox is better.
         ratio_min: Smallest ratio of a round.
         ratio_max: Largest ratio of a round.

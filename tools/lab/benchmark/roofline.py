@@ -1,4 +1,4 @@
-"""What a machine could do at best: the rate of a large matrix product, and the operations a training step needs."""
+"""Upper bound of a machine: the rate of a large matrix product, and the operations of a training step."""
 
 from copy import deepcopy
 

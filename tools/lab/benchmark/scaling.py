@@ -126,7 +126,7 @@ def benchmark_scaling(config: Config, setting: Setting, processes: int, with_pee
 
 
 def _spawn(work: Callable[..., dict], processes: int, *args: Any) -> dict:
-    """What ``work(rank, folder, barrier, *args)`` returns in the first of the processes."""
+    """Return the result of ``work(rank, folder, barrier, *args)`` on rank 0."""
     with tempfile.TemporaryDirectory() as folder:
         barrier = multiprocessing.get_context('spawn').Barrier(processes)
         multiprocessing.spawn(_run, (work, processes, folder, barrier, torch.get_num_threads(), args), nprocs=processes)

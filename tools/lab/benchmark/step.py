@@ -23,7 +23,7 @@ MOMENTUM_UPDATE, OFFICIAL = 'momentum update', 'official formula'
 
 @dataclass(frozen=True)
 class Setting:
-    """What to measure.
+    """Settings of a measurement.
 
     Args:
         batch_size: Images per step.

@@ -11,7 +11,7 @@ import torch
 
 
 class Ratio(NamedTuple):
-    """How many times faster one contender is than another: the median of the rounds, and their range."""
+    """Speed-up of one contender over another: the median of the rounds, and their range."""
 
     median: float
     smallest: float

@@ -1,4 +1,4 @@
-"""Where the measurements run and how large they are, and what one of them is."""
+"""Device and size of the measurements, and the description of one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Day:
         return tiny if self.tiny else full
 
     def options(self, config: str) -> dict[str, Any]:
-        """What makes a recipe tiny, where it is to be."""
+        """Options that make a recipe tiny in a rehearsal."""
         if not self.tiny:
             return {}
         if 'resnet' not in config:
@@ -61,7 +61,7 @@ class Day:
 
 
 class Notes:
-    """What a piece of work notes on its way, so that it can go on where it was interrupted.
+    """Notes of a piece of work, so that it can continue where it was interrupted.
 
     Attributes:
         known: What it has noted before, by name.
@@ -79,7 +79,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class Piece:
-    """What is done as a whole or not at all.
+    """A unit of work, done as a whole or not at all.
 
     Args:
         name: Unique in its stage.

@@ -101,7 +101,7 @@ def _several(day: Day, workers: int, notes: Notes) -> dict[str, Any]:
 
 
 def build_loader(config: Config, day: Day) -> Any:
-    """What the runner would build; on a GPU into pinned memory."""
+    """The loader that the runner would build; on a GPU with pinned memory."""
     with DefaultScope.overwrite_default_scope('mocox'):
         return Runner.build_dataloader(config.train_dataloader | dict(pin_memory=day.device == 'cuda'), seed=0)
 

@@ -1,4 +1,4 @@
-"""Images for a run that is to learn: Fashion-MNIST or CIFAR-10 where they are at hand, generated ones else."""
+"""Images for a learning run: Fashion-MNIST or CIFAR-10 if available, otherwise generated ones."""
 
 import struct
 from pathlib import Path

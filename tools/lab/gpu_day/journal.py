@@ -1,4 +1,4 @@
-"""What is done of a stage: one JSON line for each piece, on the disk before the next piece begins."""
+"""Journal of a stage: one JSON line per finished piece, flushed to disk before the next begins."""
 
 import json
 import os
@@ -22,7 +22,7 @@ class Journal:
         self.lines = read_lines(path)
 
     def results(self) -> dict[str, dict[str, Any]]:
-        """What each finished piece found."""
+        """Results of the finished pieces."""
         return {line['piece']: line['result'] for line in self.lines if line['state'] == DONE}
 
     def failures(self) -> dict[str, str]:
@@ -38,11 +38,11 @@ class Journal:
         return found
 
     def parts(self, piece: str) -> dict[str, dict[str, Any]]:
-        """What a piece noted on its way, in this call and before."""
+        """Notes of a piece, of this call and earlier ones."""
         return {line['part']: line['result'] for line in self.lines if line['state'] == PART and line['piece'] == piece}
 
     def was_tried(self, piece: str) -> bool:
-        """Whether this call has begun it already: what it died of may happen again."""
+        """True if this call has begun it already: whatever ended it may happen again."""
         return any(line['piece'] == piece and line['call'] == self.call for line in self.lines)
 
     def write(self, state: str, piece: str, result: dict[str, Any] | None = None, part: str = '') -> None:

@@ -1,4 +1,4 @@
-"""What a machine lacks, said before anything begins, and what stays open for it."""
+"""List what a machine lacks before anything begins, and what stays open because of it."""
 
 import os
 import shutil

@@ -66,13 +66,13 @@ def _learn(day: Day, config: str, epochs: int, notes: Notes) -> dict[str, Any]:
 
 
 def choose_images(day: Day) -> tuple[str, Path]:
-    """What is at hand; a rehearsal takes few generated ones."""
+    """The images available; a rehearsal uses few generated ones."""
     kind, folder = (GENERATED, None) if day.tiny else find_images(day.data)
     return kind, folder or generate(day.out / 'images', day.size(20_000, 80))
 
 
 def settings_of(day: Day, config: str, dataset: str, folder: Path, epochs: int) -> dict[str, Any]:
-    """What ``tools/train.py`` would be told."""
+    """The arguments of ``tools/train.py``."""
     method = 'mocov2' if 'mocov2' in config else 'mocov3'
     options: dict[str, Any] = {'log_level': 'WARNING', 'default_hooks.checkpoint': dict(interval=2, max_keep_ckpts=2)}
     options['train_dataloader.dataset.type'] = dataset

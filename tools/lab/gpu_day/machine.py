@@ -1,4 +1,4 @@
-"""What the machine is, and what it could do at best."""
+"""Describe the machine and measure its peak rates."""
 
 import platform
 import shutil

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: the most expensive kernels, what makes the host wait, and how long the GPU idles."""
+"""Profile a step: the most expensive kernels, host syncs, and the idle time of the GPU."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -62,7 +62,7 @@ def start_profiler(device: str) -> profile:
 
 
 def summarise(profiler: profile, device: str) -> dict[str, Any]:
-    """What a profiler that has stopped saw.
+    """Results of a stopped profiler.
 
     Returns:
         ``top``: the most expensive kernels (on a CPU: operations) with calls, microseconds and share; ``syncs``: calls

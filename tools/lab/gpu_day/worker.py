@@ -45,7 +45,7 @@ def work(day: Day, names: list[str], call: str, until: float) -> int:
 
 
 def _work_on(stage: Stage, day: Day, call: str, until: float) -> bool:
-    """Whether a piece failed."""
+    """True if a piece failed."""
     journal = Journal(day.out / f'{stage.name}.jsonl', call)
     end = min(until, time.time() + STAGE_SECONDS)
     module = importlib.import_module(f'lab.gpu_day.{stage.module}')

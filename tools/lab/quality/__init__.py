@@ -1,1 +1,1 @@
-"""What is learned from the same images, backbone, views and budget: mocox beside its peers, one judge for all."""
+"""Compare mocox with its peers on the same images, backbone, views and budget, by one judge."""

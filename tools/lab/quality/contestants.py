@@ -1,4 +1,4 @@
-"""Who takes part: the face that all contestants show, mocox's methods, and what nobody may be worse than."""
+"""The contestants: their common interface, mocox's methods, and the baselines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -121,7 +121,7 @@ def mocox(path: str, changes: dict[str, Any]) -> Builder:
 
 
 def random_weights(contest: Config, batch: int, steps: int) -> Contestant:
-    """A backbone that nobody has trained."""
+    """A backbone with random weights."""
     backbone = build_backbone(contest)
     return Contestant(backbone, torch.optim.SGD(backbone.parameters(), 0.0), lambda views: 0.0, 0.0)
 

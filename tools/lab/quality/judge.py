@@ -1,4 +1,4 @@
-"""The judge, who is no part of mocox: scikit-learn on frozen features, and a plain loop of torch for few labels."""
+"""The judge, which is not part of mocox: scikit-learn on frozen features, and a plain torch loop for few labels."""
 
 from copy import deepcopy
 

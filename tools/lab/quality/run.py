@@ -143,5 +143,5 @@ def _finetuned(contestant: Contestant, images: Images, seed: int) -> float | Non
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Machine and versions of the measurements."""
     return dict(processor=device_name('cpu'), threads=torch.get_num_threads(), torch=torch.__version__)
