@@ -26,7 +26,7 @@ class ModelPart:
         kind: Its class.
         parameters: Numbers in it that are learned, or copied from what is learned.
         trained: Those that the optimizer changes.
-        flops: Of one image, where a multiplication and an addition are two; None where nobody knows how it is called.
+        flops: Of one image, where a multiplication and an addition are two; None if the way to call it is unknown.
     """
 
     name: str

@@ -57,7 +57,7 @@ class Images:
         num_test: Images to test on.
         targets: Accuracies, as fractions, that the full run must reach on any machine.
         options: Changes of both recipes, by key with dots.
-        epochs: Of pre-training, where it is not the recipe's.
+        epochs: Epochs of pre-training, if not the recipe's.
     """
 
     name: str
@@ -95,8 +95,8 @@ def run(
         work_dir: Where logs, checkpoints, ``results.json``, ``report.html`` and ``report.png`` go; where an earlier
             demo lies, ``WORK_DIR-2`` is used.
         data_root: Where the digits are written.
-        seed: Of initial weights, order and augmentation.
-        epochs: Of every training, to try the demo itself; by default those of the configs.
+        seed: Seed of initial weights, order and augmentation.
+        epochs: Epochs of each training, to try the demo itself; by default those of the configs.
         fashion: A folder with Fashion-MNIST, to show it on 8,000 of its images instead of the digits.
 
     Returns:
@@ -163,9 +163,9 @@ def evaluate(
     """Train and test a linear classifier on a frozen backbone, and classify by nearest neighbours.
 
     Args:
-        recipe: Of the linear evaluation.
+        recipe: Recipe of the linear evaluation.
         data_root: The images.
-        work_dir: Of the linear evaluation.
+        work_dir: Work dir of the linear evaluation.
         options: Changes of the config, by key with dots.
         pretrained: A checkpoint; by default the backbone is random.
 

@@ -13,7 +13,7 @@ from mocox import dist
 def gather_shards(x: Any) -> Any:
     """Replace sharded tensors in a nested structure by whole ones on the CPU; all processes must call it.
 
-    The first process gets the tensors, the others None in their places: nobody else writes checkpoints. Without parts,
+    Rank 0 gets the tensors, the others None in their places, since only rank 0 writes checkpoints. Without shards,
     nothing is sent or copied.
 
     Args:

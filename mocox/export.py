@@ -66,7 +66,7 @@ class Shapes:
     """The image shapes that a graph takes.
 
     Args:
-        channels: Of an image.
+        channels: Channels of an image.
         size: Height and width.
         dynamic_size: Whether other heights and widths are taken too.
     """
@@ -106,7 +106,7 @@ def export(
     ``dynamic_size``, of two sizes, are within 1e-5 of ours, relative to the largest.
 
     Args:
-        checkpoint: Of any layout that :func:`mocox.checkpoint.read` recognises, or a work dir.
+        checkpoint: A file of any layout that :func:`mocox.checkpoint.read` recognises, or a work dir.
         out: File to write; ``.onnx`` or ``.pt2``.
         to: ``onnx`` or ``torch-export``.
         encoder: ``query`` or ``momentum``.

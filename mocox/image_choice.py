@@ -34,7 +34,7 @@ class ImageChoice:
     """The settings chosen for the images of a folder.
 
     Args:
-        changes: Of the config, by key with dots.
+        changes: Changes of the config, by dotted key.
         value: Channels and range, for people.
         reason: Why.
     """
@@ -57,10 +57,10 @@ def choose_for_images(recipe: str, data: str, options: Mapping[str, Any], survey
     """Look at some images, each of which is read once.
 
     Args:
-        recipe: That would be taken for RGB.
+        recipe: Recipe for RGB images.
         data: The folder.
         options: Changes of the config that are given, by key with dots; they are kept.
-        survey: What keeps them, for who wants to know more.
+        survey: The images already read.
 
     Raises:
         FileNotFoundError: No such folder.
@@ -105,7 +105,7 @@ def open_images(config: Config, survey: Survey, quiet: bool = False) -> ViewsDat
 
     Args:
         config: For pre-training.
-        survey: Of these images: none is read for what it knows.
+        survey: Images already read, which are not read again.
         quiet: Nothing is logged.
     """
     with DefaultScope.overwrite_default_scope('mocox'), survey.shared(), _silence() if quiet else nullcontext():
@@ -139,7 +139,7 @@ def _check_mixture(seen: Counter, channels: int, options: Mapping[str, Any]) -> 
 
 
 def _channels(seen: Counter) -> int:
-    """With which most images can be read, all of their bands if possible."""
+    """Channels with which most images can be read, with all of their bands if possible."""
     if set(seen) == {1}:
         return 1
     readable = {count: number for count, number in seen.items() if count > 1}

@@ -57,7 +57,7 @@ class Recipe:
     Args:
         config: All of it.
         processes: One per GPU.
-        num_images: Of the training set; None if it is not known.
+        num_images: Size of the training set; None if unknown.
     """
 
     config: Mapping[str, Any]

@@ -9,7 +9,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('mode', choices=('step', 'data', 'memory', 'scaling'))
-    parser.add_argument('--against', choices=('mmpretrain',), help='whom to measure side by side (default: nobody)')
+    parser.add_argument('--against', choices=('mmpretrain',), help='a peer to measure side by side (default: none)')
     parser.add_argument('--config', help='default: configs/mocov3/vit-small.py')
     options = dict(nargs='+', action=cli.OptionsAction, metavar='KEY=VALUE')
     parser.add_argument('--cfg-options', **options, help='change the config')

@@ -29,7 +29,7 @@ def uniform(seeds: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
     Args:
         seeds: (B, 2) int64, as :func:`seeds_of` gives them.
         stream: 0 to 127; two streams have nothing in common.
-        shape: Of one sample's numbers, at most 2**32 of them.
+        shape: Shape of one sample's numbers, at most 2**32 of them.
     """
     first, second = seeds[:, :1], seeds[:, 1:]
     key = _mix(_mix(first | stream << 24) ^ second)

@@ -100,11 +100,11 @@ def augment_fused(
 
     Args:
         images: (B, C, H, W) uint8 or float, 0 to 255. Colours need C = 3.
-        packed: What :func:`pack_parameters` gave, on the images' device.
+        packed: Result of :func:`pack_parameters`, on the images' device.
         mean: (C, 1, 1) levels.
         std: (C, 1, 1) levels.
-        plan: Of the view.
-        numbers: What :func:`pack_numbers` gave.
+        plan: Plan of the view.
+        numbers: Result of :func:`pack_numbers`.
 
     Returns:
         (B, C, H, W) float32.

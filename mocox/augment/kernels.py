@@ -41,7 +41,7 @@ def blur_weights(sigma: Tensor, radius: int, kernel: str) -> Tensor:
 
 
 def _box_radius(sigma: Tensor) -> Tensor:
-    """Of the extended box that, taken three times, has the variance of the Gaussian.
+    """Radius of the extended box that, applied three times, has the variance of the Gaussian.
 
     Source: Gwosdek et al., "Theoretical foundations of Gaussian convolution by extended box filtering", 2011, which
     Pillow follows.

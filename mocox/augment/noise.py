@@ -50,7 +50,7 @@ def poisson_quantile(mean: Tensor, deviates: Tensor) -> Tensor:
 
     Args:
         mean: Expected counts, not negative.
-        deviates: Of the same shape.
+        deviates: Normal deviates of the same shape.
 
     Returns:
         Whole numbers of that shape, float.

@@ -56,7 +56,7 @@ def augment_image(image: np.ndarray, parameters: SampleParameters, view: View) -
 
     Args:
         image: (H, W, C) uint8, uint16 or float32, RGB or any channels; not written to.
-        parameters: Of this sample.
+        parameters: Parameters of this sample.
         view: The recipe.
 
     Returns:
@@ -86,7 +86,7 @@ def augment_levels(levels: np.ndarray, parameters: SampleParameters, view: View)
 
     Args:
         levels: (H, W, C) float32, 0 to 255; may be overwritten.
-        parameters: Of this sample.
+        parameters: Parameters of this sample.
         view: The recipe.
     """
     p = parameters
@@ -107,7 +107,7 @@ def augment_levels(levels: np.ndarray, parameters: SampleParameters, view: View)
 
 
 def to_levels(image: np.ndarray) -> np.ndarray:
-    """As float32 from 0 to 255, in memory of its own; 16 bits have digits after the point."""
+    """Convert to float32 from 0 to 255, in new memory; 16 bits become fractional levels."""
     levels = image.astype(np.float32, order='C')
     return np.multiply(levels, WHITE_8 / WHITE_16, out=levels) if image.dtype == np.uint16 else levels
 
@@ -134,7 +134,7 @@ def jitter_colors(image: np.ndarray, factors: list[float], order: list[int], who
 
     Args:
         image: (H, W, 3) uint8.
-        factors: Of brightness, contrast, saturation; shift of hue in turns.
+        factors: Factors of brightness, contrast, saturation; shift of hue in turns.
         order: The four operations.
         whole: Make whole levels after each, as Pillow does.
     """

@@ -23,7 +23,8 @@ class DomainOptions:
         channel_drop: Least and largest number of channels that become black, each number as likely, each channel too.
         poisson_noise: Fewest and most photons that make white, drawn evenly on a logarithmic scale.
         gaussian_noise: Smallest and largest standard deviation, in levels of 255.
-        quarter_turn_prob: Of a turn by 90, 180 or 270 degrees, each as likely: 0.75 makes all four orientations so.
+        quarter_turn_prob: Probability of a turn by 90, 180 or 270 degrees, each equally likely; 0.75 makes all four
+            orientations so.
         stain_jitter: Of haematoxylin, eosin and DAB in tissue: strengths x of ``scale``, a factor from
             [max(0, 1 - x), 1 + x], and ``shift``, from [-x, x] of optical density, others for every stain. RGB only.
             Tellez et al. (arXiv 1902.06543) have 0.05 for both ("light") and 0.2 ("strong").
@@ -45,7 +46,7 @@ class DomainOptions:
 
     @property
     def domain_steps(self) -> tuple[str, ...]:
-        """Those of the operations that can happen, :data:`FIRST` and :data:`LAST`."""
+        """The enabled operations of :data:`FIRST` and :data:`LAST`."""
         return tuple(name for name in (*FIRST, *LAST) if self._probability(name) > 0)
 
     @property

@@ -210,7 +210,7 @@ def untold(backbone: Mapping) -> dict:
 
 
 def _crop_size(recipe: Recipe) -> dict:
-    """Of the images that a backbone was trained on which takes any; the position embedding of a transformer tells."""
+    """Size of the training images of a backbone that takes any size; transformers tell it by position embedding."""
     name = type_of(recipe.backbone)
     if name in TRANSFORMERS or (recipe.is_labelled and name not in BUILT_BY_NAME):
         return {}

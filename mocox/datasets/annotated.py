@@ -17,7 +17,7 @@ class AnnotatedImages(ImageFiles):
 
     Args:
         data_root: The folder with the unpacked archives.
-        split: Which images.
+        split: The split.
         crops: Config of the transform that cuts the views.
         with_labels: Whether items have a label.
         seed: Seed of crops and draws; None takes that of the run.

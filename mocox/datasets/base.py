@@ -94,7 +94,7 @@ class ViewsDataset(Dataset):
         return decode(data, getattr(self.crops, 'reduction', None), self.pixels, frame)
 
     def monitoring_labels(self) -> np.ndarray | None:
-        """Labels (N,) for a k-NN curve while training, whether or not items have them; None where there are none."""
+        """Labels (N,) for a k-NN curve while training, whether or not items have them; None without labels."""
         labels = getattr(self, 'labels', None)
         return labels if np.ndim(labels) == 1 else None
 
@@ -102,7 +102,7 @@ class ViewsDataset(Dataset):
         """The images (N,) that items show, of the images (N,) that they were asked for: others where one is unreadable.
 
         Args:
-            indices: Of images that this process or its workers have loaded.
+            indices: Indices of images that this process or its workers have loaded.
         """
         return indices
 
@@ -141,7 +141,7 @@ def collate_views(
     """Stack samples view by view, inside a worker straight into shared memory, and augment them there if asked to.
 
     Args:
-        samples: What a dataset gave.
+        samples: Items of a dataset.
         views: Recipes of the photometric augmentation, see :class:`mocox.augment.recipe.View`, if it is to happen here,
             on the CPU. ``SetupHook`` hands over those of the preprocessor where that is faster.
         _scope_: Ignored: MMEngine hands over all of a config that was inherited from another package.

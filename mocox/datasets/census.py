@@ -28,13 +28,13 @@ class Census:
     """Statistics of the pixel formats of some files.
 
     Args:
-        pixels: How they are to be read.
+        pixels: How the files are read.
         looked_at: Files, ordinary ones among them.
-        plain: Of them, those of 8 bits.
-        kinds: Those of more bits that say a range, by format and type of numbers.
-        unknown: Those of more bits that say none.
+        plain: Number of files of 8 bits.
+        kinds: Files of more bits with a stated range, by format and type of numbers.
+        unknown: Files of more bits without one.
         bands: Files by how many bands they have, alpha not counted; of ordinary ones three.
-        misfits: Of them, those of other bands than are asked for.
+        misfits: Files with other bands than asked for.
         unused: Files by what of them is not used.
         frames: In all files of several.
     """
@@ -129,7 +129,7 @@ class Census:
         return dict(value_range='percentile')
 
     def notes(self) -> list[tuple[int, str]]:
-        """In words, each with a level of :mod:`logging`."""
+        """Describe the files in words, each line with a level of :mod:`logging`."""
         found = [(logging.INFO, self._describe_unused(what)) for what in self.unused]
         if self.misfits and self.num_fitting:
             found.append((logging.WARNING, self.describe_misfits()))

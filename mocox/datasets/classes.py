@@ -52,9 +52,9 @@ def class_difference(
     """Why a label does not mean the same in two places, in words; empty if nothing speaks against it.
 
     Args:
-        ours: Of the images to learn from.
-        theirs: Of the images to judge on.
-        names: What the images of each are for.
+        ours: Classes of the images to learn from.
+        theirs: Classes of the images to test on.
+        names: Names of the two sets.
         by_name: Named classes may stand in another order, and ours may have more of them: labels will be translated.
     """
     if ours.classes and theirs.classes and list(ours.classes) != list(theirs.classes):
@@ -74,7 +74,7 @@ def require_same_classes(
     Args:
         ours: See :func:`class_difference`.
         theirs: See :func:`class_difference`.
-        names: What the images of each are for.
+        names: Names of the two sets.
         subject: How the message starts, with a verb; by default ``training and test have``.
         by_name: See :func:`class_difference`.
 

@@ -40,7 +40,7 @@ def decode(data: bytes, reduction: Reduction | None = None, pixels: Pixels = RGB
         pixels: Which bands count and what their numbers mean. By default red, green and blue of 8 bits: alpha is
             dropped, as ``convert('RGB')`` does it; gray and palette images become RGB; more bits are scaled by the
             range that the file states, not clipped.
-        frame: Which one of a DICOM of several.
+        frame: Number of the frame of a multi-frame DICOM.
 
     Returns:
         (H, W, C) uint8, for other ``pixels`` uint16 or float32.

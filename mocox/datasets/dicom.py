@@ -30,7 +30,7 @@ GROUP_KEYS = ('RescaleSlope', 'RescaleIntercept', 'WindowCenter', 'WindowWidth',
 
 
 def is_dicom(data: bytes) -> bool:
-    """With the preamble, or without it as old archives have them."""
+    """True for a file with the preamble, or without it as in old archives."""
     return data[128:132] == b'DICM' or data[:4] in BARE
 
 
@@ -221,7 +221,7 @@ def _take_over_groups(file: 'Dataset', frame: int) -> None:
 
 
 def _first(value: Any) -> float | None:
-    """Of several windows the first."""
+    """The first of several windows."""
     if value is None or value == '':
         return None
     return float(value[0] if isinstance(value, list | tuple) or hasattr(value, '__getitem__') else value)

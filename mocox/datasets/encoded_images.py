@@ -26,7 +26,7 @@ MAX_PROBES = 1000  # tried in all before a data set counts as unreadable
 MAX_NAMED = 100  # unreadable images that one run names in the log; all are counted
 MAX_FILE_BYTES = 2**30  # of one encoded image
 POSITIVES = 1  # sets the random numbers that choose a positive apart from those of the crops
-UNTRIED, READABLE, UNREADABLE, MISSING = range(4)  # the last: for want of a library
+UNTRIED, READABLE, UNREADABLE, MISSING = range(4)  # the last: a library is missing
 
 
 class EncodedImages(ViewsDataset):

@@ -20,7 +20,7 @@ def is_heif(data: bytes) -> bool:
 
 
 def read_heif(data: bytes) -> Raw:
-    """By pillow-heif, at the depth of the file."""
+    """Read with pillow-heif, at the depth of the file."""
     heif = require_extra('pillow_heif', 'HEIC files need', 'heif')
     found = heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     check_size(found.size[1], found.size[0], 8)
@@ -45,7 +45,7 @@ def is_deep_avif(data: bytes) -> bool:
 
 
 def decode_deep_avif(data: bytes) -> Raw:
-    """By imagecodecs, not turned; of an animation the first picture."""
+    """Decode with imagecodecs, not turned; of an animation the first picture."""
     import imagecodecs
 
     bands = imagecodecs.avif_decode(data, index=0)

@@ -26,7 +26,7 @@ def is_deep_jpeg2000(data: bytes) -> bool:
 
 
 def read_deep_jpeg2000(data: bytes) -> Raw:
-    """By imagecodecs; without it by OpenCV, which has up to four unsigned bands of 8 bits or more."""
+    """Decode with imagecodecs; without it with OpenCV, which reads up to four unsigned bands of 8 bits or more."""
     sizes = jpeg2000_sizes(data)
     if sizes is None:
         raise ValueError('a damaged JPEG 2000')

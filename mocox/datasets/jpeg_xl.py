@@ -11,7 +11,7 @@ HEADER_BYTES = 64
 
 
 class Header(NamedTuple):
-    """Of a file, before it is turned.
+    """The header of a file, before it is turned.
 
     Args:
         height: In pixels.
@@ -54,7 +54,7 @@ def is_jpeg_xl(data: bytes) -> bool:
 
 
 def header_of(data: bytes) -> Header:
-    """From the first bits of the codestream.
+    """Parse the first bits of the codestream.
 
     Raises:
         ValueError: A container that holds none.
@@ -126,7 +126,7 @@ def _codestream(data: bytes) -> bytes:
 
 
 def read_jpeg_xl(data: bytes) -> Raw:
-    """By imagecodecs, which turns it; of an animation the first picture.
+    """Decode with imagecodecs, which turns it; of an animation the first picture.
 
     Raises:
         MissingExtraError: It is not installed.

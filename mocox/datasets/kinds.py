@@ -25,8 +25,8 @@ class Kind:
     Args:
         name: For people.
         num: Files.
-        deep: Of them, those with more than 256 steps between black and white.
-        dim: Of them, those with no number above ``SMALL_SHARE`` of what black and white are taken for.
+        deep: Files with more than 256 steps between black and white.
+        dim: Files with no number above ``SMALL_SHARE`` of what black and white are taken for.
         low: Smallest number.
         high: Largest number.
         black: Smallest number that is taken for black.
@@ -53,7 +53,7 @@ class Kind:
 
     @property
     def numbers(self) -> np.ndarray:
-        """Of all files, end to end."""
+        """The numbers of all files, concatenated."""
         return np.concatenate(self.parts)
 
     def most(self) -> tuple[float, float]:
@@ -63,12 +63,12 @@ class Kind:
         return (low, high) if 2 * (high - low) < self.high - self.low else (self.low, self.high)
 
     def share(self, black: float, white: float) -> float:
-        """Of a range that is used."""
+        """The used share of a range."""
         low, high = self.most()
         return max(0.0, min(high, white) - max(low, black)) / (white - black)
 
     def beyond(self, black: float, white: float) -> float:
-        """Of the numbers those below black or above white, those for missing values apart."""
+        """The share of numbers below black or above white, without markers of missing values."""
         numbers = without_marker(self.numbers)[0]
         return float(((numbers < black) | (numbers > white)).mean())
 
@@ -91,7 +91,7 @@ class Kind:
         return dict(value_range=(low, high)) | (dict(nodata=marker) if marker is not None and marker > high else {})
 
     def describe(self, bits: int) -> str:
-        """In words, for crops of so many bits."""
+        """Describe the files in words, for crops of so many bits."""
         low, high, black, white = (f'{value:g}' for value in (self.low, self.high, self.black, self.white))
         most, beyond = self.most(), self.beyond(self.black, self.white)
         nearly_all = '' if most == (self.low, self.high) else f' ({most[0]:g} to {most[1]:g} without those far off)'

@@ -54,7 +54,7 @@ _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')  # within compressed data: no
 
 
 def _check_scans(data: bytes, at: int) -> None:
-    """From the first scan on, up to the end of the image: what is behind it (a film, another image) does not count."""
+    """Count scans from the first one to the end of the image; what follows (a film, another image) does not count."""
     if data.count(b'\xff\xda', at) <= MAX_SCANS:  # fast, and enough for all but strange files
         return
     scans = 0
@@ -181,7 +181,7 @@ def _value(entry: Any, order: str) -> int:
 
 
 def _parts(whole: int, part: int) -> int:
-    """Into how many pieces a length falls; one where their length is not told."""
+    """Number of parts of a length; 1 if the length of a part is unknown."""
     return -(-whole // part) if part else 1
 
 
@@ -217,7 +217,7 @@ class CountedReads(io.BytesIO):
         self.left = self.limit = max(MAX_READS, len(data) >> 10)
 
     def read(self, size: int | None = -1) -> bytes:
-        """As of any file."""
+        """Read as from any file."""
         self.left -= 1
         if size is None or size < 0:  # all at once: what pydicom unpacks without a limit
             raise ValueError('a deflated DICOM without a preamble: write it again uncompressed')

@@ -41,7 +41,7 @@ def parse_list(
 
     Args:
         list_file: The file.
-        folder: What its paths are relative to.
+        folder: Folder that its paths are relative to.
         classes: Names in the order of their labels, where labels are names.
 
     Returns:
@@ -121,7 +121,7 @@ def _number(label: str, classes: Sequence[str], list_file: str, path: str) -> in
 
 
 def _as_written_here(path: str, folder: str) -> str:
-    """With slashes for the backslashes of Windows; one that belongs to a name stays."""
+    """Replace the backslashes of Windows by slashes; one that belongs to a name stays."""
     is_name = '\\' not in path or os.path.lexists(os.path.join(folder, path))
     return path if is_name else path.replace('\\', '/')
 

@@ -78,7 +78,7 @@ class LMDBImages(EncodedImages):
         return True
 
     def describe_files(self) -> list[tuple[int, str]]:
-        """Also which keys are not images."""
+        """Add the keys that are not images."""
         notes = super().describe_files()
         if self.left_out:
             words = ', '.join(f'{name!r} {number:,}' for name, number in self.left_out.most_common(10))

@@ -20,7 +20,7 @@ def is_named_like_masks(name: str) -> bool:
 def find_masks(folders: Iterable[str]) -> list[str]:
     """Folders named like masks beside a folder named like images, or among images.
 
-    A class called ``masks`` beside other classes is none of them.
+    A class called ``masks`` beside other classes is not one of them.
 
     Args:
         folders: Every folder that holds images itself, relative and with forward slashes; '' is the outermost.

@@ -13,7 +13,7 @@ def type_range(dtype: np.dtype) -> tuple[int, int] | None:
 
 
 def fixed_range(dtype: np.dtype) -> tuple[int, int] | tuple[None, None]:
-    """The full range of a type of up to 16 bits; nobody means all of 32."""
+    """The full range of a type of up to 16 bits; the full range of 32 bits is never meant."""
     found = type_range(dtype) if dtype.itemsize <= 2 else None
     return found or (None, None)
 

@@ -67,8 +67,8 @@ class Positives:
 
         Args:
             paths: Relative to ``folder``.
-            root: What ``list_file`` and its paths are relative to.
-            folder: That of the images.
+            root: Folder that ``list_file`` and its paths are relative to.
+            folder: Folder of the images.
 
         Raises:
             FileNotFoundError: There is no ``list_file``.

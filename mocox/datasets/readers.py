@@ -38,9 +38,9 @@ class Reader(NamedTuple):
     """One way to read files.
 
     Args:
-        name: Of the format, for people.
+        name: Name of the format, for messages.
         recognises: Whether a file is of this kind.
-        read: From the file to its numbers.
+        read: Return the numbers of a file.
     """
 
     name: str
@@ -53,7 +53,7 @@ def read_raw(data: bytes, frame: int = 0) -> Raw:
 
     Args:
         data: The file.
-        frame: Which one of a DICOM of several.
+        frame: Number of the frame of a multi-frame DICOM.
 
     Raises:
         MissingExtraError: The file needs a library that is not installed.
@@ -175,7 +175,7 @@ def read_deep_png(data: bytes) -> Raw:
 
 
 def read_deep_avif(data: bytes) -> Raw:
-    """All of its bits, turned as Pillow does it."""
+    """Read all bits, turned as Pillow does it."""
     image = open_with_pillow(data)
     check_size(image.height, image.width, 8)
     raw = decode_deep_avif(data)

@@ -33,8 +33,8 @@ class Seen:
         size: Height and width of the whole.
         mode: Pillow's, or ``other``.
         is_ordinary: See :func:`is_ordinary`.
-        num_bytes: Of the file.
-        digest: Of the file.
+        num_bytes: Size of the file.
+        digest: Digest of the file.
     """
 
     raw: Raw | None
@@ -81,7 +81,7 @@ class Survey:
     """Images of a data set, evenly spread, that stay in memory.
 
     Args:
-        num: How many, at most.
+        num: Number of images, at most.
         seen: By row.
     """
 
@@ -89,7 +89,7 @@ class Survey:
     seen: dict[int, Seen] = field(default_factory=dict)
 
     def look(self, images: 'EncodedImages') -> dict[int, Seen]:
-        """Those of a data set, which is that of the first call, read in whatever way."""
+        """The sampled images of a data set, which must be that of the first call, however it is read."""
         for row in spread(len(images), self.num):
             if row not in self.seen:
                 self.seen[row] = see(images, row)

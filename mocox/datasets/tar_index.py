@@ -34,12 +34,12 @@ class ShardIndex:
     """Image offsets of one shard.
 
     Args:
-        names: Of the N images, as in the archive.
+        names: Names of the N images, as in the archive.
         offsets: (N,) int64, bytes from the start of the shard.
         sizes: (N,) int64, bytes.
         labels: (N,) int64, -1 where there is none, ``-2 - t`` where it is the text ``texts[t]``.
         texts: Labels that are not numbers.
-        problem: What was left out, in words, or nothing.
+        problem: What was left out, in words, or an empty text.
     """
 
     names: PackedPaths

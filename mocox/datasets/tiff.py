@@ -74,7 +74,7 @@ def is_scientific(data: bytes) -> bool:
 
 
 def _tags(data: bytes) -> ImageFileDirectory_v2:
-    """Of the first image; nothing is decoded."""
+    """Tags of the first image; nothing is decoded."""
     file = io.BytesIO(data)
     tags = ImageFileDirectory_v2(file.read(16 if data[2:3] + data[3:4] in (b'+\0', b'\0+') else 8))
     file.seek(tags.next)
@@ -177,7 +177,7 @@ def _check_kind(page: 'tifffile.TiffPage', bits: int) -> None:
 
 
 def _check_planes(description: str) -> None:
-    """Of an OME file: tifffile makes a list of all that its XML claims, there or not."""
+    """Limit the planes of an OME file: tifffile lists all that its XML claims, present or not."""
     planes = 0
     for pixels in PIXELS.findall(description):
         planes += math.prod(int(size) for size in SIZE.findall(pixels))
@@ -188,7 +188,7 @@ def _check_planes(description: str) -> None:
 
 
 def _check_bytes(series: 'tifffile.TiffPageSeries') -> None:
-    """Of one plane of all channels; tifffile takes the memory before it reads."""
+    """Limit the bytes of one plane of all channels: tifffile allocates them before it reads."""
     page = series.keyframe
     shape, axes = series.shape, series.axes
     num_planes = shape[axes.index('C')] if 'C' in axes[: len(axes) - len(page.axes)] else 1

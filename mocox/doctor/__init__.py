@@ -36,7 +36,7 @@ class Diagnosis:
     Args:
         recipe: What the config says.
         findings: Problems first.
-        sample: Of the images.
+        sample: Statistics of the sampled images.
         speed: None if it was not measured.
     """
 
@@ -52,7 +52,7 @@ class Diagnosis:
         return int(any(finding.level == PROBLEM for finding in self.findings))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values for JSON."""
         return dict(
             exit_code=self.exit_code,
             facts=self.facts,

@@ -12,11 +12,11 @@ class Finding:
 
     Args:
         level: ``problem`` (the run fails or cannot learn), ``warning`` (known to cost accuracy or time) or ``note``.
-        check: Which check says so; a stable name for scripts.
-        title: What is the case, with the value.
+        check: Name of the check, stable for scripts.
+        title: The finding, with the value.
         reason: Why it matters.
-        fix: What to do, as an option where there is one.
-        source: Where this is known from.
+        fix: The fix, as an option if there is one.
+        source: Source of the advice.
     """
 
     level: str
@@ -27,7 +27,7 @@ class Finding:
     source: str = ''
 
     def as_dict(self) -> dict[str, str]:
-        """For JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 

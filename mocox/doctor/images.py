@@ -23,7 +23,7 @@ class Sample:
 
     Args:
         total: Images of the data set.
-        looked_at: Of them.
+        looked_at: How many of them were sampled.
         sides: Shorter side of each, in pixels.
         sizes: (width, height) of each.
         modes: How many files of each of Pillow's modes.
@@ -31,10 +31,10 @@ class Sample:
         unreadable: Path and reason.
         twice: Groups of files with the same bytes.
         bytes_per_image: Mean size of a file; None for images in memory.
-        mean: Of each channel, in levels of 0 to 255.
+        mean: Mean of each channel, in levels of 0 to 255.
         std: Likewise.
         numbers: Smallest and largest in the files of more than 8 bits.
-        notes: What the data set says of its files, each with a level of :mod:`logging`.
+        notes: Notes of the data set about its files, each with a level of :mod:`logging`.
     """
 
     total: int
@@ -55,7 +55,7 @@ class Sample:
         return [min(size) for size in self.sizes]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values for JSON."""
         sides = sorted(self.sides) or [0]
         return dict(
             total=self.total, looked_at=self.looked_at, modes=self.modes, gray=self.gray,
@@ -70,9 +70,9 @@ def look_at(dataset: ViewsDataset, num: int, survey: Survey | None = None) -> Sa
     """Read some images, evenly spread, each once.
 
     Args:
-        dataset: Of image files, or of images in memory.
-        num: How many, at most.
-        survey: Those that were read before, in their place.
+        dataset: A data set of image files, or of images in memory.
+        num: Number of images to sample, at most.
+        survey: Images already read, used instead.
     """
     rows = spread(len(dataset), num if survey is None else survey.num)
     sample = Sample(len(dataset), len(rows))
@@ -117,7 +117,7 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
     Args:
         sample: Of :func:`look_at`.
         pixels: How the files were read.
-        mean: Of the config.
+        mean: Mean in the config.
     """
     found, dark = [], False
     for level, note in sample.notes:

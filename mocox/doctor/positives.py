@@ -16,8 +16,8 @@ def check_positives(dataset: ViewsDataset, num_keys: int) -> list[Finding]:
     """Findings on the groups of a data set; none without ``positives``.
 
     Args:
-        dataset: Of the training.
-        num_keys: That a query is compared with.
+        dataset: The training set.
+        num_keys: Keys that a query is compared with.
     """
     if not isinstance(dataset, EncodedImages) or dataset.positives is None or not dataset.positives.prob:
         return []

@@ -30,18 +30,18 @@ class Speed:
 
     Args:
         device: Where the step ran.
-        cores: Of this machine.
+        cores: Number of CPU cores.
         load_per_worker: Images per second that one process loads.
         step: Images per second of the training step alone.
         step_images: The batch that it was measured with.
-        workers: Of the config.
+        workers: Loader workers in the config.
         loading: Images per second of all workers, estimated: no more than one per core.
         bottleneck: ``loader`` or ``step``.
         suggested_workers: With which the loader keeps up, as far as there are cores.
-        images_per_second: Of the run, in one process.
-        hours: Of the whole run; None without ``max_epochs``.
-        memory_mb: Of one process: weights, gradients, optimizer, activations of the whole batch.
-        parameters: Of the query encoder and heads, those that are trained.
+        images_per_second: Expected rate of the run, in one process.
+        hours: Expected time of the whole run; None without ``max_epochs``.
+        memory_mb: Memory of one process: weights, gradients, optimizer, activations of the whole batch.
+        parameters: Trained parameters of the query encoder and heads.
     """
 
     device: str
@@ -59,7 +59,7 @@ class Speed:
     parameters: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
@@ -135,7 +135,7 @@ def fitting_batch(batch_size: int, needed_mb: float, free_mb: float) -> int:
 
 
 def free_memory_mb() -> float | None:
-    """Of the GPU, or of the machine without one."""
+    """Memory of the GPU, or of the machine without one."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] / MEBI
     info = Path('/proc/meminfo')

@@ -18,8 +18,8 @@ def check_space(runner: Runner, folder: Path, kept: int) -> None:
 
     Args:
         runner: About to train.
-        folder: Where they go; those that are there already count as written.
-        kept: How many stay.
+        folder: Folder of the checkpoints; existing ones count as written.
+        kept: Number of checkpoints kept.
 
     Raises:
         ValueError: Not even one fits.

@@ -20,7 +20,7 @@ class FreezeBackboneHook(Hook):
     running statistics of BatchNorm follow the images, as they do in every forward pass.
 
     Args:
-        epochs: How long, from the start of the run. A resumed run counts on.
+        epochs: Number of epochs from the start of the run, resumed ones included.
 
     Raises:
         ValueError: ``epochs`` is negative.

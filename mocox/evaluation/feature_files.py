@@ -27,7 +27,7 @@ class Features(NamedTuple):
 
     Args:
         features: (N, C) float32; with ``level='patches'`` (N, H, W, C), a vector for each place of the map.
-        paths: Of the N images.
+        paths: Paths of the N images.
     """
 
     features: np.ndarray

@@ -47,12 +47,12 @@ class Extracted(NamedTuple):
 
 
 def describe_left_out(paths: Sequence[str], total: int, name: str) -> str:
-    """In words: how many images count, and which are left out; '' if none is.
+    """Say how many images count and which are left out; '' if none is.
 
     Args:
-        paths: Of those that cannot be read.
+        paths: Paths of the unreadable images.
         total: Images in all.
-        name: What they are called.
+        name: Name of the images in the message.
     """
     if not paths:
         return ''
@@ -173,7 +173,7 @@ def cached_features(
         batch_size: Images per forward pass.
         num_workers: Loading processes.
         shard_images: Images per file.
-        name: What the progress line calls the images.
+        name: Name of the images on the progress line.
     """
     starts = range(0, len(dataset), shard_images)
     shards = [

@@ -43,7 +43,7 @@ def few_shot_accuracies(
         num_shots: Images per class.
         num_draws: Repetitions with other images.
         num_ways: Classes of an episode, drawn anew each time; by default all. The test is then on these classes only.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         (num_draws,) fractions.

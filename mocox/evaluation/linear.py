@@ -56,8 +56,8 @@ class LinearGrid:
         num_features: C.
         num_classes: K.
         lrs: L learning rates.
-        momentum: Of SGD.
-        seed: Of the initial weights.
+        momentum: Momentum of SGD.
+        seed: Seed of the initial weights.
         device: Where they are trained.
     """
 
@@ -120,13 +120,13 @@ def train_grid(
         model: An encoder with ``data_preprocessor`` and ``extract_feat``; its tensors are the same afterwards, bit by
             bit, or it is an error.
         dataset: Labelled images.
-        rows: Those to train on.
+        rows: Rows to train on.
         num_classes: K.
         crops: Config of the random crops, one view per image.
         recipe: Duration, batch and schedule; the batch is made smaller where an epoch would have few steps.
         base_lrs: Learning rates for 256 images.
         num_workers: Loading processes.
-        seed: Of initial weights, order and crops.
+        seed: Seed of initial weights, order and crops.
         report: Called after every epoch with its number, from 1, and the mean losses (L,).
 
     Raises:
@@ -187,11 +187,11 @@ def logistic_regression(
         labels: (N,).
         num_classes: K.
         penalty: Above 0.
-        start: Where to begin, (K, C + 1); by default at 0.
-        max_iters: Of L-BFGS.
+        start: Initial weights (K, C + 1); 0 by default.
+        max_iters: Iterations of L-BFGS.
         tolerance: On the largest entry of the gradient.
         block_size: Rows of which a scaled copy and scores exist at a time.
-        rows: Which of the N are learned from; by default all.
+        rows: Rows of the N to learn from; all by default.
         scaling: Mean and standard deviation, (C,) each, that the features are freed from.
 
     Returns:

@@ -61,7 +61,7 @@ def evaluate(
         image_size: Side of the images in pixels, or (height, width); by default that of pre-training.
         batch_size: Images per forward pass.
         num_workers: Loading processes.
-        seed: Of everything random.
+        seed: Seed of all random numbers.
         device: ``cuda`` if there is one, by default.
         prefix: Take what is below this prefix, or in this container, of the file.
         options: Settings of protocols by ``protocol.setting``, e.g. ``{'linear.epochs': 30}``.

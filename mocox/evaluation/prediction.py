@@ -23,7 +23,7 @@ class Predictions:
     """Classes of images.
 
     Args:
-        paths: Of the N images that could be read.
+        paths: Paths of the N readable images.
         classes: Names of the K classes; their numbers where the file has no names.
         probabilities: (N, K) float32, each row adds up to 1.
         unreadable: Paths of the images that were left out.
@@ -44,7 +44,7 @@ class Predictions:
 
 
 def classifier_of(checkpoint: Checkpoint) -> nn.Linear | None:
-    """The linear layer on top of the encoder in a file, frozen; None if there is none."""
+    """The frozen linear layer on top of the encoder in a file, or None."""
     tensors = checkpoint.classifier()
     if 'weight' not in tensors or tensors['weight'].ndim != 2:
         return None
@@ -64,7 +64,7 @@ def load_classifier(
     """Return the encoder of a checkpoint, the linear layer on its features, and the classes' names.
 
     Args:
-        checkpoint: Of a linear evaluation or a fine-tuning, in any layout that :func:`mocox.checkpoint.read` knows.
+        checkpoint: File of a linear evaluation or fine-tuning, in any layout that :func:`mocox.checkpoint.read` knows.
         config: See :func:`mocox.evaluation.encoder.load_encoder`.
         heads: Number of attention heads, where the file does not tell.
         image_size: Side in pixels, or (height, width); by default as in the test of that training.
@@ -115,7 +115,7 @@ def predict(
         images: Files and folders, or one of them.
         out: A CSV file to write: ``path``, then ``class`` and ``probability``, then those of the next most probable
             classes as ``class_2``, ``probability_2``, ...
-        top_k: How many classes of an image the file has.
+        top_k: Number of classes to write per image.
         batch_size: Images per forward pass.
         num_workers: Processes that load images.
         device: By default ``cuda`` if there is a GPU.

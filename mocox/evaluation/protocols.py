@@ -29,7 +29,7 @@ class Result:
 
     Args:
         protocol: Its name in ``PROTOCOLS``.
-        setting: What distinguishes it from the protocol's other numbers, e.g. ``k=20``.
+        setting: Setting that the number is for, e.g. ``k=20``.
         metric: ``top-1`` or ``mAP``.
         value: In percent.
         n: Images (of the test) that it counts.
@@ -59,7 +59,7 @@ class Task:
         data: The images.
         work_dir: Where files go.
         num_workers: Loading processes.
-        seed: Of everything random.
+        seed: Seed of all random numbers.
         notes: Protocols add what a person should know.
     """
 
@@ -217,7 +217,7 @@ class Protocol:
         run: Called with the task and the settings.
         multi_label: Whether it takes images with several labels, and with one.
         needs_test: Whether it needs test images apart from the training images.
-        collective: All processes take part; the others wait for nobody.
+        collective: True if all processes take part.
         default_for: ``single`` or ``multi`` label data on which it runs unless told otherwise.
     """
 
@@ -245,7 +245,7 @@ def choose_protocols(
     """The protocols to run, those that all processes share first.
 
     Args:
-        names: Those that were asked for; by default all that suit the data.
+        names: Protocols to run; by default all that suit the data.
         multi_label: Whether images have several labels.
         has_test: Whether there are test images.
         notes: Gets the reasons why some are left out.

@@ -19,10 +19,10 @@ class Published:
 
     Args:
         method: As :func:`method_of` says it.
-        arch: How the name of the architecture starts.
-        recipes: What the file may call its recipe: ours, that of the official code.
+        arch: Beginning of the name of the architecture.
+        recipes: Names of the recipe in a file: ours, and the official one.
         epochs: Duration of pre-training.
-        source: Of the numbers.
+        source: Source of the numbers.
         numbers: Percent by protocol, or by protocol and setting.
     """
 

@@ -12,9 +12,9 @@ def hold_out(labels: Tensor, fraction: float = 0.1, limit: int = 10_000, seed: i
 
     Args:
         labels: (N,) integers.
-        fraction: Of each class, rounded; at least one image of a class that has two, never all of them.
+        fraction: Share of each class, rounded; at least one image of a class that has two, never all of them.
         limit: About so many images are enough to tell settings apart.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         Rows to learn from and rows held out, both ascending.

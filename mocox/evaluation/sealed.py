@@ -20,7 +20,7 @@ BYTES = 32  # of a key, and of a checksum: HMAC with SHA-256
 
 
 def write_sealed(file: Path, tensors: dict[str, Tensor], key: bytes) -> None:
-    """Write tensors atomically into a folder that nobody else may enter.
+    """Write tensors atomically into a folder that only the user may enter.
 
     Args:
         file: Its name and that of its folder are part of the checksum: no file passes for another.

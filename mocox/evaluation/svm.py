@@ -58,7 +58,7 @@ def svm_average_precisions(
         test_features: (M, C).
         test_targets: (M, K).
         costs: To choose from.
-        seed: Of the solver.
+        seed: Seed of the solver.
         num_jobs: Processes.
 
     Returns:
@@ -102,7 +102,7 @@ def low_shot_svm(
         num_shots: Positive images per class.
         num_draws: Repetitions.
         costs: To choose from.
-        seed: Of the draws and of the solver.
+        seed: Seed of the draws and the solver.
         num_jobs: Processes.
 
     Raises:

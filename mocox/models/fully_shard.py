@@ -60,7 +60,7 @@ class FullyShard(nn.Module):
         module.init_weights()
         for tensor in module.state_dict().values():
             torch_dist.broadcast(tensor, src=0)
-        # A class token is a view of all tokens; nobody writes into features.
+        # A class token is a view of all tokens; features are never written to.
         warnings.filterwarnings('ignore', 'FSDP2-wrapped module .* returned a view tensor')
         _shard(module, DTYPES[param_dtype], kwargs)
         for part in module.modules():

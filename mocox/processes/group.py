@@ -122,7 +122,7 @@ def _open_store(rank: int, timeout_s: float) -> torch_dist.TCPStore:
 def _wait_for_all(arrivals: SignedStore, rank: int, world_size: int, timeout_s: float) -> None:
     """Wait until all ranks have arrived: rank 0 looks for each of them, the others for its answer.
 
-    Only what is signed counts, so that nobody else can say that a rank is here, or missing.
+    Only what is signed counts, so that no stranger can report a rank as present or missing.
     """
     arrivals.set(str(rank), 'here')
     awaited = {str(other) for other in range(world_size)} if rank == 0 else {'complete'}

@@ -20,7 +20,7 @@ TOKEN = 'MOCOX_STORE_TOKEN'  # of the environment; on several machines the same 
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
+    """A free port of this machine."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
@@ -89,8 +89,8 @@ class SignedStore:
     """Texts in a store, each with the signature of its name and content.
 
     Args:
-        store: Where they are; the prefix is part of what is signed.
-        prefix: Of the names.
+        store: The store; the prefix is part of the signed text.
+        prefix: Prefix of the keys.
     """
 
     def __init__(self, store: torch_dist.Store, prefix: str) -> None:

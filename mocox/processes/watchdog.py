@@ -124,10 +124,10 @@ class Watchdog:
 
     Args:
         store: Shared by all processes; no other thread may use this object of it.
-        rank: Of this process.
+        rank: Rank of this process.
         world_size: Number of processes.
         timeout_s: Seconds that a training step may take.
-        address: Where the store is, for the message that it cannot be reached.
+        address: Address of the store, for the message that it cannot be reached.
         die: Ends the process with a message and an exit code; by default prints it and exits.
     """
 

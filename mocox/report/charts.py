@@ -20,7 +20,7 @@ class Line:
     Args:
         name: For the legend and the tooltip.
         x: Ascending.
-        y: As many; what is not finite is a gap.
+        y: As many values; a non-finite one is a gap.
         color: Number of the colour; or a colour of its own, such as ``#440154``.
         dash: Number of the line style.
         thin: Drawn in the background.
@@ -96,7 +96,7 @@ def draw_chart(
 
     Args:
         title: Heading.
-        caption: What one should see in it.
+        caption: What to see in the chart.
         lines: The curves.
         x_label: Below the axis.
         levels: Horizontal lines.

@@ -22,13 +22,13 @@ class Expected:
 
     Args:
         recipe: The name of its config.
-        scalar: What was measured, as the log calls it.
-        words: What that is.
+        scalar: Name of the measurement in the log.
+        words: Its meaning.
         num_images: Measured on.
         max_epochs: Length of that run.
         source: Seed, machine and time.
         percent: By epoch, from 0 on.
-        differences: Settings of the run at hand that are others than the recipe's.
+        differences: Settings of the run that differ from the recipe's.
     """
 
     recipe: str

@@ -129,7 +129,7 @@ def write_report(
         path: The HTML file.
         pictures: Images to show; of the first run.
         running: The training has not ended.
-        before_after: What was measured besides, with the same backbone before its training.
+        before_after: Accuracies of the same backbone before and after training.
 
     Returns:
         Its size in bytes.

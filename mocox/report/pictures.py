@@ -64,7 +64,7 @@ class Pictures:
         attention: Rows of an image, the mean over heads, the heads.
         maps: One for each method.
         classes: Names of the maps' colours.
-        source: Which weights made them.
+        source: The weights that were used.
         bands: Which channels are shown, if not all.
         notes: Reasons.
     """
@@ -104,7 +104,7 @@ def from_checkpoint(
         checkpoint: Its weights; None for pairs only.
         num_images: Images that features are computed of, evenly spread over the data set.
         data_root: Where the images are now, if not where they were.
-        methods: Of maps: ``pca, tsne, umap``.
+        methods: Maps to draw: ``pca, tsne, umap``.
         bands: Channels that are shown; by default those that the config's report shows.
     """
     pictures = Pictures()

@@ -16,7 +16,7 @@ class Comparison:
     """A run's settings beside a published recipe's.
 
     Args:
-        name: Of the recipe, as its config is called.
+        name: Name of the recipe, that of its config.
         result: The published number with its source, or None.
         rows: Setting, the run's value, the recipe's value, whether they are equal.
         exact: The run's config has the recipe's name.

@@ -53,15 +53,15 @@ class Run:
     Args:
         name: For legends.
         folder: The work dir.
-        config: Its config, literals only; empty where there is none.
+        config: Its config, literals only; empty if missing.
         scalars: By name as in MMEngine's log, without ``train/``.
-        metrics: Of validation, over epochs.
-        events: What the monitors noted, in order.
-        environment: What it ran on.
+        metrics: Validation metrics, over epochs.
+        events: Events of the monitors, in order.
+        environment: Machine and versions.
         warnings: Lines of the log.
         epochs: The epoch, counted from 1, at each line of the log.
         world_size: Number of processes.
-        recipe_name: That of the config file; empty where there is none.
+        recipe_name: Name of the config file; empty if unknown.
     """
 
     name: str

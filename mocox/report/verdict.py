@@ -31,8 +31,8 @@ class RunVerdict:
         mark: The same as a sign.
         message: A sentence.
         evidence: Names and values that speak for it.
-        causes: What usually causes it.
-        source: Who says so.
+        causes: Usual causes.
+        source: Source of the judgement.
     """
 
     state: str

@@ -64,7 +64,7 @@ def schedule_of(config: dict[str, Any], num_images: int | None = None, processes
 
 
 def _learning_rates(config: dict[str, Any], peak: float, epochs: int, steps: int) -> list[float]:
-    """Of every iteration: ``steps`` in each of the epochs."""
+    """Values of every iteration: ``steps`` in each of the epochs."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=peak)
     given = config.get('param_scheduler') or []
     schedulers = []
