@@ -274,7 +274,7 @@ def test_published_list_of_imagenet_names(tmp_path):
     (tmp_path / 'flat.txt').write_text('n00000003_1.JPEG\n')
     assert names(ImageFiles(str(tmp_path), CROPS, 'flat', list_file='flat.txt')) == ['n00000003_1.JPEG']
     (tmp_path / '1percent.txt').write_text('n00000009_1.JPEG\nn00000001_0.JPEG\n')
-    with pytest.raises(ValueError, match=r"list file names \['n00000009'\].*no folders"):
+    with pytest.raises(ValueError, match=r"list file names \['n00000009'\].*not folders"):
         ImageFiles(str(tmp_path), CROPS, 'train', list_file='1percent.txt', with_labels=True)
 
 

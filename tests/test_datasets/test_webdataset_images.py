@@ -276,7 +276,13 @@ def test_shards_that_cannot_be_used(tmp_path, shards, message):
 
 @pytest.mark.parametrize(
     ('cls', 'message'),
-    [(b'cat', 'no label'), (b'1' * 40, 'no label'), (b'-1', 'no label'), (b'', 'has no label'), (None, 'has no label')],
+    [
+        (b'cat', 'not label numbers'),
+        (b'1' * 40, 'not label numbers'),
+        (b'-1', 'not label numbers'),
+        (b'', 'has no label'),
+        (None, 'has no label'),
+    ],
 )
 def test_labels_that_are_missing_or_none(tmp_path, cls, message):
     members = {'a.png': png(0), 'a.cls': b' 7\n', 'b.png': png(1)}
