@@ -52,7 +52,7 @@ def features(
     level: str = 'backbone',
     **settings: Any,
 ) -> Features:
-    """Features of image files and of all images in folders; those of a folder that cannot be read are left out.
+    """Features of image files and of all images in folders; unreadable files of a folder are left out.
 
     Args:
         checkpoint: See :func:`load`.

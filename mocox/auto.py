@@ -138,7 +138,7 @@ class RunPlan:
         )  # fmt: skip
 
     def share(self, processes: int) -> None:
-        """Divides the batch and the loader's workers among the processes.
+        """Divide the batch and the loader's workers among the processes.
 
         Raises:
             ValueError: There are not two images for each.

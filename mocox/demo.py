@@ -204,7 +204,7 @@ def _checkpoint(runner: Runner) -> str:
 
 
 def describe_run(runner: Runner, seed: int) -> dict[str, Any]:
-    """Describe a run as far as two results are to be compared."""
+    """Describe a run by what makes two results comparable."""
     return dict(
         seed=seed,
         epochs=runner.max_epochs,
@@ -235,7 +235,7 @@ def format_results(results: dict[str, Any], images: Images, work_dir: str) -> st
 
 
 def draw_report(runner: Runner, results: dict[str, Any], images: Images) -> Figure:
-    """Loss, accuracies, and what the model has seen, on one page."""
+    """Draw loss, accuracies and augmented pairs on one page."""
     figure = Figure(figsize=(13, 7), dpi=110, layout='constrained')
     figure.suptitle(f'MoCo v3 on {images.num_train:,} {images.name}, without labels', fontsize=14)
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
@@ -247,7 +247,7 @@ def draw_report(runner: Runner, results: dict[str, Any], images: Images) -> Figu
 
 
 def _write_page(runner: Runner, results: dict[str, Any], images: Images, work_dir: str) -> None:
-    """Write how the pre-training went, and what it was good for."""
+    """Write the report of the pre-training with its accuracies."""
     rows = [
         (name, f'{results[f"{kind}_random"]:.1%}', f'{results[kind]:.1%}')
         for name, kind in (('k-NN', 'knn'), ('linear classifier', 'linear'))

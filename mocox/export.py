@@ -141,7 +141,7 @@ def export(
 
 
 def default_name(checkpoint: str | Path, to: str) -> str:
-    """The name of a graph where none is given: that of the checkpoint, in the folder of the person who asks."""
+    """Default name of a graph: that of the checkpoint, in the current folder."""
     return Path(newest_in(checkpoint)).stem.split('.')[0] + ENDINGS[to]
 
 

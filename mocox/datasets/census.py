@@ -81,7 +81,7 @@ class Census:
         kind.black, kind.white = min(kind.black, black), max(kind.white, white)
 
     def add_ordinary(self, raw: Raw | None = None) -> None:
-        """Counts one file, red, green and blue where its numbers are not known."""
+        """Count one file, as red, green and blue where its bands are unknown."""
         self.plain += self._choose(PHOTOGRAPH if raw is None else raw) is not None
 
     def _choose(self, raw: Raw) -> np.ndarray | None:
@@ -243,5 +243,5 @@ def take_census(images: 'EncodedImages', num: int) -> Census:
 
 
 def _unused_pages(raw: Raw, images: 'EncodedImages') -> Raw:
-    """Without the count of frames where each of them is an image."""
+    """Ignore the page count of a DICOM where each of its frames is an image."""
     return raw._replace(pages=1) if images.frames == 'all' and raw.name == DICOM else raw

@@ -230,7 +230,7 @@ class EncodedImages(ViewsDataset):
         return next((image for image in images if image is not None), None)
 
     def _load(self, index: int) -> tuple[np.ndarray, int]:
-        """An image, and which one it is."""
+        """An image and its index."""
         reasons = []
         for candidate in self._candidates(index):
             image = self._read(candidate, reasons)

@@ -206,7 +206,7 @@ def check_structure(data: bytes) -> None:
 
 
 class CountedReads(io.BytesIO):
-    """A file in memory of which a parser in Python may read so many pieces only.
+    """A file in memory that limits the number of reads of a parser in Python.
 
     Raises:
         ValueError: In :meth:`read`, at one too many.

@@ -66,7 +66,7 @@ def parse_list(
 
 
 def _refuse_contradictions(list_file: str, paths: PackedPaths, labels: np.ndarray) -> None:
-    """An image on several lines with labels that differ."""
+    """Refuse an image on several lines with different labels."""
     hashes = np.fromiter(map(hash, paths), np.int64, len(paths))
     order = np.lexsort((labels, hashes))
     hashes, sorted_labels = hashes[order], labels[order]
@@ -107,7 +107,7 @@ def _read_entries(list_file: str, folder: str, labels: array, classes: Sequence[
 
 
 def _named(line: str, classes: Sequence[str]) -> re.Match | None:
-    """A line whose label is the name of a class."""
+    """Parse a line whose label is the name of a class."""
     match = WITH_TEXT.fullmatch(line) if classes else None
     return match if match and _unquoted(match['label']) in classes else None
 
@@ -129,7 +129,7 @@ def _as_written_here(path: str, folder: str) -> str:
 def _refuse_other_forms(
     list_file: str, folder: str, line: str, path: str, labelled: bool, classes: Sequence[str]
 ) -> None:
-    """Look at the first line, whose path does not exist, for a label that is text, negative or in front."""
+    """Refuse a first line whose path does not exist for its label: text, negative or in front."""
     if os.path.exists(os.path.join(folder, path)):
         return
     if line[0] in '[{':
@@ -155,7 +155,7 @@ def _refuse_other_forms(
 
 
 def _refuse_text(list_file: str, line: str, labelled: bool, classes: Sequence[str]) -> None:
-    """A label that is text, negative or a fraction."""
+    """Refuse a label that is text, negative or a fraction."""
     text = None if labelled else WITH_TEXT.fullmatch(line)
     if text and classes:
         raise ValueError(
@@ -176,7 +176,7 @@ def _unquoted(path: str) -> str:
 
 
 def _below(path: str, folder: str) -> str:
-    """Relative to the folder, without detours, where the path lies in it."""
+    """Make a path relative to the folder, normalised, if it lies in it."""
     if os.path.isabs(path) and os.path.normpath(path).startswith(folder):
         return os.path.normpath(path)[len(folder) :]
     while path.startswith('./') and len(path) > 2:

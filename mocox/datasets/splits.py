@@ -16,7 +16,7 @@ _WORD = re.compile(r'(?:(?:seg|imgs?|images?|data)[-_ ])?(\w+?)(?:[-_ ](?:set|da
 
 
 class Splits(NamedTuple):
-    """Paths of folders below the one that was looked at.
+    """Paths of split folders below the inspected one.
 
     Args:
         train: The training images.

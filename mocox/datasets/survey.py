@@ -97,7 +97,7 @@ class Survey:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Data sets that are built in the meantime read no image to look at it."""
+        """Share the sample with all data sets that are built in the block, which then read no image for it."""
         token = _CURRENT.set(self)
         try:
             yield

@@ -156,7 +156,9 @@ def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Itera
             shard.seek(0)
             start = shard.read(8)
             if tool := next((tool for tool, mark in _COMPRESSED.items() if start.startswith(mark)), None):
-                raise ValueError(f'{url!r} is compressed, so not a tar archive: unpack it with `{tool} < IN > OUT`') from error
+                raise ValueError(
+                    f'{url!r} is compressed, so not a tar archive: unpack it with `{tool} < IN > OUT`'
+                ) from error
             raise ValueError(f'{url!r} is not a tar archive, or damaged ({error}): write it again') from error
         problems.append(f'the shard is damaged ({error}): what follows its member at byte {last} is left out')
     if links.lost:

@@ -123,9 +123,7 @@ def check_pixels(sample: Sample, pixels: Pixels, mean: Sequence[float]) -> list[
     for level, note in sample.notes:
         title, _, cure = note.partition('; set ')
         dark |= level >= logging.WARNING and 'value_range' in cure
-        reason = (
-            'What is dark in every image can hardly be learned from.' if cure else 'Nothing is left out in silence.'
-        )
+        reason = 'What is dark in every image can hardly be learned from.' if cure else 'Nothing is left out silently.'
         if 'channels=' in cure:
             reason = 'Another image takes the place of each, and where they are many the run ends.'
         if 'data_prefix' in cure:
