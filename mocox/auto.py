@@ -159,16 +159,16 @@ class RunPlan:
         most = epochs_for(num_images)
         self.epochs = max(FEWEST_EPOCHS, min(fitting, most))
         self.reasons['epochs'] = (
-            f'as many as {MINUTES} minutes allow at {images_per_second:.0f} images per second, '
+            f'as many as {MINUTES} minutes allow at {rate_in_words(images_per_second)} images per second, '
             f'at least {FEWEST_EPOCHS}, at most {most}'
         )
 
 
 def choose(num_images: int, side: int, machine: Machine) -> RunPlan:
-    """The plan of the tables.
+    """Look up the plan in the tables.
 
     Args:
-        num_images: Of the folder.
+        num_images: Number of images in the folder.
         side: The median of their shorter sides in pixels.
         machine: Where it will run.
     """
@@ -201,6 +201,11 @@ def choose(num_images: int, side: int, machine: Machine) -> RunPlan:
 def fitting_batch(num_images: int, most: int) -> int:
     """The largest power of two that is no more than a quarter of the images, from 8 to ``most``."""
     return max(8, min(most, 2 ** int(math.log2(max(num_images // 4, 1)))))
+
+
+def rate_in_words(images_per_second: float) -> str:
+    """A rate with two digits at least, so that a slow machine is not said to stand still."""
+    return f'{images_per_second:.2g}' if images_per_second < 10 else f'{images_per_second:,.0f}'
 
 
 def epochs_for(num_images: int) -> int:
@@ -270,7 +275,7 @@ def _describe(plan: RunPlan, images: str, num_images: int, speed: Speed, path: P
         ('epochs', str(plan.epochs), plan.reasons['epochs']),
         ('workers', str(plan.workers), plan.reasons['workers']),
         ('precision', 'bfloat16' if plan.amp else 'float32', plan.reasons['amp']),
-        ('time', f'about {time}', f'{speed.images_per_second:,.0f} images per second, measured'),
+        ('time', f'about {time}', f'{rate_in_words(speed.images_per_second)} images per second, measured'),
     )
     lines = [f'  {name:<11} {value:<18} {reason}' for name, value, reason in rows]
     return '\n'.join([images, *lines, f'  config      {path}, which mocox train runs'])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mocox.auto import EPOCHS, RECIPES, TABLE, Machine, choose, fitting_batch
+from mocox.auto import EPOCHS, RECIPES, TABLE, Machine, choose, fitting_batch, rate_in_words
 from mocox.commands.pretrain import MODELS
 from mocox.recipe import Recipe
 
@@ -85,3 +85,7 @@ def test_processes_share_the_batch():
     for processes in (0, 3, 128):
         with pytest.raises(ValueError, match=f'processes={processes}: must be at least 1 and divide the batch of 128'):
             plan.share(processes)
+
+
+def test_a_slow_machine_is_not_said_to_stand_still():
+    assert [rate_in_words(rate) for rate in (0.04, 0.36, 9.94, 10.4, 1234)] == ['0.04', '0.36', '9.9', '10', '1,234']
