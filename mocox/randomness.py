@@ -1,22 +1,35 @@
 """The global generators that other libraries draw from: their states, and a seed of ours for one call."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
 
 
-def generator_states() -> dict[str, torch.Tensor | float | None]:
-    """The states of Python's, NumPy's, torch's and the current GPU's generators, in types any checkpoint may hold."""
+class GeneratorStates(TypedDict):
+    """The states of the generators, in types any checkpoint may hold."""
+
+    python: torch.Tensor
+    python_gauss: float | None
+    numpy: torch.Tensor
+    numpy_rest: torch.Tensor  # position, and the normal number in reserve
+    torch: torch.Tensor
+    cuda: NotRequired[torch.Tensor]
+
+
+def generator_states() -> GeneratorStates:
+    """The states of Python's, NumPy's, torch's and the current GPU's generators."""
     _, python_words, gauss = random.getstate()
-    _, numpy_words, *rest = np.random.get_state()  # noqa: NPY002
-    states = dict(
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
+    rest = numpy_state['state']['pos'], numpy_state['has_gauss'], numpy_state['gauss']
+    states = GeneratorStates(
         python=torch.tensor(python_words),
         python_gauss=gauss,
-        numpy=torch.from_numpy(numpy_words.astype(np.int64)),
-        numpy_rest=torch.tensor(rest, dtype=torch.float64),  # position, and the normal number in reserve
+        numpy=torch.from_numpy(numpy_state['state']['key'].astype(np.int64)),
+        numpy_rest=torch.tensor(rest, dtype=torch.float64),
         torch=torch.get_rng_state(),
     )
     if torch.cuda.is_available():
@@ -24,7 +37,7 @@ def generator_states() -> dict[str, torch.Tensor | float | None]:
     return states
 
 
-def set_generator_states(states: Mapping[str, torch.Tensor | float | None]) -> None:
+def set_generator_states(states: GeneratorStates) -> None:
     """Restore the generators to the states of :func:`generator_states`; a GPU's only where there is one."""
     random.setstate((3, tuple(states['python'].tolist()), states['python_gauss']))
     position, has_gauss, cached = states['numpy_rest'].tolist()

@@ -217,5 +217,7 @@ def _blur(images: Tensor, weights: Sequence[Tensor], radius: int) -> Tensor:
     """A weighted sum of shifted images along each axis."""
     for axis, sides in ((3, (radius, radius, 0, 0)), (2, (0, 0, radius, radius))):
         size, padded = images.shape[axis], pad(images, sides, mode='replicate')
-        images = sum(weight * padded.narrow(axis, k, size) for k, weight in enumerate(weights))
+        images = weights[0] * padded.narrow(axis, 0, size)
+        for k in range(1, len(weights)):
+            images = images + weights[k] * padded.narrow(axis, k, size)
     return images

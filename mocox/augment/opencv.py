@@ -162,7 +162,8 @@ def turn_hue(levels: np.ndarray, shift: float) -> np.ndarray:
         shift: In turns of the colour circle.
     """
     hsv = cv2.cvtColor(levels, cv2.COLOR_RGB2HSV)  # degrees, 0 to 1, levels
-    return cv2.cvtColor(cv2.add(hsv, (360 * (shift % 1), 0, 0, 0), dst=hsv), cv2.COLOR_HSV2RGB, dst=hsv)
+    turned = cv2.add(hsv, (360 * (shift % 1), 0, 0, 0), dst=hsv)  # type: ignore[call-overload]  # stubs lack scalars
+    return cv2.cvtColor(turned, cv2.COLOR_HSV2RGB, dst=hsv)
 
 
 def blur(image: np.ndarray, sigma: float, max_radius: int, kernel: str = 'gaussian') -> np.ndarray:
@@ -204,10 +205,10 @@ def _blend_as_pillow(levels: np.ndarray, operation: int, factor: np.float32) -> 
     if operation:
         gray = whole_luma(levels)
         total, num = int(cv2.sumElems(gray)[0]), gray.size
-        gray = gray[..., None] if operation == 2 else np.float32((2 * total + num) // (2 * num))
-        blended = np.subtract(levels, gray, out=levels)
+        other = gray[..., None] if operation == 2 else np.float32((2 * total + num) // (2 * num))
+        blended = np.subtract(levels, other, out=levels)
         blended *= factor
-        blended += gray
+        blended += other
     else:
         blended = np.multiply(levels, factor, out=levels)
     blended = np.clip(blended, 0, MAX_LEVEL, out=blended) if factor > 1 else blended

@@ -1,8 +1,8 @@
 """The sample: crops, the uniform numbers for its photometric operations, and its index."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -22,7 +22,13 @@ NUM_DRAWS = 16
 
 SPLIT = (torch.uint8, torch.uint16, torch.float32)  # types of crops
 
-Crops = Callable[[np.ndarray, np.random.Generator], list[Tensor]]
+
+class Crops(Protocol):
+    """Cuts ``num_views`` views out of one image."""
+
+    num_views: int
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator, /) -> list[Tensor]: ...
 
 
 class ViewsDataset(Dataset):
@@ -51,7 +57,7 @@ class ViewsDataset(Dataset):
     ) -> None:
         if seed is not None and (not isinstance(seed, int) or seed < 0):
             raise ValueError(f'seed must be an integer >= 0, got {seed!r}')
-        self.crops = TRANSFORMS.build(crops) if isinstance(crops, dict) else crops
+        self.crops: Crops = TRANSFORMS.build(crops) if isinstance(crops, dict) else crops
         self.with_labels = with_labels
         self.classes = classes
         self.has_own_seed = seed is not None
@@ -66,9 +72,9 @@ class ViewsDataset(Dataset):
     @property
     def metainfo(self) -> dict[str, Any]:
         """The metadata that MMEngine passes to evaluators and visualizers, and stores in every checkpoint."""
-        found = {} if self.classes is None else dict(classes=tuple(self.classes))
+        found: dict[str, Any] = {} if self.classes is None else dict(classes=tuple(self.classes))
         labelling = labelling_of(self) if self.with_labels and self.classes is None else None
-        if labelling:  # for those who test the model on other images
+        if labelling and labelling.labels is not None:  # for those who test the model on other images
             found['labels'] = tuple(labelling.labels)
         return found | (dict(pixels=settings) if (settings := self.pixels.settings()) else {})
 
@@ -96,7 +102,7 @@ class ViewsDataset(Dataset):
     def monitoring_labels(self) -> np.ndarray | None:
         """Labels (N,) for a k-NN curve while training, whether or not items have them; None without labels."""
         labels = getattr(self, 'labels', None)
-        return labels if np.ndim(labels) == 1 else None
+        return labels if labels is not None and np.ndim(labels) == 1 else None
 
     def shown(self, indices: Tensor) -> Tensor:
         """The images (N,) that items show, of the images (N,) that they were asked for: others where one is unreadable.
@@ -176,8 +182,8 @@ def _stack(crops: Sequence[Tensor], recipe: View | None = None, draws: Tensor | 
         )
     if not alike or dtype not in SPLIT:
         return default_collate(list(crops))
-    images = map(_to_pixels, crops)
-    if recipe is not None:
+    images: Iterable[np.ndarray] = map(_to_pixels, crops)
+    if recipe is not None and draws is not None:
         rows = zip(images, read_parameters(draws, recipe), strict=True)
         images = (augment_image(image, parameters, recipe) for image, parameters in rows)
     batch = _empty(dtype, len(crops), *shape)
@@ -191,7 +197,7 @@ def _empty(dtype: torch.dtype, *shape: int) -> Tensor:
     if torch.utils.data.get_worker_info() is None:
         return torch.empty(shape, dtype=dtype)
     storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 
 
 def _to_pixels(crop: Tensor) -> np.ndarray:

@@ -65,12 +65,12 @@ class EncodedImages(ViewsDataset):
         **pixels: Any,
     ) -> None:
         super().__init__(crops, with_labels, classes, seed, **pixels)
-        self.max_replacements = max_replacements
         if frames not in ('first', 'all'):
             raise ValueError(f"frames must be 'first' or 'all', got {frames!r}")
-        self.frames, self._frames = frames, None
+        self.frames, self.max_replacements = frames, max_replacements
+        self._frames: np.ndarray | None = None
         self.positives = None if positives is None else Positives(**positives)
-        if self.positives and self.crops.num_views < 2:
+        if positives is not None and self.crops.num_views < 2:
             raise ValueError(f'positives={dict(positives)!r} need crops of at least two views: leave them out here')
 
     def read_bytes(self, index: int) -> bytes:
@@ -106,10 +106,11 @@ class EncodedImages(ViewsDataset):
             ValueError: None of the images tried can be read.
         """
         self._paths, self.labels, self.source = paths, labels, source
-        self._groups = None
+        self._groups: Groups | None = None
         self._status = torch.zeros(len(paths), dtype=torch.uint8).share_memory_()  # written by workers too
         frame_notes = self._list_frames() if self.frames == 'all' else []
-        self._groups = self.positives and self.positives.group(self._paths, self.root, self.folder)
+        if self.positives:
+            self._groups = self.positives.group(self._paths, self.root, self.folder)
         census = take_census(self, NUM_PROBES)
         self.asked, self.pixels = self.pixels, census.fit()
         self.file_notes, self.suggested = frame_notes + census.notes(), census.suggest()
@@ -130,7 +131,7 @@ class EncodedImages(ViewsDataset):
 
     def describe_files(self) -> list[tuple[int, str]]:
         """Describe unused content and the number ranges of the files, each with a level of :mod:`logging`."""
-        if self._groups:
+        if self.positives and self._groups:
             how = f'the second view is of another image of the group with probability {self.positives.prob:g}'
             self.file_notes.append((logging.INFO, f'positives by {self.positives}: {self._groups}; {how}'))
         return self.file_notes
@@ -159,7 +160,7 @@ class EncodedImages(ViewsDataset):
     @property
     def pairing(self) -> str:
         """Checksum of the images for the second view: of groups and probability; '' without positives."""
-        return f'{self.positives.prob:g} {self._groups.checksum()}' if self._groups else ''
+        return f'{self.positives.prob:g} {self._groups.checksum()}' if self.positives and self._groups else ''
 
     @property
     def num_tried(self) -> int:
@@ -207,22 +208,22 @@ class EncodedImages(ViewsDataset):
             status = os.stat(self.path(index))
         except OSError:  # gone, or a broken link
             return 'none'
-        return f'{status.st_size} {status.st_mtime_ns}' + (
-            f' {self._frames[index]}' if self._frames is not None else ''
-        )
+        frame = '' if self._frames is None else f' {self._frames[index]}'
+        return f'{status.st_size} {status.st_mtime_ns}{frame}'
 
     def load(self, index: int) -> tuple[np.ndarray, Any]:
         """Read one image, or the first readable one of its replacements, and the label that belongs to it."""
         image, shown = self._load(index)
-        return image, None if self.labels is None else self._label(shown)
+        return image, self._label(shown)
 
     def load_positive(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray | None, Any]:
         """See :meth:`ViewsDataset.load_positive`; another image of the group replaces an unreadable positive."""
         image, shown = self._load(index)
-        other = self._read_other(epoch, index, shown) if self._groups and self.positives.prob else None
-        return image, other, None if self.labels is None else self._label(shown)
+        return image, self._read_other(epoch, index, shown), self._label(shown)
 
     def _read_other(self, epoch: int, index: int, shown: int) -> np.ndarray | None:
+        if not (self.positives and self._groups and self.positives.prob):
+            return None
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, epoch, index, POSITIVES]))
         if rng.random() >= self.positives.prob:
             return None
@@ -231,7 +232,7 @@ class EncodedImages(ViewsDataset):
 
     def _load(self, index: int) -> tuple[np.ndarray, int]:
         """An image and its index."""
-        reasons = []
+        reasons: list[str] = []
         for candidate in self._candidates(index):
             image = self._read(candidate, reasons)
             if image is not None:
@@ -242,6 +243,8 @@ class EncodedImages(ViewsDataset):
         )
 
     def _label(self, index: int) -> Any:
+        if self.labels is None:
+            return None
         return int(self.labels[index]) if self.labels.ndim == 1 else self.labels[index]
 
     def _candidates(self, index: int) -> Iterator[int]:
@@ -282,7 +285,7 @@ class EncodedImages(ViewsDataset):
 
     def _check_readable(self) -> None:
         """Fail at the start, rather than in the first batch, if no image is readable, without reading all of them."""
-        reasons = []
+        reasons: list[str] = []
         probes = [np.linspace(0, len(self) - 1, num).astype(int) for num in (NUM_PROBES, MAX_PROBES)]
         for index in dict.fromkeys(np.concatenate(probes).tolist()):
             if self._read(index, reasons) is not None:

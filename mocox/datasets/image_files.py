@@ -234,7 +234,7 @@ def scan(folder: str, left_out: Counter | None = None) -> Iterator[str]:
     left_out = Counter() if left_out is None else left_out
     absent = {ending for ending, (library, _) in EXTRAS.items() if find_spec(library) is None}
     endings = frozenset(EXTENSIONS) - absent
-    stack = [
+    stack: list[tuple[str, tuple[str, ...], Iterator[str]]] = [
         ('', (), iter(_names_in(folder, endings, left_out)))
     ]  # sorting 'name/' as such puts 'a.jpg' before 'a/b.jpg'
     while stack:

@@ -46,7 +46,7 @@ class PackedPaths:
 
     def checksum(self) -> int:
         """A CRC-32 of all paths and where each one ends."""
-        return zlib.crc32(self._ends, zlib.crc32(self._data))
+        return zlib.crc32(self._ends.data, zlib.crc32(self._data.data))
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -14,7 +14,7 @@ PERCENTILES = (1, 99)  # of 'percentile'
 MAX_LEVEL = 255
 MAX_CHANNELS = 512  # OpenCV's limit
 MAX_BYTES = 2**32  # of the numbers of one image
-DTYPES = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.float32)}
+DTYPES: dict[int, np.dtype] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.float32)}
 
 
 class Raw(NamedTuple):
@@ -142,7 +142,8 @@ class Pixels:
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any] | None) -> 'Pixels':
         """The inverse of :meth:`settings`; other keys are left alone."""
-        return cls(**{name: settings[name] for name in cls.__dataclass_fields__ if name in (settings or {})})
+        settings = settings or {}
+        return cls(**{name: settings[name] for name in cls.__dataclass_fields__ if name in settings})
 
     def __call__(self, raw: Raw) -> np.ndarray:
         """Choose the bands and scale their numbers.
@@ -199,14 +200,14 @@ class Pixels:
         Raises:
             ValueError: Nothing says so.
         """
-        own = raw.low, raw.high
+        own = None if raw.low is None or raw.high is None else (raw.low, raw.high)
         if self.value_range == 'percentile':
             return percentiles(raw.finite(bands), PERCENTILES)
         if isinstance(self.value_range, tuple):
-            return own if raw.bands.dtype.itemsize == 1 and own[0] is not None else self.value_range
+            return own if raw.bands.dtype.itemsize == 1 and own is not None else self.value_range
         if self.value_range == 'dtype':
             return type_range(raw.bands.dtype) or (0.0, 1.0)
-        if own[0] is not None:
+        if own is not None:
             return own
         if self.auto_range is not None:
             return self.auto_range

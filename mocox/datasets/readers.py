@@ -147,7 +147,9 @@ def read_with_pillow(data: bytes) -> Raw:
         bands = np.asarray(image)
         low, high = (0, 2**bits - 1) if image.mode.startswith('I;16') else (None, None)
         bands, clear = bands[:, :, None], image.info.get('transparency')
-        if has_alpha := image.format == 'PNG' and isinstance(clear, int):  # the level that is seen through
+        has_alpha = False
+        if image.format == 'PNG' and isinstance(clear, int) and high is not None:  # the level that is seen through
+            has_alpha = True
             bands = np.concatenate([bands, np.where(bands == clear, 0, high).astype(bands.dtype)], axis=2)
         return Raw(bands, low, high, has_alpha, pages=pages, name=name, nodata=nodata)
     if image.mode == 'F':

@@ -61,10 +61,11 @@ def skip_batches(loader: DataLoader, num_batches: int) -> None:
     Raises:
         TypeError: An iterable dataset without that method.
     """
-    if not isinstance(loader.dataset, IterableDataset):
+    batches = loader.batch_sampler
+    if batches is not None and not isinstance(loader.dataset, IterableDataset):
         # torch forbids to assign it: an iterator at work would not see it. None is at work before the first epoch.
-        vars(loader)['batch_sampler'] = _LaterBatches(loader.batch_sampler, num_batches)
-    elif hasattr(loader.dataset, 'skip_images'):
+        vars(loader)['batch_sampler'] = _LaterBatches(batches, num_batches)
+    elif loader.batch_size is not None and hasattr(loader.dataset, 'skip_images'):
         loader.dataset.skip_images(num_batches * loader.batch_size)
     else:
         raise TypeError(
@@ -86,6 +87,8 @@ class _LaterBatches:
         yield from islice(self.batches, start, None)
 
     def __len__(self) -> int:
+        if not isinstance(self.batches, Sized):
+            raise TypeError(f'{type(self.batches).__name__} has no length')
         return len(self.batches)
 
     def __getattr__(self, name: str) -> Any:

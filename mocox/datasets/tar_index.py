@@ -99,7 +99,9 @@ def index_shard(shard: BinaryIO, url: str, size: int) -> ShardIndex:
     Raises:
         ValueError: No tar archive.
     """
-    plain, dotted, texts, problems = _Entries(), _Entries(), {}, []
+    plain, dotted = _Entries(), _Entries()
+    texts: dict[str, int] = {}
+    problems: list[str] = []
     if not size:
         problems.append('the shard is empty, 0 bytes: was its download cut?')
     for member in _members(shard, url, size, problems) if size else ():
@@ -123,8 +125,8 @@ def index_shard(shard: BinaryIO, url: str, size: int) -> ShardIndex:
         problems.append(
             f'{found.extra} images are left out: NAME.jpg is one, but not NAME.more.jpg, nor a second one of NAME'
         )
-    columns = (np.array(column, np.int64) for column in found.columns)
-    return ShardIndex(PackedPaths(found.names), *columns, list(texts), '; '.join(problems))
+    offsets, sizes, labels = (np.array(column, np.int64) for column in found.columns)
+    return ShardIndex(PackedPaths(found.names), offsets, sizes, labels, list(texts), '; '.join(problems))
 
 
 def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Iterator[Member]:
@@ -132,12 +134,12 @@ def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Itera
 
     Archives that were joined are read one after the other, as ``tar --ignore-zeros`` does.
     """
-    reader, last, start = _HeaderReader(shard), -1, 0
-    links = _Links()
+    reader, links, last = _HeaderReader(shard), _Links(), -1
+    start: int | None = 0
     try:
         while start is not None:
             reader.seek(start)
-            with tarfile.open(fileobj=reader, mode='r:') as archive:
+            with tarfile.open(fileobj=reader, mode='r:') as archive:  # type: ignore[call-overload]  # it never writes
                 for member in archive:
                     archive.members.clear()  # it would keep them all
                     _check_global(archive.pax_headers)
@@ -154,8 +156,8 @@ def _members(shard: BinaryIO, url: str, size: int, problems: list[str]) -> Itera
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         if last < 0:
             shard.seek(0)
-            start = shard.read(8)
-            if tool := next((tool for tool, mark in _COMPRESSED.items() if start.startswith(mark)), None):
+            head = shard.read(8)
+            if tool := next((tool for tool, mark in _COMPRESSED.items() if head.startswith(mark)), None):
                 raise ValueError(
                     f'{url!r} is compressed, so not a tar archive: unpack it with `{tool} < IN > OUT`'
                 ) from error
@@ -181,15 +183,13 @@ class _Links:
 
     def resolve(self, member: tarfile.TarInfo) -> Member | None:
         """Locate the content of an entry; None for one that is not a file, or that links to a later one."""
-        name = posixpath.normpath(member.name)
+        name, place = posixpath.normpath(member.name), None
         if member.isreg() and not member.issparse():  # a sparse one claims more than what is stored of it
             place = member.offset_data, member.size
         elif member.islnk() or member.issym():
             folder = '' if member.islnk() else posixpath.dirname(member.name)
             place = self.files.get(posixpath.normpath(posixpath.join(folder, member.linkname)))
             self.lost += place is None
-        else:
-            place = None
         if place is None:
             return None
         self.files[name] = place
@@ -274,7 +274,7 @@ def read_index_file(file: Path, size: int) -> ShardIndex | None:
         (sizes < 0) | (sizes > size) | (offsets < 0) | (offsets > size - sizes)
     ).any():
         return None
-    return ShardIndex(names, *columns, texts.tolist(), problem)
+    return ShardIndex(names, offsets, sizes, labels, texts.tolist(), problem)
 
 
 def write_index_file(file: Path, index: ShardIndex) -> None:
@@ -283,7 +283,14 @@ def write_index_file(file: Path, index: ShardIndex) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f'{file.name}.{os.getpid()}.tmp')
     with open(temporary, 'wb') as output:
-        columns = dict(offsets=index.offsets, sizes=index.sizes, labels=index.labels)
-        texts = np.array(index.texts, dtype=np.str_)
-        np.savez(output, names=names, name_ends=ends, texts=texts, problem=index.problem, **columns)
+        np.savez(
+            output,
+            names=names,
+            name_ends=ends,
+            offsets=index.offsets,
+            sizes=index.sizes,
+            labels=index.labels,
+            texts=np.array(index.texts, dtype=np.str_),
+            problem=np.array(index.problem),
+        )
     os.replace(temporary, file)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from mocox.datasets.extras import MissingExtraError, require_extra
 from mocox.datasets.number_ranges import fixed_range
@@ -51,11 +51,8 @@ def is_scientific(data: bytes) -> bool:
     """A TIFF that is more than 8 bits of gray or colour, or 16 bits of gray, which is what Pillow reads right."""
     if data[:4] not in SIGNATURES:
         return False
-    try:
-        if _tags(data).get(SAMPLES, 1) > MAX_PILLOW:
-            return True  # without the errors that Pillow logs for each
-        image = Image.open(io.BytesIO(data), formats=['TIFF'])
-    except Exception:  # Pillow raises anything: it is not the one to judge
+    image = _open(data)
+    if image is None:  # Pillow is not the one to judge
         return True
     tags = image.tag_v2
     bits, count = bits_of(image), tags.get(SAMPLES, 1)
@@ -71,6 +68,17 @@ def is_scientific(data: bytes) -> bool:
     if max(bits) <= 8:
         return len(image.getbands()) != count
     return not (count == 1 and image.mode.startswith('I;16') and tags.get(PHOTOMETRIC) == BLACK_IS_ZERO)
+
+
+def _open(data: bytes) -> TiffImageFile | None:
+    """With Pillow, if it can; without the errors that it logs for each of many bands."""
+    try:
+        if _tags(data).get(SAMPLES, 1) > MAX_PILLOW:
+            return None
+        image = Image.open(io.BytesIO(data), formats=['TIFF'])
+    except Exception:  # Pillow raises anything
+        return None
+    return image if isinstance(image, TiffImageFile) else None
 
 
 def _tags(data: bytes) -> ImageFileDirectory_v2:
@@ -116,11 +124,8 @@ def read(data: bytes) -> Raw:
 
 def _is_deep_rgb(data: bytes) -> bool:
     """16 bits of colour, band beside band, which OpenCV reads right."""
-    try:
-        if _tags(data).get(SAMPLES, 1) > MAX_PILLOW:
-            return False
-        image = Image.open(io.BytesIO(data), formats=['TIFF'])
-    except Exception:  # Pillow raises anything
+    image = _open(data)
+    if image is None:
         return False
     tags = image.tag_v2
     plain = tags.get(PHOTOMETRIC) == RGB and tags.get(PLANAR, 1) == 1 and tags.get(TAG, 1) == 1
@@ -143,14 +148,14 @@ def _read_series(file: 'tifffile.TiffFile') -> Raw:
         low, high = 0, 2**bits - 1
     extra = page.extrasamples
     orientation = page.tags[TAG].value if TAG in page.tags else 1
-    is_indexed = page.photometric == PALETTE and bits > 8 and bands.shape[2] == 1 and page.colormap is not None
-    if is_indexed:
-        bands, low, high = page.colormap[:, bands[:, :, 0]].transpose(1, 2, 0), 0, 65535
-    is_cmyk = page.photometric == SEPARATED and bands.shape[2] >= 4 and low == 0
-    if is_cmyk:
-        bands = np.concatenate([_from_cmyk(bands[:, :, :4], float(high)), bands[:, :, 4:]], axis=2)
+    palette = page.colormap if page.photometric == PALETTE and bits > 8 and bands.shape[2] == 1 else None
+    if palette is not None:
+        bands, low, high = palette[:, bands[:, :, 0]].transpose(1, 2, 0), 0, 65535
+    full_ink = high if page.photometric == SEPARATED and bands.shape[2] >= 4 and low == 0 else None
+    if full_ink is not None:
+        bands = np.concatenate([_from_cmyk(bands[:, :, :4], float(full_ink)), bands[:, :, 4:]], axis=2)
     is_inverted = page.photometric == WHITE_IS_ZERO
-    if is_inverted and bands.shape[2] > 1 and low is not None:  # the first band alone
+    if is_inverted and bands.shape[2] > 1 and low is not None and high is not None:  # the first band alone
         bands = np.concatenate([(low + high - bands[:, :, :1]).astype(bands.dtype), bands[:, :, 1:]], axis=2)
         is_inverted = False
     whole = sum(not getattr(other, 'subfiletype', 0) & REDUCED for other in file.pages)
@@ -159,7 +164,7 @@ def _read_series(file: 'tifffile.TiffFile') -> Raw:
         low,
         high,
         has_alpha=bool(extra) and extra[-1] in ALPHA,
-        is_colour=page.photometric in (RGB, YCBCR) or is_cmyk or is_indexed,
+        is_colour=page.photometric in (RGB, YCBCR) or full_ink is not None or palette is not None,
         is_inverted=is_inverted,
         pages=max(whole // num_planes, 1),
         nodata=nodata_of(page.tags[NODATA].value if NODATA in page.tags else None),
@@ -221,7 +226,10 @@ def _bands(series: 'tifffile.TiffPageSeries') -> tuple[np.ndarray, int]:
     at = leading.index('C')
     step = math.prod(shape[at + 1 : len(leading)])
     if len(series.pages) > (shape[at] - 1) * step:
-        pages = [series.pages[i * step] for i in range(shape[at])]
+        pages = [page for i in range(shape[at]) if (page := series.pages[i * step]) is not None]
+        if len(pages) < shape[at]:
+            missing = shape[at] - len(pages)
+            raise ValueError(f'{missing} of the {shape[at]} channels are in other files: write an OME-TIFF of them all')
         arrays = [_channels_last(page.asarray(), planes) for page in pages]
         return np.concatenate(arrays, axis=2), shape[at]
     return _channels_last(series.asarray(), axes), 1

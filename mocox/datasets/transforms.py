@@ -7,6 +7,7 @@ image's does, which resizes fastest and which OpenCV reads; :func:`mocox.dataset
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -121,7 +122,8 @@ class CenterCrop:
         self.resize = height_and_width(resize, 'resize')
         self.interpolation = _interpolation(interpolation)
         if isinstance(resize, int):
-            self.resize = tuple(resize * side // min(self.size) for side in self.size)
+            height, width = (resize * side // min(self.size) for side in self.size)
+            self.resize = height, width
         if any(before < after for before, after in zip(self.resize, self.size)):
             raise ValueError(f'resize={resize} is smaller than size={size}: nothing would fill the border of the crop')
 
@@ -217,7 +219,7 @@ class TransformedCrops:
     """
 
     def __init__(self, crops: dict | Crops, transforms: Sequence[dict]) -> None:
-        self.crops = TRANSFORMS.build(crops) if isinstance(crops, dict) else crops
+        self.crops: Crops = TRANSFORMS.build(crops) if isinstance(crops, dict) else crops
         self.transforms = [TRANSFORMS.build(transform) for transform in transforms]
         self.num_views = self.crops.num_views
 
@@ -228,7 +230,7 @@ class TransformedCrops:
             return [self._transform(view) for view in views]
 
     def _transform(self, view: Tensor) -> Tensor:
-        results = dict(
+        results: dict[str, Any] = dict(
             img=np.ascontiguousarray(view.permute(1, 2, 0).numpy()[..., ::-1]), img_shape=tuple(view.shape[1:])
         )
         for transform in self.transforms:

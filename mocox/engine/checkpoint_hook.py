@@ -44,18 +44,19 @@ class CheckpointHook(hooks.CheckpointHook):
         ValueError: ``iter_interval`` below 1.
     """
 
+    best_ckpt_path: str | None
+    file_backend: Any
+
     def __init__(self, *args, iter_interval: int | None = None, asynchronous: bool = True, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.args:  # MMEngine's hook keeps what it does not know
             raise TypeError(f'CheckpointHook.__init__() got an unexpected keyword argument {next(iter(self.args))!r}')
         if iter_interval is not None and iter_interval < 1:
             raise ValueError(f'iter_interval={iter_interval}: must be at least 1, or None')
-        self.iter_interval = iter_interval
-        self.asynchronous = asynchronous
+        self.iter_interval, self.asynchronous = iter_interval, asynchronous
         self.delayed: int | None = None  # number of a checkpoint that waits for the optimizer's step
-        self.between_is_due = False
+        self.between_is_due = self.is_durable = False
         self.last_saved = -1  # iteration of the last snapshot
-        self.is_durable = False
 
     def before_run(self, runner: Runner) -> None:
         """Take the work dir, and find the checkpoint for a bare ``resume=True``, which MMEngine would load unchecked.

@@ -1,6 +1,7 @@
 """The learning-rate schedule of the papers, exact at every step."""
 
 import logging
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
@@ -74,21 +75,22 @@ class WarmupCosineLR(_ParamScheduler):
     @classmethod
     def build_iter_from_epoch(
         cls,
-        *args,
+        optimizer: Any,
+        *,
         epoch_length: int,
         warmup_epochs: float = 0,
         delay_epochs: float = 0,
         begin: int = 0,
         end: int = INF,
-        by_epoch=True,
-        **kwargs,
+        by_epoch: bool = True,
+        **kwargs: Any,
     ) -> 'WarmupCosineLR':
         """MMEngine's entry for ``convert_to_iter_based``: the same schedule with durations in iterations."""
         if not epoch_length:
             raise ValueError(NO_BATCH)
         _check_durations(warmup_epochs=warmup_epochs, delay_epochs=delay_epochs)
         return cls(
-            *args,
+            optimizer,
             warmup_epochs=warmup_epochs * epoch_length,
             delay_epochs=delay_epochs * epoch_length,
             begin=int(begin * epoch_length),

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = '.training.lock'
 _PATIENCE_S = 3.0  # for a process that is about to end

@@ -7,7 +7,7 @@ from mmengine.runner import loops
 
 from mocox.datasets.samplers import skip_batches
 from mocox.engine.preemption_hook import workers_shielded
-from mocox.randomness import generator_states, set_generator_states, undisturbed
+from mocox.randomness import GeneratorStates, generator_states, set_generator_states, undisturbed
 from mocox.registry import LOOPS
 
 
@@ -23,7 +23,7 @@ class EpochBasedTrainLoop(loops.EpochBasedTrainLoop):
     """
 
     start = 0  # batches of the next epoch that are already done; set by CheckpointHook
-    generators: dict[str, Any] | None = None  # their states at the next iteration; set by CheckpointHook
+    generators: GeneratorStates | None = None  # their states at the next iteration; set by CheckpointHook
 
     def run_epoch(self) -> None:
         """Run one epoch, or the rest of it."""

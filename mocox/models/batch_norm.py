@@ -30,7 +30,8 @@ class SyncBatchNorm(_BatchNorm):
         ValueError: Training with a single value per channel, which has no variance.
     """
 
-    _check_input_dim = nn.SyncBatchNorm._check_input_dim
+    def _check_input_dim(self, x: Tensor) -> None:
+        _check_at_least_2d(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C) or (N, C, ...) over all dimensions but C."""
@@ -51,7 +52,7 @@ class SyncBatchNorm(_BatchNorm):
     @torch.compiler.disable  # its collectives cannot be compiled
     def _forward_across_processes(self, x: Tensor) -> Tensor:
         running_mean, running_var, weight = None, None, self.momentum
-        if self.track_running_stats:
+        if self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             running_mean, running_var = self.running_mean, self.running_var
             if weight is None:  # a plain mean over all batches; the only case in which the host waits
@@ -101,6 +102,11 @@ class _AcrossProcesses(torch.autograd.Function):
             weight = None if weight is None else weight.to(mean.dtype)
             grad_x = kernels.batch_norm_backward_elemt(grad, x, mean, invstd, weight, *sums, counts)
         return grad_x, grad_weight if needs_weight else None, grad_bias if needs_bias else None, None, None, None, None
+
+
+def _check_at_least_2d(x: Tensor) -> None:
+    if x.dim() < 2:
+        raise ValueError(f'expected at least 2D input (got {x.dim()}D input)')
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -212,6 +218,8 @@ class SplitBatchNorm(_BatchNorm):
         ValueError: ``group_size`` below 2.
     """
 
+    momentum: float
+
     def __init__(
         self,
         num_features: int,
@@ -226,7 +234,8 @@ class SplitBatchNorm(_BatchNorm):
             raise ValueError(f'group_size={group_size}: BatchNorm needs at least 2 images per group')
         self.group_size = group_size
 
-    _check_input_dim = nn.SyncBatchNorm._check_input_dim
+    def _check_input_dim(self, x: Tensor) -> None:
+        _check_at_least_2d(x)
 
     def num_groups(self, batch_size: int) -> int:
         """Groups of a batch: as many as divide it with ``group_size`` images or more in each."""
@@ -238,15 +247,16 @@ class SplitBatchNorm(_BatchNorm):
         if groups == 1:
             return super().forward(x)
         self._check_input_dim(x)
-        stats = [self.running_mean, self.running_var] if self.track_running_stats else []
-        repeated = [s.repeat(groups) for s in stats] or [None, None]
+        stats = [s for s in (self.running_mean, self.running_var) if s is not None and self.track_running_stats]
+        repeated = [s.repeat(groups) for s in stats]
+        mean, var = repeated or (None, None)
         weight, bias = (p.repeat(groups) if self.affine else None for p in (self.weight, self.bias))
         # row n of the batch becomes channels of group n % groups: no copy
         grouped = x.reshape(-1, groups * x.shape[1], *x.shape[2:])
-        out = nn.functional.batch_norm(grouped, *repeated, weight, bias, True, self.momentum, self.eps)
+        out = nn.functional.batch_norm(grouped, mean, var, weight, bias, True, self.momentum, self.eps)
         with torch.no_grad():
-            for s, r in zip(stats, repeated, strict=False):
+            for s, r in zip(stats, repeated, strict=True):
                 s.copy_(r.view(groups, -1).mean(dim=0))
-            if stats:
+            if stats and self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         return out.reshape(x.shape)

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 import torch.distributed as torch_dist
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mocox.dtensor import local_part
+from mocox.dtensor import local_part, own_parts
 from mocox.registry import MODEL_WRAPPERS
 
 # Before, a unit inside of a unit is not gathered where a backward pass computes a chunk anew. Seen with 2.10; 2.14.1 is
@@ -45,17 +46,18 @@ class FullyShard(nn.Module):
         RuntimeError: Not one of several processes.
     """
 
-    def __init__(self, module: nn.Module, param_dtype: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, module: BaseModel, param_dtype: str | None = None, **kwargs: Any) -> None:
         super().__init__()
         if param_dtype not in DTYPES:
             raise ValueError(f'model_wrapper_cfg.param_dtype={param_dtype!r}: choose one of {list(DTYPES)[1:]}')
         if not torch_dist.is_initialized():
             raise RuntimeError('FullyShard needs a process group: start the processes with tools/dist_train.sh')
         version = tuple(map(int, torch.__version__.split('.')[:2]))
-        if param_dtype and getattr(module, 'chunk_size', None) and version < CHUNKS_WITH_DTYPE:
+        chunk_size = getattr(module, 'chunk_size', None)
+        if param_dtype and chunk_size and version < CHUNKS_WITH_DTYPE:
             raise ValueError(
-                f'model_wrapper_cfg.param_dtype={param_dtype!r} with model.chunk_size={module.chunk_size} needs torch '
-                f'2.14, this is {torch.__version__}: leave param_dtype out, or update torch'
+                f'model_wrapper_cfg.param_dtype={param_dtype!r} with model.chunk_size={chunk_size} needs torch 2.14, '
+                f' this is {torch.__version__}: leave param_dtype out, or update torch'
             )
         module.init_weights()
         for tensor in module.state_dict().values():
@@ -66,7 +68,7 @@ class FullyShard(nn.Module):
         for part in module.modules():
             part.register_load_state_dict_pre_hook(_take_own_part)
         # MMEngine would initialise once more, and then broadcast: its check for this method must find none.
-        type(module).init_weights = property(_initialised)
+        type(module).init_weights = property(_initialised)  # type: ignore[method-assign]
         self.module = module
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -96,11 +98,11 @@ def _shard(module: nn.Module, dtype: torch.dtype | None, kwargs: dict) -> None:
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     backbones = [part for name, part in module.named_modules() if name.split('.')[-1] == 'backbone']
     for backbone in backbones:
-        norms = [part for part in backbone.modules() if isinstance(part, nn.LayerNorm)]
+        norms: list[nn.Module] = [part for part in backbone.modules() if isinstance(part, nn.LayerNorm)]
         if dtype and norms:  # in float32, under autocast as well: one unit, gathered for the whole backbone
             fully_shard(norms, **kwargs)
         for block in blocks(backbone):
-            fully_shard(block, **kwargs, **(dict(mp_policy=policy) if dtype else {}))
+            fully_shard(block, **(dict(kwargs, mp_policy=policy) if dtype else kwargs))
     for name, part in module.named_modules():
         if name.split('.')[-1] in ('backbone', 'neck', 'predictor'):
             fully_shard(part, **kwargs)
@@ -122,10 +124,10 @@ def blocks(backbone: nn.Module) -> Iterator[nn.Module]:
 def _take_own_part(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     for name, parameter in module._parameters.items():
         whole = state.get(prefix + name)
-        if whole is None or hasattr(whole, 'full_tensor') or whole.shape != parameter.shape:
+        if whole is None or parameter is None or hasattr(whole, 'full_tensor') or whole.shape != parameter.shape:
             continue
         with torch.no_grad():
-            parameter.to_local().copy_(local_part(whole, parameter))
+            own_parts([parameter])[0].copy_(local_part(whole, parameter))
         state[prefix + name] = parameter  # which makes torch's own copy one onto itself
 
 

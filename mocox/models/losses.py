@@ -1,9 +1,11 @@
 """InfoNCE as a pure function, in one piece and in chunks, and the thin module that configs name."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from mocox.registry import MODELS
 
@@ -76,7 +78,7 @@ def chunked_info_nce(
 class _ChunkedInfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         rows: int,
         labels: Tensor,
         temperature: float,
@@ -84,26 +86,25 @@ class _ChunkedInfoNCE(torch.autograd.Function):
         keys: Tensor,
         positives: Tensor | None,
     ) -> Tensor:
-        wanted = ctx.needs_input_grad[3:]
-        grads = [torch.zeros_like(x) if want else None for x, want in zip((q, keys, positives), wanted, strict=True)]
+        whole = [q, keys] if positives is None else [q, keys, positives]
+        grads = {i: torch.zeros_like(x) for i, x in enumerate(whole) if ctx.needs_input_grad[3 + i]}
         total = q.new_zeros(())
         for chunk in (slice(i, i + rows) for i in range(0, len(q), rows)):
-            part = [q[chunk], keys, None if positives is None else positives[chunk]]
-            part = [x.detach().requires_grad_(want) if x is not None else None for x, want in zip(part, wanted)]
-            with torch.set_grad_enabled(any(wanted)):
-                logits = contrastive_logits(part[0], part[1], temperature, part[2])
+            part = [x.detach() if i == 1 else x[chunk].detach() for i, x in enumerate(whole)]
+            needed = [part[i].requires_grad_() for i in grads]
+            with torch.set_grad_enabled(bool(needed)):
+                logits = contrastive_logits(part[0], part[1], temperature, *part[2:])
                 loss = F.cross_entropy(logits, labels[chunk], reduction='sum') / len(q)
             del logits
             total += loss.detach()
-            needed = [x for x, want in zip(part, wanted) if want]
-            for i, grad in zip([i for i in range(3) if wanted[i]], torch.autograd.grad(loss, needed) if needed else []):
+            for i, grad in zip(grads, torch.autograd.grad(loss, needed) if needed else []):
                 (grads[i] if i == 1 else grads[i][chunk]).add_(grad)
-        ctx.save_for_backward(*grads)
+        ctx.save_for_backward(*(grads.get(i) for i in range(3)))
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, None, *(None if g is None else g * grad for g in ctx.saved_tensors)
 
 

@@ -75,6 +75,20 @@ def pyramid() -> bytes:
     return buffer.getvalue()
 
 
+def first_of_two_channels() -> bytes:
+    """Two slices of an OME image that keeps its second channel in another file."""
+    places = ''.join(
+        f'<TiffData FirstC="{i}" IFD="0" PlaneCount="2"><UUID FileName="{i}.ome.tif">urn:uuid:{i}</UUID></TiffData>'
+        for i in range(2)
+    )
+    text = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:0"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="64" SizeY="48" SizeC="2" SizeZ="2" '
+        f'SizeT="1">{places}</Pixels></Image></OME>'
+    )
+    return tiff(numbers(2).transpose(2, 0, 1), photometric='minisblack', description=text, metadata=None)
+
+
 def big_tiff(dtype: str, order: str) -> bytes:
     values = np.ascontiguousarray(FLOATS.astype(dtype).transpose(2, 0, 1))
     options = dict(planarconfig='separate', compression='zstd', predictor=3, tile=(16, 32), bigtiff=True)
@@ -176,6 +190,7 @@ def test_pixels(make, truth, white, options, tolerance):
         (lambda: tiff(C16, photometric='cielab'), 'a TIFF of CIELab of 16 bits: convert it to red, green and blue'),
         (lambda: tiff(C16, photometric='ycbcr', subsampling=(1, 1)), 'a TIFF of YCbCr of 16 bits: convert it'),
         (lambda: tiff(G16, photometric='cfa'), 'a TIFF of a colour filter array of 16 bits: convert it'),
+        (first_of_two_channels, '1 of the 2 channels are in other files: write an OME-TIFF of them all'),
         (lambda: b'P7\nWIDTH 64\nDEPTH 1\nMAXVAL 255\nENDHDR\n' + bytes(64), 'a PAM without WIDTH, HEIGHT'),
         (lambda: pam(G16, 65535, b'GRAYSCALE')[:-2], 'a truncated PNM'),
         (lambda: b'P2 64 48 4095 ' + text(G16)[:90], 'a truncated PNM'),

@@ -2,6 +2,7 @@
 
 from functools import partial
 from math import sqrt
+from typing import Any
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -48,15 +49,16 @@ class ConvStem(PatchEmbed):
     ``log2(patch_size)`` convolutions and ends at ``embed_dim``.
     """
 
-    def __init__(self, *args, in_chans: int = 3, embed_dim: int = 768, norm_cfg: dict, **kwargs) -> None:
-        super().__init__(*args, in_chans=in_chans, embed_dim=embed_dim, **kwargs)
+    def __init__(self, *, in_chans: int = 3, embed_dim: int = 768, norm_cfg: dict, **kwargs: Any) -> None:
+        super().__init__(in_chans=in_chans, embed_dim=embed_dim, **kwargs)
         depth = self.patch_size[0].bit_length() - 1
         if self.patch_size != (2**depth, 2**depth) or embed_dim % 2 ** (depth - 1):
             raise ValueError(
                 f'patch_size={self.patch_size}, embed_dims={embed_dim}: the convolutional stem needs a square patch '
                 'whose side is a power of 2, and a width that can be halved for each of its convolutions but one'
             )
-        layers, width = [], in_chans
+        layers: list[nn.Module] = []
+        width = in_chans
         for i in reversed(range(depth)):
             wider = embed_dim // 2**i
             layers += [
@@ -65,7 +67,7 @@ class ConvStem(PatchEmbed):
             ]
             layers += [nn.ReLU(inplace=True)]
             width = wider
-        self.proj = nn.Sequential(*layers, nn.Conv2d(width, embed_dim, 1))
+        self.proj = nn.Sequential(*layers, nn.Conv2d(width, embed_dim, 1))  # type: ignore[assignment]  # not one Conv2d
 
 
 @MODELS.register_module()
@@ -125,11 +127,11 @@ class MoCoViT(VisionTransformer, BaseModule):
         width, heads = settings['embed_dims'], settings['num_heads']
         if width % 4 or width % heads:
             raise ValueError(f'embed_dims={width}, num_heads={heads}: the width must divide by 4 and by the heads')
-        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        _check_divisible(size, patch_size)
+        height, width_px = (img_size, img_size) if isinstance(img_size, int) else img_size
+        _check_divisible((height, width_px), patch_size)
         conv_stem = partial(ConvStem, norm_cfg=norm_cfg or dict(type='mocox.SyncBN'))
         super().__init__(
-            img_size=size,
+            img_size=(height, width_px),
             patch_size=patch_size,
             in_chans=in_channels,
             num_classes=0,
@@ -148,7 +150,7 @@ class MoCoViT(VisionTransformer, BaseModule):
         self.init_cfg = init_cfg
         self.arch, self.stem, self.out_type, self.num_heads = arch, stem, out_type, heads
         self.out_indices = _block_indices(out_indices, settings['num_layers'])
-        self.pos_embed.requires_grad_(learn_positions)
+        self._tokens()[1].requires_grad_(learn_positions)
         if stop_grad_conv1 and stem == 'patch':
             self.patch_embed.requires_grad_(False)
         self.reset_parameters()
@@ -169,11 +171,18 @@ class MoCoViT(VisionTransformer, BaseModule):
             bound = sqrt(6 / (kernel[0].numel() + len(kernel)))
             nn.init.uniform_(kernel, -bound, bound)
             nn.init.zeros_(self.patch_embed.proj.bias)
-        nn.init.normal_(self.cls_token, std=1e-6)
+        class_token, positions = self._tokens()
+        nn.init.normal_(class_token, std=1e-6)
         with torch.no_grad():
-            self.pos_embed.copy_(sincos_position_embedding(self.patch_embed.grid_size, self.embed_dim))
+            positions.copy_(sincos_position_embedding(self.patch_embed.grid_size, self.embed_dim))
 
-    def init_weights(self) -> None:
+    def _tokens(self) -> tuple[Tensor, Tensor]:
+        """The class token and the positions, which timm's other transformers may lack."""
+        assert self.cls_token is not None
+        assert self.pos_embed is not None
+        return self.cls_token, self.pos_embed
+
+    def init_weights(self) -> None:  # type: ignore[override]  # MMEngine's, not timm's
         """MMEngine's entry: the published initialisation, then ``init_cfg`` if there is one."""
         if not self.is_init:
             self.reset_parameters()
@@ -198,7 +207,7 @@ class MoCoViT(VisionTransformer, BaseModule):
             return 0, num_depths
         return num_depths - 1, num_depths
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]  # as OpenMMLab's backbones
         """Features of images.
 
         Args:
