@@ -1,7 +1,7 @@
 """Infer the architecture of a backbone from its tensors."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import isqrt
 
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ def heads_by_origin(official: bool, recipe: str | None, arch: Mapping) -> int | 
         recipe: What the file calls its architecture.
         arch: See :func:`describe`.
     """
-    size = arch.get('embed_dims'), arch.get('num_layers')
+    size = arch.get('embed_dims', 0), arch.get('num_layers', 0)
     if arch.get('dinov3') or (arch.get('layer_scale') and arch.get('patch_size') == 14 and size[0] != 1280):
         return _DINO_HEADS.get(size)
     if official:
@@ -146,7 +146,7 @@ def _without_a_start(shapes: Iterable[str]) -> list[str]:
     return [f'{name}.0' for name, found in numbers.items() if 0 not in found]
 
 
-def _uneven(shapes: Iterable[str], stage: str) -> list[str]:
+def _uneven(shapes: Collection[str], stage: str) -> list[str]:
     """Tensors that one block of a stage lacks and another has, and whole blocks missing from the numbering."""
     blocks: dict[int, set[str]] = {}
     for key in shapes:
@@ -198,11 +198,12 @@ def _vit(shapes: Mapping[str, tuple]) -> dict:
 
 
 def _resnet(shapes: Mapping[str, tuple]) -> dict:
-    layers = tuple(len({k.split('.')[1] for k in shapes if k.startswith(f'layer{i}.')}) for i in range(1, 5))
+    layers = [len({k.split('.')[1] for k in shapes if k.startswith(f'layer{i}.')}) for i in range(1, 5)]
+    one, two, three, four = layers
     bottleneck, width = 'layer1.0.conv3.weight' in shapes, shapes['conv1.weight'][0]
     second = shapes.get('layer1.0.conv2.weight', (1, 1))
     grouped = second[0] != second[1]  # a ResNeXt, with the names of a ResNet
-    depth = None if grouped else _RESNETS.get((*layers, bottleneck))
+    depth = None if grouped else _RESNETS.get((one, two, three, four, bottleneck))
     kind = f'ResNet-{depth}' if depth else f'ResNe{"X" * grouped}t with {"-".join(map(str, layers))} blocks'
     name = kind if width == 64 else f'{kind} of width {width}'
     further = further_than_resnet(shapes)

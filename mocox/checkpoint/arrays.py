@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -49,7 +50,9 @@ def read_npz(path: Path) -> tuple[dict, dict]:
     arrays = {re.sub(r'^(opt/target|params)/', '', name): array for name, array in arrays.items()}
     tensors = {name: to_tensor(array) for name, array in arrays.items()}
     if 'cls' in tensors and any(_BLOCK.match(name) for name in tensors):
-        return _from_jax(tensors)
+        numeric = {name: array for name, array in tensors.items() if isinstance(array, Tensor)}
+        found, beside = _from_jax(numeric)
+        return {name: array for name, array in tensors.items() if name not in numeric} | found, beside
     return tensors, {}
 
 
@@ -81,6 +84,14 @@ def read_pickle(path: Path) -> dict | None:
     return found if isinstance(found, dict) and _has_tensors(found) else None
 
 
+@overload
+def with_tensors(content: dict, seen: dict | None = ...) -> dict: ...
+
+
+@overload
+def with_tensors(content: object, seen: dict | None = ...) -> object: ...
+
+
 def with_tensors(content: object, seen: dict | None = None) -> object:
     """Replace numeric arrays in nested dicts by tensors; a pickled dict may contain itself."""
     seen = {} if seen is None else seen
@@ -88,7 +99,8 @@ def with_tensors(content: object, seen: dict | None = None) -> object:
         return to_tensor(content)
     if isinstance(content, dict):
         if id(content) not in seen and len(seen) < MAX_DICTS:
-            seen[id(content)] = made = {}
+            made: dict[Any, Any] = {}
+            seen[id(content)] = made
             made.update({key: with_tensors(value, seen) for key, value in content.items()})
         return seen.get(id(content), content)
     return content
@@ -110,26 +122,32 @@ def _has_tensors(content: object, depth: int = 8) -> bool:
 
 def _from_jax(arrays: Mapping[str, Tensor]) -> tuple[dict, dict]:
     """github.com/google-research/vision_transformer: kernels (in, out), one tensor each for query, key and value."""
-    tensors, heads = {}, {}
+    tensors: dict[str, Tensor] = {}
+    thirds: dict[str, dict[str, Tensor]] = {}
+    heads = None
     for name, array in arrays.items():
         match = _BLOCK.fullmatch(name)
         module, _, leaf = re.sub(r'(Attention|MlpBlock)_\d', r'\1', match[2]).rpartition('/') if match else ('', '', '')
         if match and (part := module.rpartition('/')[2]) in ('query', 'key', 'value'):
-            heads[part] = array.shape[-2]
+            heads = array.shape[-2] if part == 'query' else heads
             leaf = 'weight' if leaf == 'kernel' else 'bias'
             flat = array.flatten(-2).T if leaf == 'weight' else array.flatten()
             place = f'blocks.{match[1]}.attn.qkv.{leaf}'
-            tensors.setdefault(place, [None] * 3)[('query', 'key', 'value').index(part)] = flat
+            tensors[place] = flat  # keeps the place
+            thirds.setdefault(place, {})[part] = flat
         elif match and (ours := _LEAF.get(module) or ('norm2' if module.startswith('LayerNorm_') else None)):
             if ours == 'attn.proj' and leaf == 'kernel':
                 array = array.flatten(0, 1)
             tensors[f'blocks.{match[1]}.{ours}.{"bias" if leaf == "bias" else "weight"}'] = _turned(array, leaf)
         else:
             tensors[_PLACES.get(name, name)] = _turned(array, name.rpartition('/')[2])
-    whole = {k: v for k, v in tensors.items() if not isinstance(v, list) or all(part is not None for part in v)}
-    tensors = {key: torch.cat(value) if isinstance(value, list) else value for key, value in whole.items()}
+    for place, parts in thirds.items():
+        if len(parts) == 3:
+            tensors[place] = torch.cat([parts[part] for part in ('query', 'key', 'value')])
+        else:
+            del tensors[place]
     half = {'image_mean': [0.5] * 3, 'image_std': [0.5] * 3}  # its programs map images to -1..1
-    return tensors, {'config': {'num_attention_heads': heads.get('query')}, 'preprocessor': half}
+    return tensors, {'config': {'num_attention_heads': heads}, 'preprocessor': half}
 
 
 def _turned(array: Tensor, leaf: str) -> Tensor:

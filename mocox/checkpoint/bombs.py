@@ -72,7 +72,7 @@ def _name(error: Exception) -> str:
 
 def _costs(pickled: bytes | mmap.mmap) -> Iterator[str]:
     try:
-        if cost := find_cost(pickled):
+        if cost := find_cost(pickled):  # type: ignore[arg-type]  # a mmap reads as a file does
             yield cost
     except Exception:  # torch will say so, but may have come further
         if pickled.find(_MAKES_BYTES) >= 0:
@@ -113,7 +113,8 @@ def refuse_inflated(content: object, path: Path) -> None:
 
 def first_call(path: Path) -> str | None:
     """The first name that loading a pickle would import; it is scanned, not run."""
-    strings, called, ended = [], None, False
+    strings: list[str] = []
+    called, ended = None, False
     with open(path, 'rb') as file:
         is_pickle = file.read(1) == b'\x80'
         file.seek(0)
@@ -121,7 +122,7 @@ def first_call(path: Path) -> str | None:
             for opcode, argument, _ in islice(pickletools.genops(file), _MAX_OPCODES):
                 if isinstance(argument, str) and 'UNICODE' in opcode.name:
                     strings = [*strings[-1:], argument]
-                elif opcode.name in ('GLOBAL', 'INST') and not called:
+                elif isinstance(argument, str) and opcode.name in ('GLOBAL', 'INST') and not called:
                     called = argument.replace(' ', '.')
                 elif opcode.name == 'STACK_GLOBAL' and len(strings) == 2 and not called:
                     called = '.'.join(strings)

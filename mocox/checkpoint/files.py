@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
+from typing import Any
 
 import mmengine.logging  # noqa: F401  lets mocox.compat allow what MMEngine's checkpoints carry
 import torch
@@ -34,7 +35,10 @@ _NOT_CHECKPOINTS = (
 # mocox.compat allows log histories and NumPy data; parsed arguments and the paths in them, as in DeiT's files, are data
 # too. Python 3.13 moved the path classes.
 _PATHS = [f'{module}.{kind}' for module in ('pathlib', 'pathlib._local') for kind in ('PosixPath', 'WindowsPath')]
-_PLAIN_DATA = [Namespace, *((PurePosixPath, name) for name in _PATHS)]
+_PLAIN_DATA: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    Namespace,
+    *((PurePosixPath, name) for name in _PATHS),
+]
 _LEGACY_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # how torch.save began before 1.6
 _MAGIC = (b'PK', b'\x80', b'\x89', b'version', b'\x1f\x8b', b'<')  # of other kinds, whatever the file's name says
 
@@ -56,7 +60,8 @@ def open_file(path: str | Path, map_location: str = 'cpu') -> tuple[dict, dict]:
     """
     path = find_file(path)
     files, expected = files_of(path)
-    content, beside = {}, settings_beside(path)
+    content: dict[Any, Any] = {}
+    beside = settings_beside(path)
     for file in files:
         part, metadata = _open_one(file, map_location)
         if twice := part.keys() & content.keys():
@@ -104,7 +109,7 @@ def _newest(work_dir: Path) -> Path | None:
     from mocox.checkpoint.durable import newest_good  # which reads files as well
 
     found = newest_good(work_dir, lambda level, text: print_log(text, logger='current', level=level))
-    return found and Path(found)
+    return Path(found) if found else None
 
 
 def _open_one(path: Path, map_location: str) -> tuple[dict, dict]:
@@ -123,10 +128,10 @@ def _open_one(path: Path, map_location: str) -> tuple[dict, dict]:
             return read_npz(path)
     elif head.startswith(b'\x80') and not head.startswith(_LEGACY_TORCH) and (content := read_pickle(path)):
         return content, {}
-    content = open_pickle(path, head, map_location)
-    if not isinstance(content, Mapping):
-        raise ValueError(f'{path} holds a {type(content).__name__}, not a dict of tensors: not a checkpoint')
-    return with_tensors(dict(content)), {}
+    opened = open_pickle(path, head, map_location)
+    if not isinstance(opened, Mapping):
+        raise ValueError(f'{path} holds a {type(opened).__name__}, not a dict of tensors: not a checkpoint')
+    return with_tensors(dict(opened)), {}
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict, **fields) -> None:

@@ -65,7 +65,10 @@ _VIT = (
     ),
     ('norm', 'ln1', 'ln1', 'layernorm', 'encoder.ln'),
 )
-BACKBONES = {name: tuple((row[0], row[i]) for row in _VIT) for i, name in enumerate(NAMINGS)}
+Row = tuple[str, str | tuple[str, ...]]
+BACKBONES: dict[str, tuple[Row, ...]] = {
+    name: tuple((row[0], row[i]) for row in _VIT) for i, name in enumerate(NAMINGS)
+}
 # In memory since transformers 5, and in files written with torch.save.
 _QKV = ('q_proj', 'k_proj', 'v_proj')
 BACKBONES['transformers 5'] = (
@@ -207,13 +210,14 @@ def is_of(family: str, name: str) -> bool:
 
 def to_ours(tensors: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
     """Translate a backbone's names; unknown ones stay as they are, so that a later check reports them."""
-    renamed, thirds = {}, {}
+    renamed: dict[str, Tensor] = {}
+    thirds: dict[str, dict[int, Tensor]] = {}
     for key, tensor in tensors.items():
         name, part = _to_ours(naming, key)
         if part is None:
             renamed[name] = tensor
         else:
-            renamed.setdefault(name, None)  # keeps the place
+            renamed.setdefault(name, tensor)  # keeps the place
             thirds.setdefault(name, {})[part] = tensor
     for name, parts in thirds.items():
         renamed[name] = torch.cat([parts[i] for i in sorted(parts)])
@@ -231,33 +235,34 @@ def from_ours(tensors: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
 
 def inexpressible(keys: Iterable[str], naming: str) -> list[str]:
     """Our backbone names for which a ViT naming has no word."""
-    return [key for key in keys if not any(pattern.fullmatch(key) for pattern, _ in _patterns(naming, False))]
+    return [key for key in keys if not any(pattern.fullmatch(key) for pattern, _ in _inverse_patterns(naming))]
 
 
 def _to_ours(naming: str, key: str) -> tuple[str, int | None]:
-    for pattern, (ours, part) in _patterns(naming, True):
+    for pattern, (ours, part) in _patterns(naming):
         if match := pattern.fullmatch(key):
             return _fill(ours, match), part
     return key, None
 
 
 def _from_ours(naming: str, key: str) -> list[str]:
-    for pattern, theirs in _patterns(naming, False):
+    for pattern, theirs in _inverse_patterns(naming):
         if match := pattern.fullmatch(key):
             return [_fill(name, match) for name in theirs]
     return [key]
 
 
 @cache
-def _patterns(naming: str, theirs_first: bool) -> list[tuple[re.Pattern, tuple]]:
-    table = []
-    for ours, theirs in BACKBONES[naming]:
-        names = (theirs,) if isinstance(theirs, str) else theirs
-        if theirs_first:
-            table += [(_regex(name), (ours, i if len(names) > 1 else None)) for i, name in enumerate(names)]
-        else:
-            table.append((_regex(ours), names))
-    return table
+def _patterns(naming: str) -> list[tuple[re.Pattern, tuple[str, int | None]]]:
+    """Of their names, each with ours, and which part of ours it is, if one."""
+    rows = [(ours, (theirs,) if isinstance(theirs, str) else theirs) for ours, theirs in BACKBONES[naming]]
+    return [(_regex(name), (ours, i if names[1:] else None)) for ours, names in rows for i, name in enumerate(names)]
+
+
+@cache
+def _inverse_patterns(naming: str) -> list[tuple[re.Pattern, tuple[str, ...]]]:
+    """Of our names, each with theirs."""
+    return [(_regex(ours), (theirs,) if isinstance(theirs, str) else theirs) for ours, theirs in BACKBONES[naming]]
 
 
 def _regex(name: str) -> re.Pattern:

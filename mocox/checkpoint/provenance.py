@@ -3,7 +3,8 @@
 import ast
 import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 from mocox.recipe import Recipe, section, type_of
 from mocox.version import __version__
@@ -79,7 +80,7 @@ def _is_small(value: object) -> bool:
 
 
 def _from_others(content: Mapping, beside: Mapping, layout: str) -> dict:
-    found = {}
+    found: dict[str, Any] = {}
     if layout.startswith('facebookresearch') or content.get('__author__') == 'MOCO':
         found |= IMAGENET
     recipe = _recipe(content)
@@ -131,11 +132,12 @@ def _from_image_processor(config: Mapping) -> dict:
 
 
 def _scaled(mean: object, std: object, scale: float) -> dict:
-    values = [mean, std]
-    if not all(isinstance(v, list | tuple) and v and all(isinstance(x, int | float) for x in v) for v in values):
-        return {}
-    mean, std = ([round(x * scale, 6) for x in v] for v in values)
-    return {'mean': mean, 'std': std, 'channel_order': 'RGB'}
+    values = [[round(x * scale, 6) for x in v] for v in (mean, std) if _is_numbers(v)]
+    return {'mean': values[0], 'std': values[1], 'channel_order': 'RGB'} if len(values) == 2 else {}
+
+
+def _is_numbers(value: object) -> TypeGuard[Sequence[float]]:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(x, int | float) for x in value)
 
 
 def stamp(kind: str, encoder: str, arch: Mapping, meta: Mapping) -> dict:
@@ -189,7 +191,7 @@ def _heads(backbone: Mapping) -> int | None:
         from mocox.models.backbones.vit import ARCHITECTURES
 
         return ARCHITECTURES.get(arch or 'small', {}).get('num_heads')
-    return _MMPRETRAIN_HEADS.get(arch) if type_of(backbone) in TRANSFORMERS[1:] else None
+    return _MMPRETRAIN_HEADS.get(arch or '') if type_of(backbone) in TRANSFORMERS[1:] else None
 
 
 def _by_name(recipe: Recipe) -> dict:
@@ -222,8 +224,9 @@ def _crop_size(recipe: Recipe) -> dict:
 def _classification(meta: Mapping, recipe: Recipe) -> dict:
     """Names of the classes, and crops of the test images, of a run with labels."""
     names, crops = section(meta, 'dataset_meta').get('classes'), recipe.test_crops
-    named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    found = {'classes': list(names)} if named and recipe.is_labelled else {}
+    found: dict[str, Any] = {}
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) and recipe.is_labelled:
+        found['classes'] = list(names)
     sizes = {key: crops[key] for key in ('size', 'resize') if _is_size(crops.get(key))}
     if recipe.is_labelled and type_of(crops) == 'CenterCrop' and 'size' in sizes:
         way = crops.get('interpolation')
@@ -239,8 +242,8 @@ def _is_size(value: object) -> bool:
 def _normalisation(preprocessor: Mapping) -> dict:
     if not preprocessor.get('mean'):
         return {}
-    rgb = type_of(preprocessor) in ('ViewsPreprocessor', 'LabelledPreprocessor')  # these always see RGB
-    rgb = rgb or preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')
+    ours = type_of(preprocessor) in ('ViewsPreprocessor', 'LabelledPreprocessor')  # these always see RGB
+    rgb = ours or preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')
     values = {key: preprocessor[key] for key in ('mean', 'std') if preprocessor.get(key)}
     return {**values, 'channel_order': 'RGB' if rgb else 'BGR'}
 
@@ -248,10 +251,9 @@ def _normalisation(preprocessor: Mapping) -> dict:
 def parse_config(text: object) -> dict:
     """Parse the literals of a config kept as Python text. Nothing is executed: the text is untrusted."""
     try:
-        readable = isinstance(text, str) and len(text) <= MAX_CONFIG_CHARACTERS
-        statements = ast.parse(text).body if readable else []
-        assigned = [s for s in statements if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]
-        return {statement.targets[0].id: _literal(statement.value) for statement in assigned}
+        statements = ast.parse(text).body if isinstance(text, str) and len(text) <= MAX_CONFIG_CHARACTERS else []
+        assigned = [(s.targets[0], s.value) for s in statements if isinstance(s, ast.Assign)]
+        return {target.id: _literal(value) for target, value in assigned if isinstance(target, ast.Name)}
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last one where it is nested too deeply
         return {}
 

@@ -391,6 +391,14 @@ def test_the_vision_transformers_of_jax(tmp_path):
     assert (found.arch['num_heads'], found.meta['mean']) == (3, HALF)
 
 
+def test_text_in_place_of_weights_of_jax(tmp_path):
+    """It is no weight, as in any other archive; all others are there."""
+    model = tiny_vit()
+    text = {'Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel': np.array(['none'])}
+    np.savez(tmp_path / 'a.npz', **(in_jax(model, 3) | text))
+    assert set(model.state_dict()) - set(read(tmp_path / 'a.npz').backbone()) == {'blocks.0.mlp.fc1.weight'}
+
+
 def in_detectron2(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
     """The renaming of the official MoCo's detection/convert-pretrain.py, step by step."""
     found = {}
