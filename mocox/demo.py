@@ -178,7 +178,9 @@ def evaluate(
     linear = runner.test()['accuracy/top1'] / 100
     bank, bank_labels = extract_from_loader(runner.model, runner.train_dataloader)
     features, labels = extract_from_loader(runner.model, runner.test_dataloader)
-    knn = (knn_classify(features, bank, bank_labels) == labels).double().mean().item()
+    if bank_labels is None or labels is None:
+        raise ValueError(f'{data_root}: the images have no labels')
+    knn = knn_classify(features, bank, bank_labels).eq(labels).double().mean().item()
     return round(knn, 4), round(linear, 4)
 
 
@@ -194,8 +196,9 @@ def _unused(work_dir: str) -> str:
 def _build_runner(config: str, data_root: str, work_dir: str, options: dict, pretrained: str | None = None) -> Runner:
     """Build the runner that ``tools/train.py`` builds from the same arguments."""
     path = str(shipped_config(config))
-    settings = dict(data_root=data_root, work_dir=work_dir, cfg_options=options, pretrained=pretrained)
-    return build_runner(prepare_config(path, **settings))
+    return build_runner(
+        prepare_config(path, data_root=data_root, work_dir=work_dir, cfg_options=options, pretrained=pretrained)
+    )
 
 
 def _checkpoint(runner: Runner) -> str:
@@ -226,7 +229,7 @@ def format_results(results: dict[str, Any], images: Images, work_dir: str) -> st
     """The table on the console."""
     rows = [('backbone', 'k-NN', 'linear')]
     for name, suffix in (('random', '_random'), ('pre-trained', '')):
-        rows.append((name, *(f'{results[f"{kind}{suffix}"]:.1%}' for kind in ('knn', 'linear'))))
+        rows.append((name, f'{results[f"knn{suffix}"]:.1%}', f'{results[f"linear{suffix}"]:.1%}'))
     table = '\n'.join(f'  {name:<14}{knn:>8}{linear:>10}' for name, knn, linear in rows)
     return (
         f'\nAccuracy on the {images.num_test:,} test images, which no training has seen (chance: 10 %)\n{table}\n'
@@ -238,7 +241,7 @@ def draw_report(runner: Runner, results: dict[str, Any], images: Images) -> Figu
     """Draw loss, accuracies and augmented pairs on one page."""
     figure = Figure(figsize=(13, 7), dpi=110, layout='constrained')
     figure.suptitle(f'MoCo v3 on {images.num_train:,} {images.name}, without labels', fontsize=14)
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
+    ((left, right),) = figure.subfigures(1, 2, squeeze=False, width_ratios=[1, 1.15])
     loss_axes, accuracy_axes = left.subplots(2, 1)
     _draw_loss(loss_axes, runner)
     _draw_accuracies(accuracy_axes, results, images.num_test)

@@ -17,7 +17,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner import runner as mmengine_runner
 
-import mocox  # noqa: F401  (the repairs)
+import mocox.compat
 from mocox.compat.installed import find_without_loader
 from tests.test_monitors.tiny import train
 
@@ -152,3 +152,9 @@ def test_modules_are_looked_for_without_find_loader(monkeypatch, name):
         ask()
     find_without_loader(module)
     assert ask() == expected
+
+
+def test_a_module_to_repair_that_is_not_installed_is_missing():
+    """It is searched for as any other."""
+    finder = mocox.compat._RepairAfterImport({'mmpretrain_of_nobody': lambda module: None})
+    assert finder.find_spec('mmpretrain_of_nobody') is None

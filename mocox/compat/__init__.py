@@ -51,8 +51,8 @@ def allow_log_history(module: ModuleType) -> None:
             raise pickle.UnpicklingError(f'refused to read the attribute {name!r} of {owner!r} for a checkpoint')
         return getattr(owner, name)
 
-    reconstruct = np.ndarray(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
+    reconstruct: Any = np.ndarray(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     # numpy 2 moved its internals from numpy.core to numpy._core: a checkpoint of either must load under either.
     moved = [
         (function, f'numpy.{core}.multiarray.{function.__name__}')
@@ -76,7 +76,7 @@ def never_load_unsafely(module: ModuleType) -> None:
         def load(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
             return torch.load(file, map_location=map_location, weights_only=True)
 
-        module._safe_torch_load = load
+        module._safe_torch_load = load  # type: ignore[attr-defined]
 
 
 def resume_safely(module: ModuleType) -> None:
@@ -127,7 +127,7 @@ def read_plain_yaml(module: ModuleType) -> None:
                 raise yaml.YAMLError(f'more than {MAX_ALIASES} aliases: write the values out')
             return super().compose_node(parent, index)
 
-    module.Loader = PlainLoader
+    module.Loader = PlainLoader  # type: ignore[attr-defined]
 
 
 def escape_log_lines(module: ModuleType) -> None:
@@ -288,11 +288,13 @@ class _RepairAfterImport(importlib.abc.MetaPathFinder):
         if repair is None:
             return None
         spec = importlib.util.find_spec(fullname)  # asks every finder again; this one no longer answers
+        if spec is None or spec.loader is None:
+            return spec
         run_module = spec.loader.exec_module
 
         def run_and_repair(module: ModuleType) -> None:
             run_module(module)
             repair(module)
 
-        spec.loader.exec_module = run_and_repair
+        spec.loader.exec_module = run_and_repair  # type: ignore[method-assign]
         return spec

@@ -47,6 +47,8 @@ class ViewsDataset(Dataset):
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
+    labels: np.ndarray | None  # (N,) or (N, K), where a subclass has any
+
     def __init__(
         self,
         crops: dict | Crops,

@@ -28,6 +28,7 @@ class CIFAR10Images(ViewsDataset):
         seed: Seed of crops and draws; None takes that of the run.
     """
 
+    labels: np.ndarray
     name = 'CIFAR-10'
     folders = ('', 'cifar-10-batches-bin', 'cifar-10-batches-py')
     files = dict(train=[f'data_batch_{n}' for n in range(1, 6)], test=['test_batch'])

@@ -50,6 +50,7 @@ class IDXImages(ViewsDataset):
         pixels: ``channels`` and the like of :class:`~mocox.datasets.Pixels`.
     """
 
+    labels: np.ndarray
     name = 'IDX'
     names: list[str] | None = None
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from mocox.datasets import dicom, tiff
 from mocox.datasets.deep_jpeg import is_deep_jpeg, read_deep_jpeg
@@ -125,7 +126,7 @@ def pixels_of_png(data: bytes) -> bytes:
 def load(data: bytes, opened: Image.Image | None = None) -> Image.Image:
     """Decode an image, which may be open already; a PNG whose remarks are damaged without them."""
     image = opened or open_with_pillow(data)
-    if image.format in ('JPEG', 'MPO'):
+    if isinstance(image, ImageFile) and image.format in ('JPEG', 'MPO'):
         image.decodermaxblock = max(len(data), 1)  # in one piece: libjpeg cannot stop within arithmetic coding
     try:
         image.load()

@@ -142,9 +142,11 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
 
 def _check_held_out(dataset: ViewsDataset) -> list[Finding]:
     """Images of the splits beside the training images that are among these."""
-    found = []
+    found: list[Finding] = []
     splits = getattr(dataset, 'found_splits', None)
-    for name in splits.tests if splits else ():
+    if splits is None or not isinstance(dataset, ImageFiles):
+        return found
+    for name in splits.tests:
         root = dataset.folder.removesuffix(splits.train)
         try:
             held_out = ImageFiles(root, dataset.crops, data_prefix=name, **dataset.pixels.settings())
@@ -163,6 +165,7 @@ def _shorter_side(size: Any) -> int | None:
 
 
 def _facts(recipe: Recipe, sample: Sample, speed: Speed | None) -> dict[str, str]:
+    assert recipe.steps_per_epoch is not None  # the images have been counted
     sides = sorted(sample.sides) or [0]
     modes = ', '.join(f'{count} {mode}' for mode, count in sample.modes.items())
     facts = dict(
@@ -192,7 +195,7 @@ def _speed_facts(recipe: Recipe, speed: Speed) -> dict[str, str]:
         'bottleneck': f'the {speed.bottleneck}',
         'memory': f'{speed.memory_mb / 1024:.1f} GiB in a process, estimated; {speed.parameters / 1e6:.1f} M weights',
     }
-    if speed.hours is not None:
+    if speed.hours is not None and recipe.epochs is not None:
         time = f'{speed.hours:,.1f} hours' if speed.hours >= 1 else count(round(60 * speed.hours), 'minute')
         facts['time'] = f'about {time} for {count(recipe.epochs, "epoch")}, on this machine' + (
             f' and {recipe.processes - 1} like it' if recipe.processes > 1 else ''

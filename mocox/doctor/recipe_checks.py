@@ -191,15 +191,15 @@ def fewer_images_than_a_batch(recipe: Recipe) -> Finding | None:
 @check
 def much_is_dropped(recipe: Recipe) -> Finding | None:
     """A large part of every epoch is not seen."""
-    steps = recipe.steps_per_epoch
-    if not steps or not recipe.loader.get('drop_last'):
+    steps, num_images = recipe.steps_per_epoch, recipe.num_images
+    if not steps or num_images is None or not recipe.loader.get('drop_last'):
         return None
-    lost = recipe.num_images - steps * recipe.batch_size
-    if lost < 0.1 * recipe.num_images:
+    lost = num_images - steps * recipe.batch_size
+    if lost < 0.1 * num_images:
         return None
     return Finding(
-        NOTE, 'much_is_dropped', f'{lost / recipe.num_images:.0%} of the images are left out of each epoch',
-        f'{recipe.num_images:,} images make {steps:,} whole batch{"es" * (steps != 1)} of {recipe.batch_size:,}. '
+        NOTE, 'much_is_dropped', f'{lost / num_images:.0%} of the images are left out of each epoch',
+        f'{num_images:,} images make {steps:,} whole batch{"es" * (steps != 1)} of {recipe.batch_size:,}. '
         'Others are left out each time.',
         'a smaller batch, or more epochs', '',
     )  # fmt: skip

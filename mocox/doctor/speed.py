@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -18,6 +19,7 @@ from torch import nn
 from mocox.datasets import ViewsDataset, collate_views
 from mocox.doctor.findings import NOTE, PROBLEM, WARNING, Finding
 from mocox.engine.disk_space import STATES
+from mocox.models.algorithms.base import MomentumContrast
 from mocox.recipe import Recipe, type_of
 from mocox.registry import MODELS
 
@@ -148,7 +150,8 @@ def free_memory_mb() -> float | None:
 def _time_loading(dataset: ViewsDataset, seconds: float, most: int) -> tuple[list[dict], float]:
     """Some samples, and images per second of this process."""
     dataset[0, 0]  # libraries start up
-    samples, start = [], time.perf_counter()
+    samples: list[dict] = []
+    start = time.perf_counter()
     while (len(samples) < 2 or time.perf_counter() - start < seconds) and len(samples) < most:
         samples.append(dataset[0, (7919 * len(samples)) % len(dataset)])
     return samples, len(samples) / (time.perf_counter() - start)
@@ -164,7 +167,8 @@ def _time_steps(recipe: Recipe, samples: list[dict], seconds: float, device: str
         wrapper = build_optim_wrapper(model, _wrapper_config(recipe, device))
         saved, size = _saved_bytes(model, samples[:2])
         _time_step(model, wrapper, collate_views(samples[:2]), device)  # libraries and optimizer start up
-        images, took, start = min(2, recipe.images_per_process), {}, time.perf_counter()
+        images, start = min(2, recipe.images_per_process), time.perf_counter()
+        took: dict[int, float] = {}
         while True:
             batch = collate_views([samples[i % len(samples)] for i in range(images)])
             took[images] = _time_step(model, wrapper, batch, device)
@@ -198,12 +202,12 @@ def _wrapper_config(recipe: Recipe, device: str) -> Mapping[str, Any]:
     return wrapper
 
 
-def _time_step(model: nn.Module, wrapper: Any, batch: dict, device: str) -> float:
+def _time_step(model: BaseModel, wrapper: Any, batch: dict, device: str) -> float:
     """Seconds of one whole step."""
     _synchronize(device)
     start = time.perf_counter()
     model.train_step(batch, wrapper)
-    if hasattr(model, 'update_momentum_encoder'):
+    if isinstance(model, MomentumContrast):
         model.update_momentum_encoder()
     _synchronize(device)
     return time.perf_counter() - start
@@ -214,7 +218,7 @@ def _synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _saved_bytes(model: nn.Module, samples: list[dict]) -> tuple[int, int]:
+def _saved_bytes(model: BaseModel, samples: list[dict]) -> tuple[int, int]:
     """Bytes that autograd keeps for a backward pass, weights not counted, and the images that it keeps them for."""
     weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     storages: dict[int, int] = {}
@@ -235,10 +239,10 @@ def _saved_bytes(model: nn.Module, samples: list[dict]) -> tuple[int, int]:
 @contextlib.contextmanager
 def _whole_batches(model: nn.Module) -> Iterator[None]:
     """Without chunks, in which autograd would keep nothing."""
-    chunk = getattr(model, 'chunk_size', None)
-    if chunk is None:
+    if not isinstance(model, MomentumContrast):
         yield
         return
+    chunk = model.chunk_size
     model.chunk_size = None
     try:
         yield

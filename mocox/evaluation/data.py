@@ -42,26 +42,28 @@ class Data:
         if self.multi_label:
             return
         if self.test is not None:
-            self._use_training_labels()
-        self.num_classes = int(max(self.train.labels)) + 1
-        if len(np.unique(self.train.labels)) < 2:
+            self._use_training_labels(self.test)
+        labels = labels_of(self.train)
+        self.num_classes = int(labels.max()) + 1
+        if len(labels.unique()) < 2:
             raise ValueError(f'{self.name}: the training images are all of one class: there is nothing to tell apart')
 
-    def _use_training_labels(self) -> None:
+    def _use_training_labels(self, images: ViewsDataset) -> None:
         """Number the class folders of the test as those of the training; classes without test images are allowed."""
-        ours, theirs = labelling_of(self.train), labelling_of(self.test)
+        ours, theirs = labelling_of(self.train), labelling_of(images)
         require_same_classes(ours, theirs, ('training', 'test'), f'{self.name}: training and test have', by_name=True)
-        train, test = self.train.classes, self.test.classes
+        train, test = self.train.classes, images.classes
         if train != test and train is not None and test is not None:
-            self.test.labels = np.array([train.index(name) for name in test])[self.test.labels]
-            self.test.classes = train
+            images.labels = np.array([train.index(name) for name in test])[images.labels]
+            images.classes = train
 
     @property
     def published_as(self) -> str | None:
         """The benchmark that published numbers are for, if this is it."""
+        num_tests = 0 if self.test is None else len(self.test)
         if self.multi_label:
-            return VOC07 if len(self.test) == 4952 else None
-        return IMAGENET_1K if self.num_classes == 1000 and self.test is not None and len(self.test) == 50_000 else None
+            return VOC07 if num_tests == 4952 else None
+        return IMAGENET_1K if self.num_classes == 1000 and num_tests == 50_000 else None
 
     def __str__(self) -> str:
         tests = 'each tested by leave-one-out' if self.test is None else f'{len(self.test):,} to test on'
@@ -89,11 +91,10 @@ def open_data(
     root = os.path.expanduser(root)
     if not os.path.isdir(root):
         raise FileNotFoundError(f'--data-root: there is no folder {root}')
-    labelled = config is not None and _has_labels(config, 'train') and _has_labels(config, 'test')
-    if labelled:
+    if config is not None and _has_labels(config, 'train') and _has_labels(config, 'test'):
         train = _from_config(config, 'train', root, crops, pixels)
         test = _from_config(config, 'test', root, crops, train.pixels)  # what is measured, on the training images
-        return Data(train, test, f'{type(train).__name__} in {root}', multi_label=np.ndim(train.labels) == 2)
+        return Data(train, test, f'{type(train).__name__} in {root}', multi_label=labels_of(train).ndim == 2)
     for find in _LAYOUTS:
         if data := find(root, crops, test_split, pixels):
             return data
@@ -101,7 +102,13 @@ def open_data(
 
 
 def labels_of(dataset: ViewsDataset) -> Tensor:
-    """Return all labels, (N,) or (N, K), without reading an image."""
+    """Return all labels, (N,) or (N, K), without reading an image.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if dataset.labels is None:
+        raise ValueError(f'{type(dataset).__name__} has no labels')
     return torch.as_tensor(np.asarray(dataset.labels)).long()
 
 
@@ -164,10 +171,11 @@ def _class_folders(root: str, crops: dict, test_split: str | None, pixels: Pixel
     if test_split:
         raise ValueError(f'--test-split {test_split}: {root} has no folder train beside it')
     images = ImageFiles(root, crops, with_labels=True, **pixels.settings())
-    if set(map(str.lower, images.classes)) <= set(TESTS):
+    classes = images.classes or []
+    if classes and set(map(str.lower, classes)) <= set(TESTS):
         raise ValueError(
-            f'{root} has {" and ".join(images.classes)}, which are splits, not classes, and no train to learn from: '
-            f'pass --data-root {os.path.join(root, images.classes[0])} for a leave-one-out test'
+            f'{root} has {" and ".join(classes)}, which are splits, not classes, and no train to learn from: '
+            f'pass --data-root {os.path.join(root, classes[0])} for a leave-one-out test'
         )
     return Data(images, None, f'class folders in {root}')
 

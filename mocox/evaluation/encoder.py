@@ -77,7 +77,7 @@ class Encoder(BaseModel):
 
 def _map_of(backbone: nn.Module, images: Tensor, name: str) -> Tensor:
     """(B, C, H, W)."""
-    output = backbone.forward_map(images) if hasattr(backbone, 'forward_map') else backbone(images)
+    output = getattr(backbone, 'forward_map', backbone)(images)
     features = require_layout(last_output(output, name), images, name)
     if features.ndim != 4:
         raise ValueError(f'level={PATCHES!r}: {name} gives one vector per image, no map')
@@ -309,7 +309,8 @@ def build_projector(tensors: Mapping[str, Tensor]) -> nn.Module:
     """
     layers = next((names for names in _PROJECTORS if f'{names[0]}.weight' in tensors), None)
     layers = [name for name in layers or [] if f'{name}.weight' in tensors]
-    modules, used = [], set()
+    modules: list[nn.Module] = []
+    used: set[str] = set()
     for name in layers:
         weight, bias = tensors[f'{name}.weight'], tensors.get(f'{name}.bias')
         modules += [nn.ReLU()] if modules else []
@@ -336,7 +337,7 @@ def _below(tensors: Mapping[str, Tensor], name: str, used: set[str]) -> dict[str
 
 def _configured_backbone(recipe: Recipe) -> dict:
     if not recipe.backbone:
-        raise ValueError(f'{recipe.config.filename} has no model.backbone')
+        raise ValueError(f'{getattr(recipe.config, "filename", None) or "the config"} has no model.backbone')
     # The checkpoint is loaded afterwards, completely.
     return {key: deepcopy(value) for key, value in recipe.backbone.items() if key != 'init_cfg'}
 

@@ -38,11 +38,13 @@ class Extracted(NamedTuple):
 
     def without_stand_ins(self) -> 'Extracted':
         """Return the features of the readable images only."""
-        return Extracted(*(None if part is None else part[self.read] for part in self))
+        labels = None if self.labels is None else self.labels[self.read]
+        return Extracted(self.features[self.read], labels, self.read[self.read])
 
     def left_out(self, dataset: ViewsDataset, name: str) -> str:
         """See :func:`describe_left_out`."""
-        paths = [dataset.path(row) for row in (~self.read).nonzero()[:, 0].tolist()]
+        path_of = getattr(dataset, 'path', str)
+        paths = [path_of(row) for row in (~self.read).nonzero()[:, 0].tolist()]
         return describe_left_out(paths, len(self.read), name)
 
 
@@ -83,8 +85,23 @@ class Loader(Protocol):
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
 
 
+class Frozen(Protocol):
+    """A model that gives features: an algorithm, a linear probe, a classifier, an encoder."""
+
+    @property
+    def data_preprocessor(self) -> Callable[..., Any]: ...
+
+    def extract_feat(self, images: Tensor, /) -> Any: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def eval(self) -> Any: ...
+
+
 def extract_from_loader(
-    model: nn.Module, loader: Loader, report: Callable[[int], None] | None = None
+    model: Frozen, loader: Loader, report: Callable[[int], None] | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Compute features of a loader's images with a frozen model.
 
@@ -103,12 +120,11 @@ def extract_from_loader(
 
 
 @torch.no_grad()
-def encode_images(model: nn.Module, loader: Loader, report: Callable[[int], None] | None = None) -> Extracted:
+def encode_images(model: Frozen, loader: Loader, report: Callable[[int], None] | None = None) -> Extracted:
     """Run the images of a loader through a frozen model, in evaluation mode.
 
     Args:
-        model: One with ``data_preprocessor`` and ``extract_feat``: an algorithm, a linear probe, a classifier. Left in
-            the mode it was in.
+        model: Left in the mode it was in.
         loader: Its batches are those of ``collate_views``; the first view counts.
         report: Called after every batch with its number of images.
     """
@@ -152,7 +168,7 @@ class Part(Dataset):
 
 
 def cached_features(
-    model: nn.Module,
+    model: Frozen,
     dataset: ViewsDataset,
     folder: Path,
     batch_size: int = 64,
@@ -193,8 +209,8 @@ def cached_features(
         write_sealed(file, content, key)
     group.meet()  # every file is written before any rank reads, however much longer one rank takes
     parts = [read_sealed(file, key) for file, _ in shards]
-    return Extracted(*(torch.cat([part[key] for part in parts]) if key in parts[0] else None
-                       for key in Extracted._fields))  # fmt: skip
+    whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return Extracted(whole['features'], whole.get('labels'), whole['read'])
 
 
 def _is_whole(file: Path, rows: range, dataset: ViewsDataset, key: bytes) -> bool:
@@ -206,7 +222,8 @@ def _is_whole(file: Path, rows: range, dataset: ViewsDataset, key: bytes) -> boo
     except ValueError as error:
         say(f'{error}: its features are computed again')
         return False
-    return True not in [dataset.can_read(rows[row]) for row in left_out]  # try all of them: the log says why
+    can_read = getattr(dataset, 'can_read', lambda row: False)
+    return True not in [can_read(rows[row]) for row in left_out]  # try all of them: the log says why
 
 
 class Progress:
@@ -250,7 +267,10 @@ def dataset_hash(dataset: ViewsDataset) -> str:
         for index in range(len(dataset)):
             digest.update(f'{dataset.path(index)}\0{dataset.version(index)}\n'.encode('utf-8', 'surrogateescape'))
     else:
-        digest.update(dataset.images.tobytes())
+        images = getattr(dataset, 'images', None)
+        if images is None:
+            raise TypeError(f'{type(dataset).__name__} has neither files nor images in memory, so nothing to hash')
+        digest.update(images.tobytes())
     labels = getattr(dataset, 'labels', None)
     if labels is not None:
         digest.update(torch.as_tensor(labels).numpy().tobytes())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mocox.datasets import Pixels, collate_views, decode
+from mocox.datasets.base import Crops
 from mocox.datasets.decoding import to_rgb
 from mocox.datasets.image_files import read_regular_file
 from mocox.datasets.pixels import DTYPES, RGB
@@ -86,24 +87,25 @@ class FeatureExtractor:
             TypeError: Not a list of images.
             ValueError: No images, or one that cannot be read; names it.
         """
-        images = _as_list(images)
-        report = Progress('images', len(images), len(images)) if progress else None
-        if isinstance(images[0], Tensor) and images[0].is_floating_point():
-            return self._from_tensors(images, batch_size, report)
+        given = _as_list(images)
+        report = Progress('images', len(given), len(given)) if progress else None
+        if isinstance(given[0], Tensor) and given[0].is_floating_point():
+            return self._from_tensors(given, batch_size, report)
         loader = DataLoader(
-            _Images(images, self.crops, self.pixels), batch_size, num_workers=num_workers, collate_fn=collate_views
+            _Images(given, self.crops, self.pixels), batch_size, num_workers=num_workers, collate_fn=collate_views
         )
         return extract_from_loader(self.model, loader, report)[0].numpy()
 
-    def _from_tensors(self, images: Sequence[Tensor], batch_size: int, report: Progress | None) -> np.ndarray:
-        if not all(isinstance(image, Tensor) and image.shape == images[0].shape for image in images):
+    def _from_tensors(self, images: Sequence[ImageLike], batch_size: int, report: Progress | None) -> np.ndarray:
+        tensors = [image for image in images if isinstance(image, Tensor)]
+        if len(tensors) < len(images) or any(tensor.shape != tensors[0].shape for tensor in tensors):
             raise ValueError('float tensors are normalised images of one shape (3, S, S); others came with them')
         device = next(self.model.parameters()).device
         features = []
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
-        for start in range(0, len(images), batch_size):
-            batch = torch.stack(list(images[start : start + batch_size])).to(device, torch.float32)
+        for start in range(0, len(tensors), batch_size):
+            batch = torch.stack(tensors[start : start + batch_size]).to(device, torch.float32)
             features.append(self.model.extract_feat(batch).float().cpu())
             if report:
                 report(len(batch))
@@ -141,14 +143,15 @@ def extract_features(
 
 
 class _Images(Dataset):
-    def __init__(self, images: Sequence[ImageLike], crops: object, pixels: Pixels) -> None:
+    def __init__(self, images: Sequence[ImageLike], crops: Crops, pixels: Pixels) -> None:
         self.images, self.crops, self.pixels = images, crops, pixels
+        self.rng = np.random.default_rng(0)  # asked for nothing: no random crop
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict:
-        return dict(inputs=self.crops(to_pixels(self.images[index], self.pixels), None))  # no random crop
+        return dict(inputs=self.crops(to_pixels(self.images[index], self.pixels), self.rng))
 
 
 def to_pixels(image: ImageLike, pixels: Pixels = RGB) -> np.ndarray:
@@ -183,10 +186,10 @@ def to_pixels(image: ImageLike, pixels: Pixels = RGB) -> np.ndarray:
 def _as_list(images: Iterable[ImageLike]) -> Sequence[ImageLike]:
     if isinstance(images, str | Path | Image.Image):
         raise TypeError(f'images must be a list, got {type(images).__name__}: pass [image]')
-    images = images if isinstance(images, Tensor) else list(images)
-    if len(images) == 0:
+    listed = list(images)
+    if not listed:
         raise ValueError('there are no images')
-    return images
+    return listed
 
 
 def _wrap(model: nn.Module, level: str, encoder: str, image_size: Size | None) -> tuple[Encoder, Size]:
@@ -195,17 +198,18 @@ def _wrap(model: nn.Module, level: str, encoder: str, image_size: Size | None) -
         raise ValueError(f'level={level!r}: choose one of {", ".join(LEVELS)}')
     if encoder not in ('query', 'momentum'):
         raise ValueError(f"encoder={encoder!r}: choose 'query' or 'momentum'")
-    owner = model
-    if encoder == 'momentum':
-        owner = getattr(model, 'momentum_encoder', None)
-        if owner is None:
-            raise ValueError(f'{type(model).__name__} has no momentum encoder')
+    owner = model if encoder == 'query' else getattr(model, 'momentum_encoder', None)
+    if owner is None:
+        raise ValueError(f'{type(model).__name__} has no momentum encoder')
     backbone, neck = getattr(owner, 'backbone', model), getattr(owner, 'neck', None)
-    if level == 'projector' and neck is None:
-        raise ValueError(f'{type(model).__name__} has no projector: it lacks a neck')
-    wrapped = Encoder(backbone, _Projector(neck) if level == 'projector' else None)
+    projector = None
+    if level == 'projector':
+        if neck is None:
+            raise ValueError(f'{type(model).__name__} has no projector: it lacks a neck')
+        projector = _Projector(neck)
+    wrapped = Encoder(backbone, projector)
     preprocessor = getattr(model, 'data_preprocessor', None)
-    if hasattr(preprocessor, 'mean') and hasattr(preprocessor, 'std'):
+    if preprocessor is not None and hasattr(preprocessor, 'mean') and hasattr(preprocessor, 'std'):
         wrapped.data_preprocessor.mean = copy.copy(preprocessor.mean)
         wrapped.data_preprocessor.std = copy.copy(preprocessor.std)
     size = image_size or getattr(getattr(backbone, 'patch_embed', None), 'img_size', None) or 224

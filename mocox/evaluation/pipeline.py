@@ -222,13 +222,15 @@ class FeatureStore:
 def _make_task(
     store: FeatureStore, data: Data, device: torch.device, work_dir: Path, num_workers: int, seed: int
 ) -> Task:
-    features, labels = (x.to(device) for x in store(data.train, 'training images'))
-    if data.test is None:
-        test_features, test_labels = features, labels
-    else:
-        test_features, test_labels = (x.to(device) for x in store(data.test, 'test images'))
-    notes = [*store.notes]
-    return Task(features, labels, test_features, test_labels, store.loaded, data, work_dir, num_workers, seed, notes)
+    def load(images: ViewsDataset, name: str) -> tuple[Tensor, Tensor]:
+        features, labels = store(images, name)
+        if labels is None:
+            raise ValueError(f'{data.name}: the {name} have no labels')
+        return features.to(device), labels.to(device)
+
+    learn = load(data.train, 'training images')
+    test = learn if data.test is None else load(data.test, 'test images')
+    return Task(*learn, *test, store.loaded, data, work_dir, num_workers, seed, [*store.notes])
 
 
 def _describe(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,16 +109,18 @@ def linear_probe(
     held_out: float = 0.1,
 ) -> list[Result]:
     """The published linear evaluation on augmented images, the learning rate chosen on held-out training images."""
-    published = linear.V1_V2 if method_of(task.encoder.checkpoint) in ('MoCo v1', 'MoCo v2') else linear.V3
+    encoder, data = task.encoder, task.data
+    if encoder is None or data is None:
+        raise ValueError('linear: features alone are not enough, it needs the encoder and the images')
+    published = linear.V1_V2 if method_of(encoder.checkpoint) in ('MoCo v1', 'MoCo v2') else linear.V3
     recipe = linear.LinearRecipe(
         epochs or published.epochs,
         batch_size or published.batch_size,
         published.milestones and tuple(round(m * (epochs or 100) / 100) for m in published.milestones),
     )
     learn, choose = hold_out(task.labels.cpu(), held_out, seed=task.seed)
-    encoder = task.encoder
     grid = linear.train_grid(
-        encoder.model, task.data.train, learn, task.num_classes, encoder.train_crops, recipe, base_lrs,
+        encoder.model, data.train, learn, task.num_classes, encoder.train_crops, recipe, base_lrs,
         task.num_workers, task.seed, partial(_report_epoch, recipe.epochs),
     )  # fmt: skip
     wanted = task.labels[choose.to(task.labels.device)].cpu()
@@ -297,13 +300,13 @@ def _note_single_images(task: Task) -> None:
         )
 
 
-def _svm_arrays(task: Task) -> tuple:
-    def targets(labels: Tensor) -> object:
+def _svm_arrays(task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def targets(labels: Tensor) -> np.ndarray:
         values = labels.cpu().numpy()
         return values if values.ndim == 2 else svm.one_hot_targets(values, task.num_classes)
 
-    parts = (task.features, task.labels), (task.test_features, task.test_labels)
-    return tuple(array for x, y in parts for array in (x.cpu().numpy(), targets(y)))
+    features, test_features = task.features.cpu().numpy(), task.test_features.cpu().numpy()
+    return features, targets(task.labels), test_features, targets(task.test_labels)
 
 
 def _report_epoch(num_epochs: int, epoch: int, losses: Tensor) -> None:

@@ -4,7 +4,7 @@ import logging
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mocox import dist
@@ -13,13 +13,13 @@ from mocox.datasets.pixels import RGB
 from mocox.datasets.transforms import Size
 from mocox.evaluation.data import labels_of, open_data
 from mocox.evaluation.encoder import evaluation_crops
-from mocox.evaluation.features import Extracted, Part, encode_images
+from mocox.evaluation.features import Extracted, Frozen, Part, encode_images
 from mocox.evaluation.knn import knn_classify
 from mocox.processes import group
 
 
 def offline_knn(
-    model: nn.Module,
+    model: Frozen,
     root: str,
     image_size: Size,
     num_neighbours: int,
@@ -72,7 +72,7 @@ def check_data(root: str, pixels: Pixels = RGB) -> None:
         raise ValueError(f'{where}: k-NN needs one label per image, and these have several')
 
 
-def _features(model: nn.Module, dataset: ViewsDataset, batch_size: int, num_workers: int) -> tuple[Tensor, Tensor]:
+def _features(model: Frozen, dataset: ViewsDataset, batch_size: int, num_workers: int) -> tuple[Tensor, Tensor]:
     """Features (N, C) and labels (N,) of all readable images, in their order, the same in all processes."""
     size, rank = dist.world_size(), dist.rank()
     share = -(-len(dataset) // size)

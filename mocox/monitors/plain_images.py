@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mocox import dist
 from mocox.datasets import CenterCrop, ViewsDataset, collate_views
 from mocox.datasets.subset import spread
 from mocox.datasets.transforms import Size
 from mocox.evaluation.encoder import evaluation_crops
-from mocox.evaluation.features import encode_images
+from mocox.evaluation.features import Frozen, encode_images
 from mocox.evaluation.knn import knn_classify
 from mocox.monitors.offline_knn import gather_turns
 from mocox.monitors.signals import effective_rank
@@ -47,7 +47,7 @@ class PlainImages:
         chunks = [own[i : i + batch_size] for i in range(0, share, batch_size)]
         self.batches = [collate_views([plain[0, int(row)] for row in chunk]) for chunk in chunks]
 
-    def measure(self, model: nn.Module) -> dict[str, float]:
+    def measure(self, model: Frozen) -> dict[str, float]:
         """Measure the query backbone's features of readable images; changes neither the model nor random states.
 
         Returns:
@@ -66,7 +66,7 @@ class PlainImages:
             found['knn'] = (predicted == labels).float().mean()
         return {name: float(dist.of_first(value)) for name, value in found.items()}  # GPUs may differ in the last bit
 
-    def _features(self, model: nn.Module, mirrored: bool) -> tuple[Tensor, Tensor]:
+    def _features(self, model: Frozen, mirrored: bool) -> tuple[Tensor, Tensor]:
         own = encode_images(model, _Batches(self.dataset, self.batches, mirrored))
         return gather_turns(own, next(model.parameters()).device, self.num_images)
 

@@ -80,7 +80,7 @@ class Case:
     def tolerance(self) -> dict:
         return self.spec['tolerance'][SUFFIX[self.precision]]
 
-    def expected(self, name: str) -> list | dict:
+    def expected(self, name: str) -> Any:
         """An expected number of this precision, e.g. ``loss``."""
         return self.spec['expected'][f'{name}_{SUFFIX[self.precision]}']
 

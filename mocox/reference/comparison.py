@@ -89,9 +89,9 @@ def _of_steps(case: Case, result: ReplayResult) -> Iterable[Check]:
     if f'validation_{suffix}' in expected:
         recorded = case.expected('validation')
         for name in sorted({name for epoch in recorded for name in epoch}):
-            values = [[epoch.get(name) for epoch in epochs] for epochs in (result.validation, recorded)]
+            measured, reference = ([epoch.get(name) for epoch in epochs] for epochs in (result.validation, recorded))
             tolerated = rtol if name == 'loss' else 1e-6  # accuracies were recorded in float32
-            yield from sequence('validation', *values, tolerated, f'expected.validation_{suffix}')
+            yield from sequence('validation', measured, reference, tolerated, f'expected.validation_{suffix}')
 
 
 def _of_rank(steps: list[list], rank: int) -> list:

@@ -3,6 +3,9 @@
 from torch import Tensor, nn
 
 from mocox.checkpoint import load_backbone, mocox_to_official, official_to_mocox
+from mocox.models.algorithms.base import MomentumContrast
+from mocox.models.algorithms.linear_probe import LinearProbe
+from mocox.models.algorithms.moco import MoCo
 from mocox.models.necks import average_positions
 from mocox.reference.backbones import backbone_config
 from mocox.reference.case import Case
@@ -65,7 +68,7 @@ class MoCoV3Method:
         return mocox_to_official(state)
 
     @staticmethod
-    def outputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    def outputs(model: MomentumContrast, x: Tensor) -> dict[str, Tensor]:
         momentum = model.momentum_encoder
         features, keys = model.backbone(x), momentum.backbone(x)
         projection = model.neck(features)
@@ -111,6 +114,7 @@ class QueuePretraining(MoCoV3Method):
     def load(model: nn.Module, case: Case) -> None:
         MoCoV3Method.load(model, case)
         inputs = case.tensors('inputs')
+        assert isinstance(model, MoCo)
         model.draw_permutation = lambda num_rows, iteration: inputs[f'step{iteration:02d}.idx_shuffle']
 
 
@@ -143,7 +147,7 @@ class LinearEvaluation:
         return []
 
     @staticmethod
-    def load(model: nn.Module, case: Case) -> None:
+    def load(model: LinearProbe, case: Case) -> None:
         heads = getattr(model.backbone, 'num_heads', None)
         load_backbone(model.backbone, case.folder / 'init.safetensors', encoder='query', heads=heads)
         head = case.tensors('fc_init')
@@ -160,5 +164,5 @@ class LinearEvaluation:
         return {new + k.removeprefix(old): v for old, new in names for k, v in state.items() if k.startswith(old)}
 
     @staticmethod
-    def outputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    def outputs(model: LinearProbe, x: Tensor) -> dict[str, Tensor]:
         return dict(backbone=model.extract_feat(x)[-1], logits=model(x))

@@ -178,6 +178,7 @@ def _template() -> Any:
 
 def _card(run: Run, number: int, running: bool) -> Card:
     levels = [run.scalars[name].last if name in run.scalars else None for name in ('chance', 'floor')]
+    chance, floor = ('' if level is None else f'{level:.2f}' for level in levels)
     progress = run.scalars['progress'].recent(3) if 'progress' in run.scalars else None
     comparison, method, expected = None, None, None
     try:
@@ -194,7 +195,8 @@ def _card(run: Run, number: int, running: bool) -> Card:
         number % NUM_COLORS,
         number % NUM_DASHES,
         progress if progress is None or progress == progress else None,
-        *(f'{level:.2f}' if level is not None else '' for level in levels),
+        chance,
+        floor,
         facts_of(run),
         next_steps(run, verdict, running),
         timeline_of(run),
@@ -226,12 +228,12 @@ def _expectations(cards: list[Card], name: str) -> list[Expected]:
 def _chart(runs: list[Run], name: str, title: str, caption: str, expectations: list[Expected]) -> Chart | None:
     lines, bands = [], []
     for number, run in enumerate(runs):
-        style = dict(color=number % NUM_COLORS, dash=number % NUM_DASHES)
+        color, dash = number % NUM_COLORS, number % NUM_DASHES
         if name in run.scalars:
-            lines.append(Line(run.name, *_points(run, run.scalars[name]), **style))
+            lines.append(Line(run.name, *_points(run, run.scalars[name]), color, dash))
         if name == 'knn_online' and 'knn_offline' in run.scalars:
             offline = _points(run, run.scalars['knn_offline'])
-            lines.append(Line(f'{run.name}, held out', *offline, **style, dots=True))
+            lines.append(Line(f'{run.name}, held out', *offline, color, dash, dots=True))
             caption = 'Percent whose class their neighbours tell; line: augmented training images, dots: held-out ones.'
         if name == 'knn_online':
             for scalar, words in (('knn_plain', 'plain images'), ('knn_start', 'plain images, at the start')):

@@ -3,8 +3,9 @@
 import base64
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 from torch import nn
 
-from mocox.datasets import ViewsDataset
+from mocox.datasets import EncodedImages, ViewsDataset
 from mocox.datasets.pixels import RGB
 from mocox.datasets.subset import spread
 from mocox.datasets.transforms import Size
@@ -80,7 +81,7 @@ class Pictures:
     notes: list[str] = field(default_factory=list)
 
 
-def _refuse_foreign(config: dict[str, Any], dataset: dict[str, Any], data_root: str | None) -> None:
+def _refuse_foreign(config: dict[str, Any], dataset: Mapping[str, Any], data_root: str | None) -> None:
     """Refuse what an untrusted work dir must not do: build harmful components, or open an LMDB."""
     source = 'the config of this work dir'
     dataset = dict(dataset, data_root='') if data_root else dataset  # that was said by the user
@@ -161,7 +162,8 @@ def pairs_of(model: nn.Module, dataset: ViewsDataset, bands: Sequence[int] | Non
     """Images beside their views only, which need no trained model."""
     num_channels = getattr(dataset, 'pixels', RGB).num_channels  # a data set of the user's own has none
     pictures = Pictures(bands=describe_bands(num_channels, bands))
-    draw = lambda: _pairs(views_of(dataset, model.data_preprocessor, NUM_PAIRS, bands=bands))  # noqa: E731
+    preprocessor: Any = getattr(model, 'data_preprocessor', None)
+    draw = lambda: _pairs(views_of(dataset, preprocessor, NUM_PAIRS, bands=bands))  # noqa: E731
     pictures.pairs = _attempt(pictures, 'pairs', draw) or []
     return pictures
 
@@ -193,7 +195,7 @@ def _add_features(
     classes = _classes(dataset, rows)
     pictures.classes = sorted(set(classes)) if classes else []
     for method in methods:
-        points = _attempt(pictures, f'{METHOD_NAMES[method]} map', lambda method=method: embed(features, method))
+        points = _attempt(pictures, f'{METHOD_NAMES[method]} map', partial(embed, features, method))
         if points is not None:
             pictures.maps.append(_map(METHOD_NAMES[method], points, names, classes, pictures.classes))
 
@@ -271,19 +273,19 @@ def tile(image: np.ndarray, text: str, label: str = '') -> Tile:
 def _fit(image: np.ndarray, side: int) -> Image.Image:
     picture = Image.fromarray(image)
     scale = side / max(picture.size)
-    size = tuple(max(1, round(length * scale)) for length in picture.size)
-    return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)
 
 
 def _name(dataset: ViewsDataset, row: int) -> str:
-    if not hasattr(dataset, 'path'):
+    if not isinstance(dataset, EncodedImages):
         return f'image {row}'
     return str(Path(dataset.path(row)).relative_to(dataset.folder))
 
 
 def _classes(dataset: ViewsDataset, rows: list[int]) -> list[str] | None:
     """Names for colours, which training has not seen: class folders."""
-    if not hasattr(dataset, 'path'):
+    if not isinstance(dataset, EncodedImages):
         return None
     return classes_of([dataset.path(row) for row in rows], dataset.folder)
 
