@@ -21,6 +21,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--operations', action='store_true', help='one step on one H200 instead, operation by operation; --batch: there'
     )
+    parser.add_argument(
+        '--memory',
+        action='store_true',
+        help='peak of one step on one GPU instead, computed and counted; --batch: there',
+    )
+    parser.add_argument('--chunk-sizes', type=int, nargs='*', default=[], help='with --memory: besides no chunks')
     return parser
 
 
@@ -32,6 +38,11 @@ def main() -> None:
         from lab.benchmark.operations import report_steps
 
         print(report_steps(args.configs, args.batch))
+        return
+    if args.memory:
+        from lab.benchmark.counted_memory import compare
+
+        print(compare(args.configs, args.batch, args.chunk_sizes))
         return
     from lab.benchmark.forecast import Assumptions, report  # imports torch, which takes a few seconds
 

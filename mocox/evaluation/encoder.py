@@ -162,6 +162,7 @@ def load_encoder(
         cfg['img_size'] = size
     if level == PATCHES and type_of(cfg) in ('MoCoViT', 'VisionTransformer'):
         cfg['out_type'] = 'featmap'
+        cfg.pop('trim_last_block', None)
     with DefaultScope.overwrite_default_scope('mocox'):
         backbone = MODELS.build(cfg)
     report = load_backbone(backbone, checkpoint, encoder, heads=heads)

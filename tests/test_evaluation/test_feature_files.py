@@ -6,6 +6,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 import mocox
@@ -124,6 +125,12 @@ def test_patches_average_to_what_the_module_gives(made, name):
     module.eval()  # mmpretrain's ResNet returns nothing here
     pooled = mocox.FeatureExtractor(module, image_size=32)(paths)
     np.testing.assert_allclose(maps.mean((1, 2)), pooled, atol=1e-5)
+
+
+def test_patches_of_a_run_that_trained_the_class_token_alone(made):
+    config = Config(dict(model=dict(backbone=dict(VIT, trim_last_block=True))))
+    net = load_encoder(made / 'vit.pth', level='patches', config=config, image_size=32).model.backbone
+    assert net(torch.zeros(1, 3, 32, 32))[-1].shape == (1, 32, 4, 4)
 
 
 def test_patches_of_a_timm_transformer_are_its_tokens_in_rows(made):

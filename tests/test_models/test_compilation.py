@@ -57,6 +57,13 @@ def test_same_loss_and_gradients(chunk_size):
     assert torch._dynamo.utils.counters['stats']['unique_graphs'] == 2
 
 
+def test_a_trimmed_block():
+    eager, compiled = build(), build(backbone=dict(VIT, trim_last_block=True), compile=dict(backend='eager'))
+    losses = [model(views(), mode='loss')['loss'] for model in (eager, compiled)]
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-13)
+    assert_same(gradients(compiled, losses[1]), gradients(eager, losses[0]))
+
+
 @pytest.mark.parametrize('norm', ['mocox.SplitBN', pytest.param('mocox.SyncBN', marks=pytest.mark.slow)])
 def test_resnet(norm):
     results = []

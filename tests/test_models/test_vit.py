@@ -158,6 +158,8 @@ def test_init_weights_draws_anew_and_init_cfg_wins():
         (dict(arch=TINY | dict(num_layers='two')), "num_layers must be .* got 'two'"),
         (dict(patch_size=0), 'patch_size must be .* got 0'),
         (dict(stem='conv', patch_size=12, img_size=24), 'power of 2'),
+        (dict(trim_last_block=True, out_type='avg_featmap'), "trim_last_block with out_type='avg_featmap'"),
+        (dict(trim_last_block=True, out_indices=[0, 1]), r'out_indices=\[0, 1\]: what it leaves out'),
     ],
 )
 def test_bad_arguments(arguments, message):

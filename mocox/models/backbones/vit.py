@@ -8,9 +8,10 @@ import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from timm.layers import PatchEmbed
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from mocox.models.backbones.class_token import ClassTokenBlock
 from mocox.registry import MODELS
 
 ARCHITECTURES = {
@@ -95,10 +96,13 @@ class MoCoViT(VisionTransformer, BaseModule):
         qkv_bias: Bias in the query, key and value projections.
         drop_path_rate: Stochastic depth of the last block; grows linearly from 0.
         norm_cfg: The convolutional stem's normalisation layer.
+        trim_last_block: While training, compute of the last block only what the class token needs; the result is the
+            same. For ``out_type='cls_token'`` of the last block.
         init_cfg: Initialiser config, e.g. ``dict(type='mocox.Pretrained', checkpoint=...)``.
 
     Raises:
-        ValueError: Unknown ``arch``, ``stem`` or ``out_type``; sizes that do not divide; ``out_indices`` out of range.
+        ValueError: Unknown ``arch``, ``stem`` or ``out_type``; sizes that do not divide; ``out_indices`` out of range;
+            ``trim_last_block`` where more than the last class token is given out.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class MoCoViT(VisionTransformer, BaseModule):
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,
         norm_cfg: dict | None = None,
+        trim_last_block: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         settings = resolve_arch(arch, stem)
@@ -146,10 +151,19 @@ class MoCoViT(VisionTransformer, BaseModule):
             weight_init='skip',
             embed_layer=conv_stem if stem == 'conv' else PatchEmbed,
             norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            block_fn=ClassTokenBlock if trim_last_block else Block,
         )
         self.init_cfg = init_cfg
         self.arch, self.stem, self.out_type, self.num_heads = arch, stem, out_type, heads
         self.out_indices = _block_indices(out_indices, settings['num_layers'])
+        if trim_last_block and (out_type != 'cls_token' or self.out_indices != [settings['num_layers'] - 1]):
+            raise ValueError(
+                f'trim_last_block with out_type={out_type!r}, out_indices={out_indices!r}: what it leaves out is given '
+                "out there; set trim_last_block=False, or out_type='cls_token' and out_indices=-1"
+            )
+        if trim_last_block:
+            last: Any = self.blocks[-1]
+            last.trimmed = True
         self._tokens()[1].requires_grad_(learn_positions)
         if stop_grad_conv1 and stem == 'patch':
             self.patch_embed.requires_grad_(False)

@@ -10,14 +10,7 @@ from lab.benchmark.mocox_contender import Ours, read_config
 from lab.benchmark.run import run
 from lab.benchmark.step import Setting
 from mocox.registry import MODELS
-from tests.test_lab.test_benchmark.tiny import RESNET, TINY_RESNET, TINY_VIT, VIT
-
-NARROW_HEADS = {'model.neck.hid_channels': 64, 'model.head.predictor.hid_channels': 64}
-MEDIUM_VIT = {
-    **NARROW_HEADS,
-    'model.backbone.arch': dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768, _delete_=True),
-    'model.neck.in_channels': 192,
-}
+from tests.test_lab.test_benchmark.tiny import MEDIUM_VIT, NARROW_HEADS, RESNET, TINY_RESNET, TINY_VIT, VIT
 
 
 def test_live_memory_follows_tensors_to_their_end():

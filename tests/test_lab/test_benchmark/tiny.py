@@ -13,6 +13,12 @@ TINY_VIT = {
     'model.head.predictor.hid_channels': 32,
     'model.head.predictor.out_channels': 16,
 }
+NARROW_HEADS = {'model.neck.hid_channels': 64, 'model.head.predictor.hid_channels': 64}
+MEDIUM_VIT = {
+    **NARROW_HEADS,
+    'model.backbone.arch': dict(embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768, _delete_=True),
+    'model.neck.in_channels': 192,
+}
 TINY_RESNET = {
     'model.backbone.depth': 18,
     'model.neck.in_channels': 512,

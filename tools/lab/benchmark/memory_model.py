@@ -62,6 +62,7 @@ class Backbone:
         num_frozen: Of them, those that are not trained.
         kept: Bytes that the backward pass needs, per view.
         working: Bytes of the block in work, per view.
+        given: Bytes of its features, per view.
         batch_norm: Whether views pass one at a time.
     """
 
@@ -70,6 +71,7 @@ class Backbone:
     num_frozen: int
     kept: float
     working: float
+    given: float
     batch_norm: bool
 
 
@@ -109,6 +111,7 @@ def describe_vit(width: int, depth: int, heads: int, image_size: int, patch_size
         num_frozen=frozen,
         kept=kept,
         working=tokens * width * (12 if half else 18),  # measured: the backward pass frees nearly what it needs
+        given=FLOAT * width,
         batch_norm=False,
     )
 
@@ -134,7 +137,7 @@ def describe_resnet(blocks: tuple[int, ...], image_size: int, half: bool) -> Bac
             width = 4 * mid
     size = 2 if half else FLOAT
     kept = size * (values + 3 * image_size**2) + 8 * pooled
-    return Backbone(width, weights, 0, kept, working=0.0, batch_norm=True)
+    return Backbone(width, weights, 0, kept, working=0.0, given=size * width * side**2, batch_norm=True)
 
 
 def step_memory(
@@ -174,8 +177,6 @@ def step_memory(
     views = 2 * batch_size * 3 * image_size**2 * FLOAT
     chunked = chunk_size is not None and chunk_size < batch_size
     live = chunk_size if chunked else 2 * batch_size
-    if not chunked and not backbone.batch_norm:
-        views *= 2  # concatenated
     logits = min(batch_size * batch_size * world_size, LARGEST_LOGITS)
     hidden_layers = 2 if backbone.batch_norm else 3  # of projector and predictor
     per_view = size * (backbone.width + hidden_layers * 2 * hidden) + 8 * FLOAT * OUT_CHANNELS
@@ -198,7 +199,7 @@ def step_memory(
         # Chunks add up their gradients, in float32. The last stages of a ResNet have most of its weights and the first
         # most of its activations: at the peak, half of the gradients are there.
         gradients=FLOAT * head_weights + trained * (FLOAT if chunked else FLOAT / 2 * backbone.batch_norm),
-        backbone=kept,
+        backbone=kept + (2 * batch_size * backbone.given if chunked else 0),  # gradients of all features
         casts=size * trained if half else 0.0,
     )
     at_optimizer = replace(base, gradients=FLOAT * (trained + head_weights))

@@ -25,7 +25,7 @@ STAGES = (
     Stage('profile', 'the ten most expensive kernels, host syncs, idle time', 60, 'profiles'),
     Stage('input', 'images per second of 1 to 16 cores, and what training waits for', 180, 'feeding'),
     Stage('resnet', 'ResNet-50 of MoCo v3 and v2 against mmpretrain, channels_last', 120, 'steps'),
-    Stage('switches', 'what compile and TF32 gain', 120, 'steps'),
+    Stage('switches', 'what compile and trim_last_block gain', 190, 'steps'),
     Stage('memory', 'peaks by chunk size against the model of them', 60, 'peaks'),
     Stage('learning', 'a real run with its curve, judged by k-NN and a linear classifier', 480, 'learning'),
 )

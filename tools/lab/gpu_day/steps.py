@@ -14,10 +14,12 @@ from lab.gpu_day.machine import small_limits
 
 BATCH, EXACT_BATCH, CHUNK = 1024, 4096, 512
 PLAIN_NORM = {'model.backbone.norm_cfg': dict(type='BN', _delete_=True)}  # mmpretrain has no groups of BatchNorm
+TRIMMED = {'model.backbone.trim_last_block': True}
 EXACT = 'ViT-B/16, 4096'
 TINY_BATCH = 8
 PEERS = ('ViT-S/16, 1024', 'ResNet-50, MoCo v2, 256')  # in a rehearsal
-LEFT_OUT = ('ResNet-50, MoCo v3, 512', 'ViT-B/16, 512, compile')  # the same code as another row; tracing takes seconds
+# The same code as another row; tracing takes seconds.
+LEFT_OUT = ('ResNet-50, MoCo v3, 512', 'ViT-B/16, 512, compile', 'ViT-S/16, 1024, trim_last_block, compile')
 
 
 def pieces(day: Day, stage: str) -> list[Piece]:
@@ -40,6 +42,8 @@ def pieces(day: Day, stage: str) -> list[Piece]:
         'switches': [
             ('ViT-S/16, 1024, compile', 50, VIT_S, BATCH, compiled, False),
             ('ViT-B/16, 512, compile', 60, VIT_B, CHUNK, compiled, False),
+            ('ViT-S/16, 1024, trim_last_block', 15, VIT_S, BATCH, TRIMMED, False),
+            ('ViT-S/16, 1024, trim_last_block, compile', 50, VIT_S, BATCH, TRIMMED | compiled, False),
         ],
     }[stage]
     if day.tiny:
