@@ -64,7 +64,7 @@ def describe_unread(data: bytes) -> str:
     kind = kind_of(data)
     if kind is None:
         return 'not an image of a format that mocox reads'
-    return f'{kind.name}, which mocox does not read: {kind.cure}'
+    return f'{kind.name}, not an image that mocox reads: {kind.cure}'
 
 
 def kind_of(data: bytes) -> Unread | None:
