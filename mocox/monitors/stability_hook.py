@@ -165,7 +165,7 @@ class StabilityHook(Hook):
         if self.late:
             self._act_on_device(optimizer, norms, medians, spikes, unwanted, scale is not None)
         else:
-            self._act_on_host(norms, medians, spikes, bool(unwanted), scale is not None)
+            self._act_on_host(norms, medians, spikes, bool(unwanted.tolist()), scale is not None)
         self._take_snapshot()
 
     def _measure(self) -> Tensor:
