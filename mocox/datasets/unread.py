@@ -51,7 +51,10 @@ KINDS = (
     ),
     _kind('FITS or HDF5', 'write each image as .npy', '.fits .fit .h5 .hdf5 .nii .nc', rb'SIMPLE  =|\x89HDF\r\n'),
     _kind(
-        'an archive', 'unpack it', '.zip .gz .7z .rar .zst', rb'PK\x03\x04|\x1f\x8b|7z\xbc\xaf|rar!|\x28\xb5\x2f\xfd'
+        'an archive',
+        'unpack it, or train on tar shards with a recipe such as mocov3/vit-small_webdataset.py',
+        '.zip .gz .tar .tgz .7z .rar .zst',
+        rb'PK\x03\x04|\x1f\x8b|7z\xbc\xaf|rar!|\x28\xb5\x2f\xfd',
     ),
     _kind('a page of HTML', 'download the image again', '', rb'\s*<(!doctype )?html'),
 )

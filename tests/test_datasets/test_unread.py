@@ -80,3 +80,9 @@ def test_a_folder_of_such_files_says_what_to_do(tmp_path):
     message = r'left out by ending: .exr 2, .*\.exr: convert it to a TIFF .*; \.nef: develop it .*; pass --data-root'
     with pytest.raises(ValueError, match=message):
         ImageFiles(str(tmp_path), CROPS)
+
+
+def test_a_folder_of_tar_shards_names_their_recipe(tmp_path):
+    (tmp_path / 'train-0000.tar').touch()
+    with pytest.raises(ValueError, match=r'\.tar: unpack it, or train on tar shards with .*vit-small_webdataset\.py'):
+        ImageFiles(str(tmp_path), CROPS)
