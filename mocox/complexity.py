@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mocox.datasets import Pixels
-from mocox.datasets.transforms import height_and_width
+from mocox.datasets.resizing import height_and_width
 from mocox.models.algorithms import LinearProbe, MomentumContrast
 from mocox.models.layout import last_output
 from mocox.models.necks import average_positions

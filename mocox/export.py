@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mocox.checkpoint.files import newest_in, write_atomically
 from mocox.checkpoint.provenance import stamp
 from mocox.datasets.extras import require_extra
-from mocox.datasets.transforms import Size, height_and_width
+from mocox.datasets.resizing import Size, height_and_width
 from mocox.evaluation.encoder import Encoder, LoadedEncoder, load_encoder
 from mocox.evaluation.prediction import classifier_of
 from mocox.models.layout import last_output

@@ -11,16 +11,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mocox.datasets.base import Crops
+from mocox.datasets.resizing import Size, as_tensor, check_interpolation, cut_long, height_and_width, resize_to
 from mocox.randomness import global_seed
 from mocox.registry import TRANSFORMS
-
-Size = int | tuple[int, int]  # the side of a square, or (height, width)
-MAX_ELONGATION = 16  # long side by short side up to which an image is resized as a whole
 
 
 @TRANSFORMS.register_module()
@@ -55,7 +51,7 @@ class RandomResizedCrops:
         self.scale = _range('scale', scale, 1.0)
         self.ratio = _range('ratio', ratio, math.inf)
         self.num_views = _positive_int('num_views', num_views)
-        self.interpolation = _interpolation(interpolation)
+        self.interpolation = check_interpolation(interpolation)
         self.scaled_decoding = scaled_decoding
 
     def reduction(self, height: int, width: int) -> int:
@@ -72,7 +68,7 @@ class RandomResizedCrops:
         for _ in range(self.num_views):
             top, left, height, width = self.sample_box(image.shape[0], image.shape[1], rng)
             crop = image[top : top + height, left : left + width]
-            views.append(_resize(crop, self.size, self.interpolation))
+            views.append(resize_to(crop, self.size, self.interpolation))
         return views
 
     def sample_box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -120,7 +116,7 @@ class CenterCrop:
     def __init__(self, size: Size = 224, resize: Size = 256, interpolation: str = 'bilinear') -> None:
         self.size = height_and_width(size)
         self.resize = height_and_width(resize, 'resize')
-        self.interpolation = _interpolation(interpolation)
+        self.interpolation = check_interpolation(interpolation)
         if isinstance(resize, int):
             height, width = (resize * side // min(self.size) for side in self.size)
             self.resize = height, width
@@ -129,13 +125,13 @@ class CenterCrop:
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> list[Tensor]:
         """Resize and cuts; nothing is random."""
-        image = _cut_long(image, max(self.size) / min(self.size))
+        image = cut_long(image, max(self.size) / min(self.size))
         (height, width), (rows, columns) = image.shape[:2], self.resize
         if height * columns <= width * rows:  # the height decides
             new_height, new_width = rows, rows * width // height
         else:
             new_height, new_width = columns * height // width, columns
-        resized = _resize(image, (new_height, new_width), self.interpolation)
+        resized = resize_to(image, (new_height, new_width), self.interpolation)
         top, left = round((new_height - self.size[0]) / 2), round((new_width - self.size[1]) / 2)
         return [resized[:, top : top + self.size[0], left : left + self.size[1]]]
 
@@ -202,7 +198,7 @@ class RandomAffineCrops:
         warped = [
             cv2.warpAffine(part, matrix, self.size[::-1], flags=cv2.INTER_LINEAR, borderValue=fill) for part in parts
         ]
-        return _to_tensor(warped[0] if image.shape[2] in (2, 3, 4) else np.dstack(warped))
+        return as_tensor(warped[0] if image.shape[2] in (2, 3, 4) else np.dstack(warped))
 
 
 @TRANSFORMS.register_module()
@@ -235,7 +231,7 @@ class TransformedCrops:
         )
         for transform in self.transforms:
             results = transform(results)
-        transformed = _to_tensor(np.ascontiguousarray(results['img'][:, :, ::-1]))
+        transformed = as_tensor(np.ascontiguousarray(results['img'][:, :, ::-1]))
         if transformed.shape != view.shape or transformed.dtype != view.dtype:
             raise ValueError(
                 f'transforms made {transformed.dtype} {tuple(transformed.shape)} of {view.dtype} {tuple(view.shape)}: '
@@ -252,57 +248,6 @@ def affine_matrix(size: Size, angle: float, shift: np.ndarray, zoom: float, shea
     height, width = height_and_width(size)
     centre = np.array([width - 1, height - 1]) / 2
     return np.column_stack([linear, centre + shift - linear @ centre])
-
-
-def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)  # (C, H, W), a view
-
-
-def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> Tensor:
-    """Antialiased resize of an (H, W, C) image, uint8 in integers; (C, H, W), stored as the image is."""
-    if image.shape[:2] == size:
-        return _to_tensor(image)
-    # The batch of one is made by torch and before the axes are swapped: else it does not see that channels come last.
-    batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
-    if image.dtype == np.uint8:
-        return F.interpolate(batch, size=size, mode=interpolation, antialias=True)[0]
-    top = 65535 if image.dtype == np.uint16 else 255
-    resized = F.interpolate(batch.float(), size=size, mode=interpolation, antialias=True)[0].clamp_(0, top)
-    return resized.round_().to(torch.uint16) if image.dtype == np.uint16 else resized
-
-
-def _cut_long(image: np.ndarray, elongation: float = 1.0) -> np.ndarray:
-    """Cut the middle out of a very long image before it is resized: the rest would be cropped away anyway.
-
-    The centre stays where it is, to half a pixel.
-
-    Args:
-        image: (H, W, C).
-        elongation: Long side by short side of what will be seen.
-    """
-    longest = math.ceil(MAX_ELONGATION * elongation) * min(image.shape[:2])
-    for axis in (0, 1):
-        if (surplus := (image.shape[axis] - longest) // 2) > 0:
-            image = image[surplus:-surplus] if axis == 0 else image[:, surplus:-surplus]
-    return image
-
-
-def _interpolation(name: str) -> str:
-    if name not in ('bilinear', 'bicubic'):
-        raise ValueError(f"interpolation must be 'bilinear' or 'bicubic', got {name!r}")
-    return name
-
-
-def height_and_width(size: Size, name: str = 'size') -> tuple[int, int]:
-    """A side as that of a square; a pair as it is.
-
-    Raises:
-        ValueError: Neither.
-    """
-    pair = tuple(size) if isinstance(size, list | tuple) else (size, size)
-    if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
-        raise ValueError(f'{name} must be a positive integer or (height, width), got {size!r}')
-    return pair
 
 
 def _positive_int(name: str, value: int) -> int:

@@ -18,7 +18,7 @@ from mocox.checkpoint.reading import strip
 from mocox.configs import open_config
 from mocox.datasets import Pixels
 from mocox.datasets.pixels import RGB
-from mocox.datasets.transforms import Size, height_and_width
+from mocox.datasets.resizing import Size, height_and_width
 from mocox.models import ViewsPreprocessor
 from mocox.models.layout import last_output, require_layout
 from mocox.models.necks import average_positions

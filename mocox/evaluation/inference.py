@@ -16,7 +16,7 @@ from mocox.datasets.base import Crops
 from mocox.datasets.decoding import to_rgb
 from mocox.datasets.image_files import read_regular_file
 from mocox.datasets.pixels import DTYPES, RGB
-from mocox.datasets.transforms import Size
+from mocox.datasets.resizing import Size
 from mocox.evaluation.encoder import LEVELS, Encoder, choose_device, evaluation_crops, load_encoder
 from mocox.evaluation.features import Progress, extract_from_loader
 from mocox.registry import TRANSFORMS

@@ -17,7 +17,7 @@ from mocox.checkpoint.files import newest_in
 from mocox.configs import open_config
 from mocox.datasets import ViewsDataset
 from mocox.datasets.copies import describe_copies
-from mocox.datasets.transforms import Size
+from mocox.datasets.resizing import Size
 from mocox.evaluation.data import Data, labels_of, open_data
 from mocox.evaluation.encoder import LoadedEncoder, choose_device, load_encoder
 from mocox.evaluation.features import cache_key, cached_features, check_finite, dataset_hash, file_hash

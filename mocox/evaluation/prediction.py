@@ -11,7 +11,7 @@ from torch import nn
 
 from mocox.checkpoint.files import newest_in, write_atomically
 from mocox.checkpoint.reading import Checkpoint
-from mocox.datasets.transforms import Size
+from mocox.datasets.resizing import Size
 from mocox.evaluation.encoder import LoadedEncoder, choose_device, load_encoder
 from mocox.evaluation.features import Progress, check_finite, encode_images
 from mocox.evaluation.places import ImagePlaces, loader_of

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from mocox import dist
 from mocox.datasets import Pixels, ViewsDataset, collate_views
 from mocox.datasets.pixels import RGB
-from mocox.datasets.transforms import Size
+from mocox.datasets.resizing import Size
 from mocox.evaluation.data import labels_of, open_data
 from mocox.evaluation.encoder import evaluation_crops
 from mocox.evaluation.features import Extracted, Frozen, Part, encode_images

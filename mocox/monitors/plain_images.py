@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mocox import dist
 from mocox.datasets import CenterCrop, ViewsDataset, collate_views
+from mocox.datasets.resizing import Size
 from mocox.datasets.subset import spread
-from mocox.datasets.transforms import Size
 from mocox.evaluation.encoder import evaluation_crops
 from mocox.evaluation.features import Frozen, encode_images
 from mocox.evaluation.knn import knn_classify

@@ -19,8 +19,8 @@ from torch import nn
 
 from mocox.datasets import EncodedImages, ViewsDataset
 from mocox.datasets.pixels import RGB
+from mocox.datasets.resizing import Size
 from mocox.datasets.subset import spread
-from mocox.datasets.transforms import Size
 from mocox.evaluation.features import describe_left_out
 from mocox.evaluation.inference import FeatureExtractor
 from mocox.evaluation.knn import nearest_neighbours

@@ -98,7 +98,7 @@ def _set_batch_size(config: 'Config', batch_size: int) -> None:
 
 
 def _set_image_size(config: 'Config', size: int) -> None:
-    from mocox.datasets.transforms import height_and_width  # imports torch
+    from mocox.datasets.resizing import height_and_width  # imports torch
 
     crops = [part for part in _parts(config) if type_of(part).endswith(('Crops', 'CenterCrop')) and 'size' in part]
     if not crops:

@@ -181,7 +181,7 @@ def test_long_images_are_cut_before_they_are_resized(shape, monkeypatch):
     image = np.broadcast_to(ramp if shape[1] > shape[0] else ramp[:, None], shape).astype(np.uint8)
     image = image[:, :, None].repeat(3, 2)
     found = CenterCrop(16, 20)(image, None)[0]
-    monkeypatch.setattr('mocox.datasets.transforms.MAX_ELONGATION', 10**6)
+    monkeypatch.setattr('mocox.datasets.resizing.MAX_ELONGATION', 10**6)
     expected = CenterCrop(16, 20)(image, None)[0]
     assert (found.int() - expected.int()).abs().max() <= 1
 
@@ -208,7 +208,7 @@ def test_an_extreme_shape_takes_the_memory_of_its_crop(monkeypatch, crops, dtype
         largest.append(max(size[0] * size[1], x.shape[2] * x.shape[3]))
         return resize(x, size=size, **options)
 
-    monkeypatch.setattr('mocox.datasets.transforms.F.interpolate', watched)
+    monkeypatch.setattr('mocox.datasets.resizing.F.interpolate', watched)
     image = decode((Path(__file__).parents[1] / 'data' / 'images' / 'spacer_1x30000.png').read_bytes()).astype(dtype)
     image = image if (image.shape[0] > image.shape[1]) == upright else np.ascontiguousarray(image.transpose(1, 0, 2))
     for view in crops(image, np.random.default_rng(0)):
