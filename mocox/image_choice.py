@@ -15,7 +15,7 @@ from mocox.configs import open_config
 from mocox.datasets import Pixels, ViewsDataset
 from mocox.datasets.census import describe_bands, shared_bands
 from mocox.datasets.encoded_images import EncodedImages
-from mocox.datasets.image_files import FIX
+from mocox.datasets.folders import FIX
 from mocox.datasets.survey import Survey
 from mocox.doctor.images import Sample
 from mocox.registry import DATASETS

@@ -11,7 +11,8 @@ from typing import Any
 from mocox.datasets.base import Crops
 from mocox.datasets.encoded_images import EncodedImages
 from mocox.datasets.extras import require_extra
-from mocox.datasets.image_files import label_by_folder, read_regular_file, scan
+from mocox.datasets.folders import scan
+from mocox.datasets.image_files import label_by_folder, read_regular_file
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.registry import DATASETS
 

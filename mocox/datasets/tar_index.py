@@ -12,7 +12,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from mocox.datasets.image_files import EXTENSIONS
+from mocox.datasets.folders import EXTENSIONS
 from mocox.datasets.packed_paths import PackedPaths
 
 MAX_HEADER_BYTES = 2**20  # read at once; what a tar archive says about a member is shorter

@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from mocox.datasets.base import Crops
 from mocox.datasets.encoded_images import MAX_FILE_BYTES, EncodedImages
 from mocox.datasets.extras import require_extra
-from mocox.datasets.image_files import EXTENSIONS
+from mocox.datasets.folders import EXTENSIONS
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.tar_index import INDEX_VERSION, ShardIndex, index_shard, read_index_file, write_index_file
 from mocox.registry import DATASETS

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from mocox.datasets import EncodedImages, ImageFiles, Positives, ViewsDataset
-from mocox.datasets.image_files import scan
+from mocox.datasets.folders import scan
 from mocox.datasets.splits import find_splits
 from mocox.doctor.findings import WARNING, Finding
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from mocox.datasets import ImageFiles, ViewsDataset, collate_views
-from mocox.datasets.image_files import scan
+from mocox.datasets.folders import scan
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.evaluation.encoder import LoadedEncoder
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mocox.datasets import ImageFiles, collate_views, encoded_images
-from mocox.datasets.image_files import EXTENSIONS, EXTRAS, scan
+from mocox.datasets.folders import EXTENSIONS, EXTRAS, scan
 from mocox.datasets.lists import parse_list
 from mocox.registry import DATASETS
 from tests.support.image_folders import level_shown, make_files, names, write_image

@@ -304,7 +304,7 @@ def test_what_is_left_out_is_counted(tmp_path, monkeypatch):
     for name in ('x.dcm', 'y.DCM', 'z.heic', 'notes.txt', 'b/LICENSE', '._a.png', '.DS_Store', '.thumbs/a.png'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b'')
-    monkeypatch.setattr('mocox.datasets.image_files.find_spec', lambda library: None)
+    monkeypatch.setattr('mocox.datasets.folders.find_spec', lambda library: None)
     logged = []
     monkeypatch.setattr('mocox.datasets.encoded_images.print_log', lambda text, **options: logged.append(text))
     dataset = ImageFiles(str(tmp_path), CROPS)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mocox.datasets import EpochSampler, ImageFiles, LMDBImages, WebDatasetImages, collate_views, write_lmdb
-from mocox.datasets.image_files import scan
+from mocox.datasets.folders import scan
 from mocox.datasets.positives import Groups
 
 CROPS = dict(type='RandomResizedCrops', size=4)
