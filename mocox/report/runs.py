@@ -4,46 +4,23 @@ import json
 import math
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mocox.checkpoint.provenance import parse_config
 from mocox.recipe import Recipe
+from mocox.report.scalars import MAX_PLACE, Series, collect, place_of, read_json_lines
 
 LOG_LINE = re.compile(r'\d{4}/\d\d/\d\d (\d\d:\d\d:\d\d) - \w+ - (WARNING|ERROR) - (.*)')
 TIMESTAMP = re.compile(r'\d{8}_\d{6}')
 LOGGED = ('python', 'torch', 'mmengine', 'processes', 'device')
 MAX_WARNINGS = 50
-OFFLINE = 'knn_offline'
-PLACES = ('iter', 'step', 'epoch')
-MAX_PLACE = 10**15
-HUGE = 1e100  # values above count as not finite: no axis reaches them
 PARTS_OF_DATA = ('train', 'images')  # folders whose name says nothing of what they hold
 AUTO = 'auto'  # name of every config of `mocox pretrain`
 # Errors of arithmetic on values of an unexpected type.
 ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-EVENT: dict[str, Any] = dict(kind=str, state=str | None, message=str, evidence=dict, causes=list)
-
-
-@dataclass
-class Series:
-    """A scalar over iterations, counted from 1."""
-
-    iters: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    @property
-    def last(self) -> float:
-        return self.values[-1]
-
-    def recent(self, num: int = 10) -> float:
-        """Mean of the last values."""
-        return sum(self.values[-num:]) / len(self.values[-num:])
 
 
 @dataclass
@@ -160,11 +137,11 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
     for part in parts:
         new = read_json_lines(part / 'vis_data' / 'scalars.json')
         start = min((line['iter'] for line in new if 'iter' in line), default=math.inf)
-        lines = [line for line in lines if _place(line) < start] + new  # resumed before the last logged step
+        lines = [line for line in lines if place_of(line) < start] + new  # resumed before the last logged step
         events = [event for event in events if event.get('iter', 0) < start]
         events += read_json_lines(part / 'vis_data' / 'events.jsonl')
         warnings += _warnings_in(part / f'{part.name}.log')
-    scalars, metrics, epochs = _collect(lines)
+    scalars, metrics, epochs = collect(lines)
     config = _read_config(folder, parts[-1])
     environment = _environment(parts[-1])
     run = Run(name or folder.name, folder, config, scalars, metrics, events, environment, warnings, epochs)
@@ -190,44 +167,6 @@ def _check_config(run: Run) -> None:
         raise ValueError(f'the levels of its loss are {chance} and {floor}')
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON lines; a last line that is still being written is left out.
-
-    Raises:
-        ValueError: A line before it is damaged, or a value in it is of another type than what mocox writes there.
-    """
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding='utf-8', errors='replace').split('\n')
-    last = max((number for number, line in enumerate(lines, start=1) if line.strip()), default=0)
-    found = []
-    for number, line in enumerate(lines[:last], start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also numbers of too many digits, and deeply nested lists
-            if number < last:
-                raise ValueError(f'{path}, line {number} is damaged: {error}') from None
-            continue
-        if not isinstance(entry, dict):
-            continue
-        for name, value in entry.items():
-            if not _is_expected(name, value):
-                raise ValueError(f'{path}, line {number}: {name}={value!r:.80} is not a value that a training writes')
-        found.append(entry)
-    return found
-
-
-def _is_expected(name: str, value: object) -> bool:
-    """True if a log can hold this value under this name. Only a loss, a float, may be large."""
-    if name in PLACES:
-        return type(value) is int and 0 <= value <= MAX_PLACE
-    if name in EVENT:
-        return isinstance(value, EVENT[name])
-    return not isinstance(value, int) or abs(value) <= MAX_PLACE
-
-
 def name_runs(folders: list[str | Path]) -> list[str]:
     """Short distinct names: as many last parts of the paths as it takes."""
     paths = [Path(folder).resolve() for folder in folders]
@@ -236,32 +175,6 @@ def name_runs(folders: list[str | Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [f'{path.name} ({number})' for number, path in enumerate(paths, start=1)]
-
-
-def _place(line: dict[str, Any]) -> int:
-    """The iteration of a line of the log; 0 for a validation's, whose step is an epoch."""
-    return line.get('iter', line.get('step', 0) if OFFLINE in line else 0)
-
-
-def _collect(lines: list[dict[str, Any]]) -> tuple[dict[str, Series], dict[str, Series], Series]:
-    scalars: dict[str, Series] = {}
-    metrics: dict[str, Series] = {}
-    epochs = Series()
-    measured = [line for line in lines if OFFLINE in line and 'iter' not in line]
-    for line in lines:
-        target, place = (scalars, line['iter']) if 'iter' in line else (metrics, line.get('step', 0))
-        if 'iter' in line:
-            epochs.iters.append(place)
-            epochs.values.append(line.get('epoch', 0))
-        for key, value in line.items():
-            if key in ('iter', 'step', 'epoch') or isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            series = target.setdefault(key, Series())
-            series.iters.append(place)
-            series.values.append(float(value) if abs(value) < HUGE else math.nan)
-    if measured:  # other lines repeat the last value until the next
-        scalars[OFFLINE] = Series([_place(line) for line in measured], [float(line[OFFLINE]) for line in measured])
-    return scalars, {name: series for name, series in metrics.items() if name not in scalars}, epochs
 
 
 def _read_config(folder: Path, part: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from matplotlib import colormaps
 
 from mocox.report.charts import NUM_COLORS, NUM_DASHES, Band, Chart, Level, Line, Mark, draw_chart
 from mocox.report.expected import Expected
-from mocox.report.runs import Run, Series
+from mocox.report.runs import Run
+from mocox.report.scalars import Series
 
 LOGARITHMIC = ('grad_norm',)
 RANGES = {'progress': (0, 100), 'knn_online': (0, None), 'data_wait': (0, None), 'images_per_second': (0, None)}

@@ -8,7 +8,8 @@ import pytest
 
 from mocox.report.page import render
 from mocox.report.pictures import Pictures
-from mocox.report.runs import name_runs, read_json_lines, read_run
+from mocox.report.runs import name_runs, read_run
+from mocox.report.scalars import read_json_lines
 from tests.test_report.work_dirs import CHANCE, FLOOR, STAMP, write_work_dir
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from mocox.report.page import render
 from mocox.report.pictures import Pictures
-from mocox.report.runs import Run, Series, read_run
+from mocox.report.runs import Run, read_run
+from mocox.report.scalars import Series
 from mocox.report.verdict import format_value, judge, tone_of
 from tests.test_report.work_dirs import STAMP, write_work_dir
 
