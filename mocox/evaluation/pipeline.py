@@ -21,9 +21,10 @@ from mocox.datasets.resizing import Size
 from mocox.evaluation.data import Data, labels_of, open_data
 from mocox.evaluation.encoder import LoadedEncoder, choose_device, load_encoder
 from mocox.evaluation.features import cache_key, cached_features, check_finite, dataset_hash, file_hash
-from mocox.evaluation.protocols import PROTOCOLS, Result, Task, choose_protocols
+from mocox.evaluation.protocols import PROTOCOLS, choose_protocols
 from mocox.evaluation.published import published_numbers
 from mocox.evaluation.report import draw_chart, format_table, rows_of, software_versions, write_json
+from mocox.evaluation.task import Result, Task
 from mocox.terminal import say
 
 

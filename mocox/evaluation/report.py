@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mocox.checkpoint.files import write_atomically
-from mocox.evaluation.protocols import Result
 from mocox.evaluation.published import BENCHMARK_OF, Published, find_number
+from mocox.evaluation.task import Result
 from mocox.version import __version__
 
 VERSIONS = ('torch', 'torchvision', 'timm', 'mmengine', 'mmpretrain', 'numpy', 'scikit-learn')

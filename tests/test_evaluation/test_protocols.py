@@ -8,7 +8,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from mocox.evaluation import knn_classify
 from mocox.evaluation.few_shot import few_shot_accuracies, nearest_class_mean
 from mocox.evaluation.pipeline import check_finite, split_options
-from mocox.evaluation.protocols import PROTOCOLS, Task, choose_protocols
+from mocox.evaluation.protocols import PROTOCOLS, choose_protocols
+from mocox.evaluation.task import Task
 
 FAST = dict(
     knn=dict(ks=(1, 10)),

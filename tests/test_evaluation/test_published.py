@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mocox.evaluation.protocols import Result
 from mocox.evaluation.published import find_number, method_of, published_numbers, published_table
 from mocox.evaluation.report import rows_of
+from mocox.evaluation.task import Result
 
 HEADS = {
     'MoCo v1': ['neck.fc.weight'],
