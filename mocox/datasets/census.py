@@ -9,7 +9,8 @@ import numpy as np
 
 from mocox.datasets.kinds import MEASURED, SMALL_SHARE, Kind, without_marker
 from mocox.datasets.number_ranges import percentiles
-from mocox.datasets.pixels import MAX_LEVEL, Pixels, Raw
+from mocox.datasets.pixels import MAX_LEVEL, Pixels
+from mocox.datasets.raw import Raw
 from mocox.datasets.readers import DICOM, read_raw
 from mocox.datasets.survey import current_survey, is_ordinary
 

@@ -12,7 +12,8 @@ from PIL import Image
 from mocox.datasets.deep_jpeg import is_deep_jpeg
 from mocox.datasets.limits import check_structure
 from mocox.datasets.orientation import orientation_of, turn
-from mocox.datasets.pixels import RGB, Pixels, Raw
+from mocox.datasets.pixels import RGB, Pixels
+from mocox.datasets.raw import Raw
 from mocox.datasets.readers import FORMATS, load, needs_own_reader, open_with_pillow, read_raw, stated_errors
 
 try:

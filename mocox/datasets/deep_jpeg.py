@@ -7,7 +7,7 @@ from PIL import Image
 from mocox.datasets.extras import require_extra
 from mocox.datasets.limits import MAX_SEGMENTS
 from mocox.datasets.orientation import TAG, turn
-from mocox.datasets.pixels import Raw, check_size, with_bands
+from mocox.datasets.raw import Raw, check_size, with_bands
 
 JPEG_LS = 0xF7
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB, JPEG_LS}  # not hierarchical

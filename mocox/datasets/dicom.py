@@ -7,7 +7,7 @@ import numpy as np
 
 from mocox.datasets.extras import MissingExtraError, require_extra
 from mocox.datasets.limits import MAX_INFLATED, SMALLER, CountedReads, check_jpeg
-from mocox.datasets.pixels import Raw, check_size
+from mocox.datasets.raw import Raw, check_size
 
 if TYPE_CHECKING:
     from pydicom import Dataset

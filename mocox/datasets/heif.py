@@ -7,7 +7,7 @@ import numpy as np
 
 from mocox.datasets.extras import require_extra
 from mocox.datasets.number_ranges import fixed_range
-from mocox.datasets.pixels import Raw, check_size, with_bands
+from mocox.datasets.raw import Raw, check_size, with_bands
 
 HEIF_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')
 PROPERTIES = 2**16  # of an AVIF, in front of the pixels

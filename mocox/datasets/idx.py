@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mocox.datasets.base import Crops, ViewsDataset
-from mocox.datasets.pixels import Raw, check_size, with_bands
+from mocox.datasets.raw import Raw, check_size, with_bands
 from mocox.registry import DATASETS
 
 UNSIGNED_BYTES = 8  # the code of the only type that images and class labels are published in

@@ -4,7 +4,7 @@ import struct
 
 from mocox.datasets.extras import require_extra
 from mocox.datasets.opencv import read_with_opencv
-from mocox.datasets.pixels import Raw, check_size, with_bands
+from mocox.datasets.raw import Raw, check_size, with_bands
 
 CODESTREAM = b'\xff\x4f\xff\x51'  # start of image and SIZ
 

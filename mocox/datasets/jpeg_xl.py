@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from mocox.datasets.extras import require_extra
-from mocox.datasets.pixels import Raw, check_size, with_bands
+from mocox.datasets.raw import Raw, check_size, with_bands
 
 BARE, BOXED = b'\xff\x0a', b'\0\0\0\x0cJXL \r\n\x87\n'
 RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from mocox.datasets.pixels import Raw, check_size
+from mocox.datasets.raw import Raw, check_size
 
 GAP = rb'(?:\s+|#[^\n]*\n)+'
 PNM = re.compile(rb'P([2356])' + GAP + rb'(\d+)' + GAP + rb'(\d+)' + GAP + rb'(\d+)\s')

@@ -8,7 +8,7 @@ from typing import IO
 import numpy as np
 
 from mocox.datasets.number_ranges import fixed_range
-from mocox.datasets.pixels import MAX_BYTES, Raw, check_size
+from mocox.datasets.raw import MAX_BYTES, Raw, check_size
 
 
 def is_numpy(data: bytes) -> bool:

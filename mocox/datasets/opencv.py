@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from mocox.datasets.number_ranges import fixed_range
-from mocox.datasets.pixels import Raw, with_bands
+from mocox.datasets.raw import Raw, with_bands
 
 
 def read_with_opencv(data: bytes) -> Raw:

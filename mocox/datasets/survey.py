@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from mocox.datasets.deep_jpeg import is_deep_jpeg
-from mocox.datasets.pixels import Raw
+from mocox.datasets.raw import Raw
 from mocox.datasets.readers import PNG, read_raw
 from mocox.datasets.subset import spread
 from mocox.datasets.tiff import is_scientific

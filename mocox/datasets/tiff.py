@@ -13,7 +13,7 @@ from mocox.datasets.extras import MissingExtraError, require_extra
 from mocox.datasets.number_ranges import fixed_range
 from mocox.datasets.opencv import read_with_opencv
 from mocox.datasets.orientation import TAG, turn
-from mocox.datasets.pixels import Raw, check_size
+from mocox.datasets.raw import Raw, check_size
 
 if TYPE_CHECKING:
     import tifffile
