@@ -12,25 +12,23 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mocox.checkpoint import Checkpoint, load_backbone, read
-from mocox.checkpoint.completeness import bounded
 from mocox.checkpoint.provenance import BUILT_BY_NAME, oblong
-from mocox.checkpoint.reading import strip
 from mocox.configs import open_config
 from mocox.datasets import Pixels
 from mocox.datasets.pixels import RGB
 from mocox.datasets.resizing import Size, height_and_width
+from mocox.evaluation.rebuilding import HINT, backbone_config, projector_of
 from mocox.models import ViewsPreprocessor
 from mocox.models.layout import last_output, require_layout
 from mocox.models.necks import average_positions
 from mocox.recipe import Recipe, type_of
-from mocox.registry import MODELS, require_registered
+from mocox.registry import MODELS
 
 MAX_SIDE = 8192  # pixels of an input image's side; beyond it, allocation fails for lack of memory
 LEVELS = ('backbone', 'projector')
 PATCHES = 'patches'  # one vector per position of the map, none per image
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 SMALL_PX = 64  # images up to this size are seen whole; larger ones lose a border of 1/16 at each side, as published
-HINT = 'build the backbone from a config: --config CFG'
 
 
 class Encoder(BaseModel):
@@ -171,7 +169,7 @@ def load_encoder(
     told = arch.get('grid') or arch.get('img_size') or meta.get('image_size') or oblong(meta.get('img_size'))
     if not (config or image_size or told):
         notes.append(f'the file does not tell its image size: {size} pixels are used (--image-size says another)')
-    projector = _projector(checkpoint, report.encoder) if level == 'projector' else None
+    projector = projector_of(checkpoint, report.encoder) if level == 'projector' else None
     preprocessor = recipe.preprocessor
     if not preprocessor and not checkpoint.meta.get('mean'):
         notes.append("the file does not tell its normalisation: ImageNet's is used (--config CFG says another)")
@@ -234,47 +232,6 @@ def checkpoint_pixels(path: str | Path, config: str | Path | Config | None = Non
     return pixels_of(read(path), None if config is None else Recipe(open_config(config)))
 
 
-def backbone_config(checkpoint: Checkpoint, weights: Mapping[str, Tensor], heads: int | None = None) -> dict:
-    """The config of a backbone with these tensors.
-
-    Args:
-        checkpoint: The file, recognised.
-        weights: The tensors of one encoder, under mocox's names.
-        heads: Number of attention heads, where the file does not tell.
-
-    Raises:
-        ValueError: The tensors do not tell the architecture.
-    """
-    arch = checkpoint.arch
-    if gaps := arch.get('gaps'):
-        raise ValueError(f'{checkpoint.path} does not hold a whole backbone: it lacks {bounded(gaps)}')
-    if named := checkpoint.meta.get('backbone'):
-        if type_of(named) not in BUILT_BY_NAME:
-            raise ValueError(f'{checkpoint.path} names a backbone of type {named.get("type")!r}: {HINT}')
-        require_registered(named, checkpoint.path)
-        return {key: deepcopy(value) for key, value in named.items() if key != 'checkpoint_path'}
-    if arch['family'] == 'vit':
-        heads = heads or arch.get('num_heads')
-        if heads is None:
-            raise ValueError(
-                f'{checkpoint.path} does not tell its number of attention heads, and tensors do not either: '
-                'pass --heads (ViT-S: 12 in MoCo v3, 6 in DeiT and timm) or --config CFG'
-            )
-        names = ('embed_dims', 'num_layers', 'feedforward_channels')
-        settings = dict({name: arch[name] for name in names}, num_heads=heads)
-        sizes = dict(patch_size=arch['patch_size'], stem=arch['stem'], in_channels=arch['in_channels'])
-        return dict(type='MoCoViT', arch=settings, **sizes)
-    if arch['family'] == 'resnet' and arch['depth']:
-        width = len(weights['layer1.0.conv1.weight'])
-        shape = dict(depth=arch['depth'], stem_channels=arch['width'], base_channels=width)
-        shape['in_channels'] = arch['in_channels']
-        if arch['bottleneck']:
-            shape['expansion'] = len(weights['layer1.0.conv3.weight']) // width
-        is_cifar = weights['conv1.weight'].shape[-1] == 3
-        return dict(type='mmpretrain.ResNet_CIFAR' if is_cifar else 'mmpretrain.ResNet', **shape)
-    raise ValueError(f'{checkpoint.path} has a backbone that tensors alone do not tell ({arch["name"]}): {HINT}')
-
-
 def evaluation_crops(size: Size) -> dict:
     """Config of the published evaluation transform: the central 224 of 256 pixels; small images are kept whole."""
     sides = height_and_width(size)
@@ -292,48 +249,6 @@ def _pretraining_size(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> 
         return arch['grid'] * arch['patch_size']
     is_cifar = 'conv1.weight' in weights and weights['conv1.weight'].shape[-1] == 3
     return 32 if is_cifar else 224
-
-
-def _projector(checkpoint: Checkpoint, which: str) -> nn.Module:
-    part = 'momentum_encoder.neck.' if which == 'momentum' and 'momentum' in checkpoint.prefixes else 'neck.'
-    tensors = strip(checkpoint.state_dict, part)
-    if not tensors:
-        raise ValueError(f'{checkpoint.path} has no projector: it is {checkpoint.summary}')
-    return build_projector(tensors)
-
-
-def build_projector(tensors: Mapping[str, Tensor]) -> nn.Module:
-    """The projector with these tensors: ``fc0, bn0, fc1, ...`` (v3), ``mlp.0, mlp.2`` (v2) or ``fc`` (v1).
-
-    Raises:
-        ValueError: Other names.
-    """
-    layers = next((names for names in _PROJECTORS if f'{names[0]}.weight' in tensors), None)
-    layers = [name for name in layers or [] if f'{name}.weight' in tensors]
-    modules: list[nn.Module] = []
-    used: set[str] = set()
-    for name in layers:
-        weight, bias = tensors[f'{name}.weight'], tensors.get(f'{name}.bias')
-        modules += [nn.ReLU()] if modules else []
-        modules.append(nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None))
-        modules[-1].load_state_dict(_below(tensors, name, used))
-        norm = name.replace('fc', 'bn')
-        if f'{norm}.running_mean' in tensors:
-            modules.append(nn.BatchNorm1d(len(weight), affine=f'{norm}.weight' in tensors))
-            modules[-1].load_state_dict(_below(tensors, norm, used), strict=f'{norm}.num_batches_tracked' in tensors)
-    if not modules or used != set(tensors):
-        names = ', '.join(list(tensors)[:6])
-        raise ValueError(f'a projector with the tensors {names}, ... is not known: use the backbone')
-    return nn.Sequential(*modules)
-
-
-_PROJECTORS = [[f'fc{i}' for i in range(8)], ['mlp.0', 'mlp.2'], ['fc']]
-
-
-def _below(tensors: Mapping[str, Tensor], name: str, used: set[str]) -> dict[str, Tensor]:
-    found = strip(tensors, f'{name}.')
-    used.update(f'{name}.{key}' for key in found)
-    return found
 
 
 def _configured_backbone(recipe: Recipe) -> dict:

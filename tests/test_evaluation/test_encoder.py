@@ -8,7 +8,8 @@ from torch import nn
 
 from mocox.checkpoint import load_backbone, read, reading
 from mocox.checkpoint.writing import convert
-from mocox.evaluation.encoder import Encoder, build_projector, evaluation_crops, load_encoder
+from mocox.evaluation.encoder import Encoder, evaluation_crops, load_encoder
+from mocox.evaluation.rebuilding import build_projector
 from mocox.models import NonLinearNeck
 from mocox.registry import MODELS
 from tests.test_checkpoint.conftest import CONV_VIT, RESNET, VIT, official_file, pretraining_model
