@@ -1,8 +1,6 @@
 """Judge during training whether a run learns."""
 
 import logging
-import time
-from collections.abc import Sized
 from math import isfinite
 from typing import Any
 
@@ -13,18 +11,16 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mocox import dist
-from mocox.datasets import ViewsDataset
 from mocox.datasets.pixels import RGB
 from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.engine.warm_start import starts_warm
 from mocox.models.losses import InfoNCELoss
 from mocox.monitors.events import write_event
 from mocox.monitors.offline_knn import check_data, offline_knn
-from mocox.monitors.plain_images import PlainImages
-from mocox.monitors.readings import AT_CHANCE, Plain, Reading
+from mocox.monitors.plain_images import PlainMonitor
+from mocox.monitors.readings import AT_CHANCE, Reading
 from mocox.monitors.signals import FeatureBank, measure
 from mocox.monitors.stability_hook import StabilityHook
-from mocox.monitors.start import BETTER, compare
 from mocox.monitors.states import TrainingState
 from mocox.monitors.summary import final_verdict
 from mocox.registry import HOOKS
@@ -85,9 +81,9 @@ class MonitorHook(Hook):
         self.knn_data_root = knn_data_root
         self.knn_epochs = knn_epochs
         self.knn_batch_size = knn_batch_size
-        self.plain = plain
         self.machine = TrainingState()
-        self.warned_of_chance = self.was_better = False
+        self.plain = PlainMonitor(self.machine, knn_batch_size) if plain else None
+        self.warned_of_chance = False
 
     def before_train(self, runner: Runner) -> None:
         """Determine what can be measured.
@@ -109,8 +105,8 @@ class MonitorHook(Hook):
         self.last_iter = runner.iter
         self.fill_before = self.model.queue_fill() if self.contrastive else 1.0
         self._prepare_knn(runner)
-        self.plain_images: PlainImages | None = None
-        self.plain_interval = max(min(runner.max_iters // 20, 1000), 1)
+        if self.plain:
+            self.plain.begin(runner)
         if self.contrastive and self.machine.start is None:
             self.machine.warm = starts_warm(runner, self.model)
         if self.knn_data_root and self.contrastive:
@@ -132,8 +128,8 @@ class MonitorHook(Hook):
         """Ask the model to keep the tensors that it compares."""
         if self.contrastive:
             self.model.observe = self._is_due(runner) or self.bank is not None
-            if self.plain and self.plain_images is None:
-                self._open_plain_images(runner, data_batch)
+            if self.plain:
+                self.plain.open(runner, self.model, self.labels, data_batch)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -154,8 +150,8 @@ class MonitorHook(Hook):
     def _observe(self, runner: Runner, data_batch: Any, outputs: dict | None) -> None:
         if self.contrastive:
             self._collect(data_batch, outputs)
-        if self.plain_images and ((runner.iter + 1) % self.plain_interval == 0 or runner.iter + 1 == runner.max_iters):
-            self._measure_plain(runner, self.plain_images, runner.iter + 1)
+        if self.plain:
+            self.plain.measure_if_due(runner, self.model)
         if self._is_due(runner):
             self._write_speed(runner)
             if self.contrastive:
@@ -176,53 +172,8 @@ class MonitorHook(Hook):
             labels, index = (x.to(features.device, non_blocking=True) for x in (self.labels[index], index))
             self.bank.append(features, labels, index)
 
-    def _open_plain_images(self, runner: Runner, data_batch: Any) -> None:
-        """Open the images, and measure before the first step of a run."""
-        dataset = runner.train_dataloader.dataset
-        inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else None
-        if not isinstance(dataset, ViewsDataset) or not isinstance(dataset, Sized) or not inputs:
-            self.plain = False
-            return
-        try:
-            began = time.monotonic()
-            labels = None if self.labels is None else self.labels.numpy()
-            self.plain_images = PlainImages(dataset, labels, tuple(inputs[0].shape[-2:]), self.knn_batch_size)
-            if self.machine.start is None:
-                self._measure_plain(runner, self.plain_images, 0)
-                if start := self.machine.start:
-                    seconds = time.monotonic() - began
-                    runner.logger.info(
-                        f'before the first step: {start} ({start.num_images} plain images, {seconds:.1f} s)'
-                    )
-        except Exception as error:  # as below
-            self.plain, self.plain_images = False, None
-            runner.logger.warning(
-                f'default_hooks.monitor.plain: no comparison with the start: {error}. Training continues'
-            )
-
-    def _measure_plain(self, runner: Runner, images: PlainImages, iteration: int) -> None:
-        try:
-            found = Plain(images.num_images, **images.measure(self.model))
-        except Exception as error:  # features of a diverging run are not finite: the other monitors report that
-            runner.logger.debug(f'No measurement on plain images at iteration {iteration}: {error}')
-            return
-        self.machine.measured(iteration, found)
-        scalars = dict(plain_effective_rank=found.effective_rank, plain_alignment=found.alignment)
-        if found.knn is not None:
-            now = scalars['knn_plain'] = 100 * found.knn
-            start = self.machine.start
-            if start is not None and start.knn is not None:  # a run may have got its labels after its start
-                first = scalars['knn_start'] = 100 * start.knn
-                if compare(start, found) == BETTER and self.machine.warm and not self.was_better:
-                    self.was_better = True
-                    gained = f'{now:.0f} % after {first:.0f} %'
-                    runner.logger.info(f'iteration {iteration}: {BETTER}: k-NN on plain images {gained}')
-        for name, value in scalars.items():
-            runner.message_hub.update_scalar(f'train/{name}', value)
-
     def _is_due(self, runner: Runner) -> bool:
-        done = runner.iter + 1
-        return done % self.interval == 0 or done == runner.max_iters or runner.iter == 0
+        return (runner.iter + 1) % self.interval == 0 or runner.iter + 1 == runner.max_iters or runner.iter == 0
 
     def _read(self, runner: Runner) -> None:
         signals = self._signals()
@@ -316,28 +267,20 @@ class MonitorHook(Hook):
         epoch = runner.epoch + 1
         if not (self.knn_data_root and self.contrastive) or (epoch % self.knn_epochs and epoch != runner.max_epochs):
             return
+        loader = runner.train_dataloader
         try:
-            self._classify_held_out(runner, self.knn_data_root, epoch)
+            accuracy = 100 * offline_knn(
+                self.model, self.knn_data_root, self.image_size, self.num_neighbours, self.knn_temperature,
+                self.knn_batch_size, loader.num_workers, getattr(loader.dataset, 'pixels', RGB),
+            )  # fmt: skip
+            runner.message_hub.update_scalar('train/knn_offline', accuracy)
+            runner.visualizer.add_scalars(dict(knn_offline=accuracy), step=runner.iter)
+            runner.logger.info(f'epoch {epoch}: offline k-NN {accuracy:.1f} % on {self.knn_data_root}')
         except Exception as error:  # as above
             runner.logger.warning(
                 f'default_hooks.monitor.knn_data_root={self.knn_data_root!r}: no offline k-NN after epoch {epoch}: '
                 f'{type(error).__name__}: {error}. Training continues'
             )
-
-    def _classify_held_out(self, runner: Runner, data_root: str, epoch: int) -> None:
-        accuracy = offline_knn(
-            self.model,
-            data_root,
-            self.image_size,
-            self.num_neighbours,
-            self.knn_temperature,
-            self.knn_batch_size,
-            runner.train_dataloader.num_workers,
-            getattr(runner.train_dataloader.dataset, 'pixels', RGB),
-        )
-        runner.message_hub.update_scalar('train/knn_offline', 100 * accuracy)
-        runner.visualizer.add_scalars(dict(knn_offline=100 * accuracy), step=runner.iter)
-        runner.logger.info(f'epoch {epoch}: offline k-NN {100 * accuracy:.1f} % on {data_root}')
 
     def after_train(self, runner: Runner) -> None:
         """Summarise the run in one paragraph."""

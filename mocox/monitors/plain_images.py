@@ -1,11 +1,14 @@
 """Quality of the backbone on images without augmentation, before the first step and at intervals after it."""
 
 import copy
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sized
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.runner import Runner
 from torch import Tensor
 
 from mocox import dist
@@ -16,7 +19,10 @@ from mocox.evaluation.encoder import evaluation_crops
 from mocox.evaluation.features import Frozen, encode_images
 from mocox.evaluation.knn import knn_classify
 from mocox.monitors.offline_knn import gather_turns
+from mocox.monitors.readings import Plain
 from mocox.monitors.signals import effective_rank
+from mocox.monitors.start import BETTER, compare
+from mocox.monitors.states import TrainingState
 
 MAX_IMAGES = 512
 MAX_CLASSES = 32  # with more, the k-NN classifier would see too few images of each
@@ -69,6 +75,76 @@ class PlainImages:
     def _features(self, model: Frozen, mirrored: bool) -> tuple[Tensor, Tensor]:
         own = encode_images(model, _Batches(self.dataset, self.batches, mirrored))
         return gather_turns(own, next(model.parameters()).device, self.num_images)
+
+
+class PlainMonitor:
+    """Compares a run with what it started from, before the first step and 20 times or more after it.
+
+    Args:
+        machine: Gets what is measured.
+        batch_size: Images per forward pass.
+    """
+
+    def __init__(self, machine: TrainingState, batch_size: int) -> None:
+        self.machine, self.batch_size = machine, batch_size
+        self.is_possible, self.was_better = True, False
+
+    def begin(self, runner: Runner) -> None:
+        """Forget the images of an earlier training."""
+        self.images: PlainImages | None = None
+        self.interval = max(min(runner.max_iters // 20, 1000), 1)
+
+    def open(self, runner: Runner, model: Frozen, labels: Tensor | None, data_batch: Any) -> None:
+        """Open the images with the first batch, whose size they get, and measure before the first step of a run."""
+        if self.images is not None or not self.is_possible:
+            return
+        dataset = runner.train_dataloader.dataset
+        inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else None
+        if not isinstance(dataset, ViewsDataset) or not isinstance(dataset, Sized) or not inputs:
+            self.is_possible = False
+            return
+        try:
+            began = time.monotonic()
+            known = None if labels is None else labels.numpy()
+            self.images = PlainImages(dataset, known, tuple(inputs[0].shape[-2:]), self.batch_size)
+            if self.machine.start is None:
+                self._measure(runner, model, self.images, 0)
+                if start := self.machine.start:
+                    seconds = time.monotonic() - began
+                    runner.logger.info(
+                        f'before the first step: {start} ({start.num_images} plain images, {seconds:.1f} s)'
+                    )
+        except Exception as error:  # a failing monitor must not end the run
+            self.is_possible, self.images = False, None
+            runner.logger.warning(
+                f'default_hooks.monitor.plain: no comparison with the start: {error}. Training continues'
+            )
+
+    def measure_if_due(self, runner: Runner, model: Frozen) -> None:
+        """Measure after every ``interval`` iterations, and after the last one."""
+        done = runner.iter + 1
+        if self.images and (done % self.interval == 0 or done == runner.max_iters):
+            self._measure(runner, model, self.images, done)
+
+    def _measure(self, runner: Runner, model: Frozen, images: PlainImages, iteration: int) -> None:
+        try:
+            found = Plain(images.num_images, **images.measure(model))
+        except Exception as error:  # features of a diverging run are not finite: the other monitors report that
+            runner.logger.debug(f'No measurement on plain images at iteration {iteration}: {error}')
+            return
+        self.machine.measured(iteration, found)
+        scalars = dict(plain_effective_rank=found.effective_rank, plain_alignment=found.alignment)
+        if found.knn is not None:
+            now = scalars['knn_plain'] = 100 * found.knn
+            start = self.machine.start
+            if start is not None and start.knn is not None:  # a run may have got its labels after its start
+                first = scalars['knn_start'] = 100 * start.knn
+                if compare(start, found) == BETTER and self.machine.warm and not self.was_better:
+                    self.was_better = True
+                    gained = f'{now:.0f} % after {first:.0f} %'
+                    runner.logger.info(f'iteration {iteration}: {BETTER}: k-NN on plain images {gained}')
+        for name, value in scalars.items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
 
 
 class _Batches:
