@@ -115,21 +115,21 @@ def run(
     if epochs is not None:
         options['train_cfg.max_epochs'] = epochs
 
-    _say('1/4  The images')
+    print('\n1/4  The images', flush=True)
     if fashion is None:
         write_digits(Path(data_root))
     print(f'{images.name} in {data_root}: {images.num_train:,} to train on, {images.num_test:,} to test')
 
-    _say('2/4  A random backbone, for comparison: a linear classifier on its features, with labels')
+    print('\n2/4  A random backbone, for comparison: a linear classifier on its features, with labels', flush=True)
     evaluated = evaluate(images.linear, data_root, f'{work_dir}/linear_random', options)
     results = dict(zip(('knn_random', 'linear_random'), evaluated))
 
-    _say('3/4  Pre-training with MoCo v3, without labels')
+    print('\n3/4  Pre-training with MoCo v3, without labels', flush=True)
     length = {} if images.epochs is None else {'train_cfg.max_epochs': images.epochs}
     runner = _build_runner(images.pretraining, data_root, f'{work_dir}/pretraining', length | options)
     runner.train()
 
-    _say('4/4  The pre-trained backbone: a linear classifier on its features, with labels')
+    print('\n4/4  The pre-trained backbone: a linear classifier on its features, with labels', flush=True)
     accuracies = evaluate(images.linear, data_root, f'{work_dir}/linear', options, pretrained=_checkpoint(runner))
     results.update(zip(('knn', 'linear'), accuracies))
 
@@ -298,7 +298,3 @@ def _draw_views(axes: Axes, runner: Runner) -> None:
     axes.imshow(draw_sheet(augmented_views(runner.cfg, 12)), interpolation='none')
     axes.set_title('Images and the two views that the model learns to recognise as the same')
     axes.axis('off')
-
-
-def _say(heading: str) -> None:
-    print(f'\n{heading}', flush=True)
