@@ -18,7 +18,8 @@ from lab.quality.images import Images, Labelled
 from lab.quality.judge import finetune, judge
 from lab.quality.peers import PEERS
 from lab.quality.run import Contest, run
-from lab.quality.sweep import points_of, sweep
+from lab.quality.sweep import Point, points_of, sweep
+from lab.quality.sweep_figure import draw
 from lab.quality.table import as_table
 from tests.support.idx_files import write_idx_images
 
@@ -187,6 +188,14 @@ def test_a_sweep_changes_one_setting_at_a_time(data, tmp_path, monkeypatch, caps
     with pytest.raises(ValueError, match="--sweep 'rate': known are 'T', 'batch'"):
         sweep(small, ['rate'], [0], tmp_path)
     capsys.readouterr()
+
+
+def test_the_picture_of_a_sweep_has_a_panel_for_each_setting_and_no_other(tmp_path):
+    results = [dict(points=[dict(knn=70.0 + seed, linear=75.0)]) for seed in range(2)]
+    found = [(Point(f'setting {number}', '1', 'recipe', None, True), results) for number in range(5)]
+    panels = [panel for panel in draw(found, tmp_path / 'sweep.png').axes if panel.axison]
+    assert [panel.get_title() for panel in panels] == [f'setting {number}' for number in range(5)]
+    assert panels[0].get_xticklabels()[0].get_text() == '1\n(recipe)'
 
 
 def test_the_points_of_a_sweep():

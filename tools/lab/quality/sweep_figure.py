@@ -7,12 +7,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-STYLES = {'knn': ('k-NN', '#0072b2', 'o', -0.06), 'linear': ('linear', '#d55e00', 's', 0.06)}
+STYLES = {'knn': ('k-NN', '#0072b2', 'o', -0.03), 'linear': ('linear', '#d55e00', 's', 0.03)}
 COLUMNS = 4
 
 
-def draw(found: Sequence[tuple[Any, list[dict[str, Any]]]], path: Path) -> None:
-    """Write the picture; bars are the standard deviation between seeds, where there are several.
+def draw(found: Sequence[tuple[Any, list[dict[str, Any]]]], path: Path) -> Figure:
+    """Draw the picture and write it; bars are the standard deviation between seeds, where there are several.
 
     Args:
         found: See :func:`lab.quality.sweep.as_rows`.
@@ -22,7 +22,7 @@ def draw(found: Sequence[tuple[Any, list[dict[str, Any]]]], path: Path) -> None:
     rows, columns = -(-len(axes) // COLUMNS), min(COLUMNS, len(axes))
     figure = Figure(figsize=(2.9 * columns, 2.6 * rows), layout='constrained')
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
-    for panel, axis in zip(panels, axes, strict=False):
+    for axis, panel in zip(axes, panels, strict=False):
         points = [(point, results) for point, results in found if point.axis == axis]
         for key, (label, color, marker, shift) in STYLES.items():
             scores = [[result['points'][-1][key] for result in results] for _, results in points]
@@ -39,3 +39,4 @@ def draw(found: Sequence[tuple[Any, list[dict[str, Any]]]], path: Path) -> None:
     figure.axes[0].set_ylabel('percent')
     figure.axes[0].legend(frameon=False, fontsize='small')
     figure.savefig(path, dpi=110)
+    return figure
