@@ -27,6 +27,9 @@ def make_parser() -> argparse.ArgumentParser:
         help='peak of one step on one GPU instead, computed and counted; --batch: there',
     )
     parser.add_argument('--chunk-sizes', type=int, nargs='*', default=[], help='with --memory: besides no chunks')
+    parser.add_argument(
+        '--kernels', action='store_true', help='compile augmentation and a block for sm_80 and sm_90 instead; no GPU'
+    )
     return parser
 
 
@@ -43,6 +46,11 @@ def main() -> None:
         from lab.benchmark.counted_memory import compare
 
         print(compare(args.configs, args.batch, args.chunk_sizes))
+        return
+    if args.kernels:
+        from lab.benchmark.compiled_parts import report as report_kernels
+
+        print(*report_kernels(args.configs), sep='\n\n')
         return
     from lab.benchmark.forecast import Assumptions, report  # imports torch, which takes a few seconds
 

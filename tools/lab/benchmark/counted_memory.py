@@ -7,12 +7,8 @@ gives back (workspaces of cuDNN, cuBLAS and flash attention), and the CUDA conte
 """
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -21,7 +17,6 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import Tensor
-from torch.nn import functional
 
 import mocox.engine  # noqa: F401  registers what configs name
 from lab.benchmark import memory
@@ -29,13 +24,12 @@ from lab.benchmark.allocator import Allocator, Event
 from lab.benchmark.contender import PreparedViews
 from lab.benchmark.live_memory import LiveMemory
 from lab.benchmark.mocox_contender import read_config
-from lab.benchmark.pretended import no_accelerator_library, pretended_gpu
+from lab.benchmark.pretended import flash_attention, pretended_gpu, run_module
 from lab.benchmark.report import table
 from lab.benchmark.step import Setting
 from mocox.registry import MODELS
 
 GIB = 2**30
-TOOLS = Path(__file__).parents[2]
 
 
 class Recorder(LiveMemory):
@@ -116,32 +110,9 @@ def _allocate(events: list[Event]) -> dict[str, int]:
     return found
 
 
-@contextmanager
-def flash_attention() -> Iterator[None]:
-    """What a GPU takes for bfloat16; torch asks the driver which kernels there are, and would write out the matrix."""
-
-    def attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: None = None, dropout_p: float = 0.0, **_: Any) -> Tensor:
-        half = [x.to(torch.bfloat16) for x in (q, k, v)]
-        return torch.ops.aten._scaled_dot_product_flash_attention(*half, dropout_p)[0]
-
-    with mock.patch.object(functional, 'scaled_dot_product_attention', attend):
-        yield
-
-
 def count_elsewhere(*args: Any) -> dict[str, Any]:
-    """:func:`count` in a new process that has no accelerator.
-
-    Raises:
-        ValueError: Not on Linux, or no C compiler.
-    """
-    library = no_accelerator_library()
-    if library is None:
-        raise ValueError('--memory needs Linux and a C compiler (cc or gcc)')
-    paths = [str(TOOLS), str(TOOLS.parent), os.environ.get('PYTHONPATH', '')]
-    environment = os.environ | dict(LD_PRELOAD=library, PYTHONPATH=os.pathsep.join(filter(None, paths)))
-    command = [sys.executable, '-W', 'ignore', '-m', 'lab.benchmark.counted_memory', json.dumps(args)]
-    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    """:func:`count` in a new process that has no accelerator; see :func:`lab.benchmark.pretended.run_module`."""
+    return json.loads(run_module('lab.benchmark.counted_memory', json.dumps(args)))
 
 
 def compare(paths: list[str], batch_size: int, chunk_sizes: list[int], image_size: int = 224) -> str:
