@@ -14,6 +14,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--sweep', nargs='+', metavar='SETTING', help='other values of these for the recipe of --config'
     )
+    parser.add_argument('--maps', metavar='CHECKPOINT', help='judge a trained ResNet by several of its maps instead')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='default: 0')
     parser.add_argument('--config', default='configs/mocov2/resnet18_fashion.py', help='gives backbone and views')
     parser.add_argument('--train', type=int, default=8000, help='images to pre-train on (default: 8000)')

@@ -229,7 +229,8 @@ class TrainingState:
         flat = best - first < FLAT_KNN * (1 - first)
         long = self.state == LEARNING and r.iteration - self.since >= self.patience
         falls = (long or self.state == SHORTCUT) and self._smooth_progress() >= CHANCE_PROGRESS
-        if (solved and flat) or (falls and self.knn_is_flat()):
+        lost = self.below_since is not None and r.iteration - self.below_since >= self.patience  # on plain images
+        if (solved and (flat or lost)) or (falls and self.knn_is_flat()):
             return dict(contrastive_top1=r.top1, knn=r.knn or 0.0, first_knn=first)
         return {}
 

@@ -29,7 +29,7 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
         head = f'The loss fell, perhaps by a shortcut{or_folders}, for k-NN did not rise'
     elif learned and state._smooth_progress() < CHANCE_PROGRESS:
         head = 'The run has learned little'
-    elif learned and state.knn_is_flat():
+    elif learned and (state.knn_is_flat() or compare(state.start, state.plain) == BELOW):
         head = 'The loss fell, but k-NN did not rise'
     parts = [f'loss {last.loss:.3f}' if isfinite(last.loss) else 'the loss is not finite']
     if isfinite(chance):  # of a loss of the user's own it is unknown

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from lab.benchmark.mocox_contender import read_config
 from lab.quality import run as running
@@ -16,6 +17,7 @@ from lab.quality.contest import compete
 from lab.quality.contestants import Contestant, build_backbone, mocox_contestants, supervised
 from lab.quality.images import Images, Labelled
 from lab.quality.judge import finetune, judge
+from lab.quality.maps import read
 from lab.quality.peers import PEERS
 from lab.quality.run import Contest, run
 from lab.quality.sweep import Point, points_of, sweep
@@ -196,6 +198,19 @@ def test_the_picture_of_a_sweep_has_a_panel_for_each_setting_and_no_other(tmp_pa
     panels = [panel for panel in draw(found, tmp_path / 'sweep.png').axes if panel.axison]
     assert [panel.get_title() for panel in panels] == [f'setting {number}' for number in range(5)]
     assert panels[0].get_xticklabels()[0].get_text() == '1\n(recipe)'
+
+
+def test_features_are_read_from_maps():
+    """By hand: two stages, of which the last has half the side; a quarter is the mean of its places."""
+
+    class Stages(nn.Module):
+        def forward(self, x):
+            return x, F.avg_pool2d(x, 2) + 100
+
+    images = torch.arange(16.0).reshape(1, 1, 4, 4)
+    quarters = [2.5, 4.5, 10.5, 12.5]
+    assert read(Stages(), images, (-1,), 1).tolist() == [[107.5]]
+    assert read(Stages(), images, (-2, -1), 2).tolist() == [[*quarters, *(100 + value for value in quarters)]]
 
 
 def test_the_points_of_a_sweep():

@@ -13,7 +13,7 @@ from PIL import Image
 from mocox.datasets import ImageFiles
 from mocox.monitors import MonitorHook
 from mocox.monitors.plain_images import PlainImages, choose_rows
-from mocox.monitors.readings import BELOW, Plain, Reading
+from mocox.monitors.readings import BELOW, LEARNING, SHORTCUT, Plain, Reading
 from mocox.monitors.start import BETTER, LEVEL, compare
 from mocox.monitors.states import TrainingState
 from mocox.monitors.summary import final_verdict
@@ -125,6 +125,23 @@ def test_words_for_a_start_of_80_percent(knn, words):
 def feed(machine: TrainingState, iteration: int, knn: float) -> str:
     machine.measured(iteration, plain(knn))
     return machine.update(Reading(iteration, loss=2.0, progress=40.0, top1=0.5)).state
+
+
+@pytest.mark.parametrize(
+    ('top1', 'state', 'head'),
+    [(1.0, SHORTCUT, 'The loss fell, perhaps by a shortcut'), (0.5, LEARNING, 'The loss fell, but k-NN did not rise')],
+)
+def test_random_weights_that_knew_more(top1, state, head):
+    """Without augmentation: the task is solved and k-NN of the batches rises, while on plain images 55 % became 44."""
+    machine = TrainingState(patience=100)
+    machine.knn_chance = 0.1
+    machine.measured(0, plain(0.55))
+    states = []
+    for i in range(10, 400, 10):
+        machine.measured(i, plain(0.44))
+        states.append(machine.update(Reading(i, loss=1.0, progress=89.0, top1=top1, knn=0.2 + i / 1600)).state)
+    assert states[:10] == [LEARNING] * 10 and states[-1] == state
+    assert final_verdict(machine, chance=4.0, knn_chance=0.1).startswith(head)
 
 
 @pytest.mark.parametrize(('warm', 'state'), [(True, BELOW), (False, 'learning')])

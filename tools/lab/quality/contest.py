@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from lab.quality.contestants import REFERENCES, mocox_contestants
+from lab.quality.maps import compare_maps
 from lab.quality.peers import PEERS
 from lab.quality.run import Contest, run
 from lab.quality.sweep import sweep as run_sweep
@@ -22,6 +23,7 @@ def compete(
     no_finetuning: bool,
     cfg_options: dict | None,
     sweep: list[str] | None = None,
+    maps: str | None = None,
     **contest: object,
 ) -> str:
     """Run what is missing and print the table; see ``tools/quality.py`` for the arguments.
@@ -38,6 +40,8 @@ def compete(
         options=cfg_options or {},
         **contest,
     )
+    if maps:
+        return compare_maps(maps, settings)
     if sweep:
         return run_sweep(settings, sweep, seeds, Path(out))
     known = REFERENCES | mocox_contestants(cfg_options or {}) | PEERS

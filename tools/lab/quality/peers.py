@@ -131,10 +131,12 @@ def mmpretrain_v3(contest: Config, batch: int, steps: int) -> Contestant:
     return Contestant(Pooled(model.backbone), optim_wrapper.optimizer, step, lr, warmup=0.1, remarks=remarks)
 
 
+HEADS_OF_512 = dict(projector_dims=(512, 512, 128), predictor_hidden_dim=512)  # its own, of 4096, take a second a step
 PEERS: dict[str, Builder] = {
     "lightly's example": lightly_moco(0.5, 0.06, per=256, decays=False, symmetric=False),
     "lightly's CIFAR": lightly_moco(0.1, 0.06, per=128, decays=True, symmetric=True, momentum=0.9, weight_decay=5e-4),
     'stable-pretraining v2': stable_pretraining('MoCov2', 0.03, 1e-4),
     'stable-pretraining v3': stable_pretraining('MoCov3', 1.5e-4, 0.1, warmup=0.1),
+    'stable-pretraining v3, heads of 512': stable_pretraining('MoCov3', 1.5e-4, 0.1, warmup=0.1, **HEADS_OF_512),
     'mmpretrain v3': mmpretrain_v3,
 }
