@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import warnings
@@ -81,8 +82,14 @@ def _end_workers() -> None:
         process.kill()
 
 
+_INNER_SPACES = re.compile(r'(?<=[^ ,()\[\]]) +(?=[^ ,()\[\]])')  # of a word, not beside a comma or a bracket
+
+
 class OptionsAction(argparse.Action):
-    """Parse ``KEY=VALUE`` arguments into a dictionary, as MMEngine does; refuse values that its parser cannot read."""
+    """Parse ``KEY=VALUE`` arguments into a dictionary, as MMEngine does, but keep the spaces in ``/my photos``.
+
+    Values that its parser cannot read are refused.
+    """
 
     def __call__(
         self,
@@ -95,10 +102,20 @@ class OptionsAction(argparse.Action):
 
         action = DictAction(self.option_strings, self.dest, nargs='+')
         for text in values or ():
+            key, equals, value = text.partition('=')
+            kept = _INNER_SPACES.sub(lambda spaces: '\0' * len(spaces[0]), value)  # MMEngine drops all spaces
             try:
-                action(parser, namespace, [text], option_string)
+                action(parser, namespace, [f'{key}{equals}{kept}'], option_string)
+                options = getattr(namespace, self.dest)
+                options[key] = _with_spaces(options[key])
             except (AssertionError, RecursionError, ValueError, IndexError):
                 parser.exit(2, indented(f'error: {option_string}: {_unreadable(text)}') + '\n')  # without the usage
+
+
+def _with_spaces(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_with_spaces, value))
+    return value.replace('\0', ' ') if isinstance(value, str) else value
 
 
 def _unreadable(text: str) -> str:

@@ -374,6 +374,25 @@ def test_a_run_whose_workers_augment_learns_the_same(tiny):
 
 
 @pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('/my photos', '/my photos'),
+        ("'/my  photos'", '/my  photos'),
+        ('[ /my photos , b,(1 , 2)]', ['/my photos', 'b', (1, 2)]),
+        ('1, 2', [1, 2]),
+        (' 0.5', 0.5),
+        ('no', 'no'),
+        ('False', False),
+    ],
+)
+def test_values_of_options_keep_their_spaces(text, value):
+    parser = cli.make_parser('x')
+    found = parser.parse_args(['config.py', '--cfg-options', 'a.b=1', f'c.d={text}']).cfg_options
+    assert found == {'a.b': 1, 'c.d': value}
+    assert type(found['c.d']) is type(value)
+
+
+@pytest.mark.parametrize(
     ('option', 'explanation'),
     [
         ('model.backbone.img_size=(128,', "cannot read '(128,' as the value of model.backbone.img_size: close every"),
