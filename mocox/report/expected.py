@@ -91,11 +91,10 @@ def describe(run: Run, expected: Expected) -> str:
         return ''
     epoch, now, then = known[-1]
     gap, margin = now - then, expected.margin(then)
-    word = 'level with it' if abs(gap) <= margin else 'above it' if gap > 0 else 'below it'
-    of = f'of {expected.max_epochs} epochs'
+    word = 'level with' if abs(gap) <= margin else 'above' if gap > 0 else 'below'
     text = (
-        f'At epoch {epoch:.3g} {expected.words} is {now:.1f} %, {word}: the measured run {of} of the recipe was at '
-        f'{then:.1f} % ± {margin:.1f} ({expected.source}).'
+        f'At epoch {epoch:.3g} {expected.words} is {now:.1f} %, {word} the measured run of the recipe, which was at '
+        f'{then:.1f} % ± {margin:.1f} ({expected.max_epochs} epochs, {expected.source}).'
     )
     if expected.differences:
         text += f' This run has another {", another ".join(expected.differences)}.'

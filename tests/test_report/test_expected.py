@@ -39,7 +39,7 @@ def test_between_two_epochs_and_the_sampling_error():
     assert expected.margin(80) == pytest.approx(2 * 100 * (0.8 * 0.2 / 400) ** 0.5) == 4.0
 
 
-@pytest.mark.parametrize(('value', 'word'), [(70.1, 'below it'), (74.0, 'level with it'), (90.0, 'above it')])
+@pytest.mark.parametrize(('value', 'word'), [(70.1, 'below'), (74.0, 'level with'), (90.0, 'above')])
 def test_the_run_beside_the_measured_one(tmp_path, value, word):
     """At the epoch at which it was measured, not at that of the line that repeats it."""
     run = write_run(tmp_path / 'run', {0: 56.0, 2: 71.0, 4: value})
@@ -47,8 +47,8 @@ def test_the_run_beside_the_measured_one(tmp_path, value, word):
     assert expected.differences == ()
     then = expected.percent[4]
     said = describe(run, expected)
-    assert said.startswith(f'At epoch 4 k-NN on plain training images is {value:.1f} %, {word}: ')
-    assert f' was at {then:.1f} % ± {expected.margin(then):.1f} (seed ' in said and said.endswith(').')
+    assert said.startswith(f'At epoch 4 k-NN on plain training images is {value:.1f} %, {word} the measured run ')
+    assert f' was at {then:.1f} % ± {expected.margin(then):.1f} (16 epochs, seed ' in said and said.endswith(').')
 
 
 def test_what_is_different_is_said(tmp_path):
@@ -72,7 +72,7 @@ def test_a_recipe_of_the_same_name_for_another_method_has_no_curve(tmp_path):
 def test_the_page_shows_it(tmp_path):
     runs = [write_run(tmp_path / name, {0: 56.0, 2: 71.0, 4: 60.0}) for name in ('one', 'two')]
     page = render(runs, Pictures())
-    assert page.count('60.0 %, below it: the measured run of') == 2
+    assert page.count('60.0 %, below the measured run of') == 2
     chart = page[page.index('<h3>k-NN accuracy') :].split('</figure>')[0]
     hover = json.loads(re.search(r"data-hover='(.*?)'", chart)[1])
     measured = [line for line in hover['lines'] if line['name'] == f'{NAME}, measured']
