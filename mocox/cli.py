@@ -82,7 +82,7 @@ def _end_workers() -> None:
         process.kill()
 
 
-_INNER_SPACES = re.compile(r'(?<=[^ ,()\[\]]) +(?=[^ ,()\[\]])')  # of a word, not beside a comma or a bracket
+_INNER_SPACES = re.compile(r'(?<=[^ ,(\[]) +(?=[^ ,)\]])')  # those beside a comma or just inside a bracket are layout
 
 
 class OptionsAction(argparse.Action):

@@ -379,6 +379,8 @@ def test_a_run_whose_workers_augment_learns_the_same(tiny):
         ('/my photos', '/my photos'),
         ("'/my  photos'", '/my  photos'),
         ('[ /my photos , b,(1 , 2)]', ['/my photos', 'b', (1, 2)]),
+        ('/photos (1)/of [2023] all', '/photos (1)/of [2023] all'),
+        ('[/photos (1), (a, b (c))]', ['/photos (1)', ('a', 'b (c)')]),
         ('1, 2', [1, 2]),
         (' 0.5', 0.5),
         ('no', 'no'),

@@ -42,7 +42,7 @@ SIZE = re.compile(r'\bSize[CZT]\s*=\s*["\']([^"\']*)')
 ALPHA = (1, 2)  # of ExtraSamples
 REDUCED = 1 | 4  # of NewSubfileType: a smaller copy, a mask
 SUB_IFDS = 330
-RAW = b'CR\x02'  # of Canon: its preview stands where others have their image
+CANON_RAW = b'II*\0\x10\0\0\0CR\x02'  # its preview stands where others have their image
 CAMERA_RAW = 'a camera raw, of which this could only read the preview: develop it to TIFF or JPEG'
 NEED = 'a TIFF of this kind needs'
 
@@ -61,7 +61,7 @@ def is_scientific(data: bytes) -> bool:
         return True  # their channels are pages
     if any(kind != UNSIGNED for kind in np.atleast_1d(tags.get(FORMAT, UNSIGNED))):
         return True
-    if data[8:11] == RAW or (tags.get(KIND, 0) & REDUCED and (image.is_animated or SUB_IFDS in tags)):
+    if data.startswith(CANON_RAW) or (tags.get(KIND, 0) & REDUCED and (image.is_animated or SUB_IFDS in tags)):
         return True  # the image comes behind its thumbnail
     if tags.get(COMPRESSION) == WEBP:
         return True  # Pillow's wheels have none in TIFF
@@ -105,7 +105,7 @@ def read(data: bytes) -> Raw:
         MissingExtraError: It needs tifffile or imagecodecs.
         ValueError: It is damaged, or of a kind that tifffile does not read.
     """
-    if data[8:11] == RAW:
+    if data.startswith(CANON_RAW):
         raise ValueError(CAMERA_RAW)
     try:
         library = require_extra('tifffile', NEED, 'scientific')

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-HEAD = 64  # bytes that are looked at
+HEAD = 1024  # bytes that are looked at: a comment may stand before the first element of SVG or HTML
+BOM = rb'(\xef\xbb\xbf)?\s*'
 
 
 class Unread(NamedTuple):
@@ -35,7 +36,7 @@ KINDS = (
         'a PDF, PostScript or SVG',
         'render it to PNG',
         '.pdf .eps .ps .svg',
-        rb'%pdf|%!ps|\xc5\xd0\xd3\xc6|\s*(<\?xml.*)?<svg',
+        rb'%pdf|%!ps|\xc5\xd0\xd3\xc6|' + BOM + rb'(<(\?xml|!--|!doctype svg).*)?<svg',
     ),
     _kind(
         'a camera raw',
@@ -47,7 +48,7 @@ KINDS = (
         'a video',
         'write its frames as images: ffmpeg -i VIDEO FOLDER/%06d.jpg',
         '.mp4 .mov .avi .mkv .webm .mpg',
-        rb'....ftyp(iso|mp4|qt|m4v|avc1)|riff....avi |\x1a\x45\xdf\xa3|\0\0\x01\xba',
+        rb'....ftyp(iso|mp4|qt|m4v|avc1|msnv|3g|dash)|riff....avi |\x1a\x45\xdf\xa3|\0\0\x01\xba',
     ),
     _kind('FITS or HDF5', 'write each image as .npy', '.fits .fit .h5 .hdf5 .nii .nc', rb'SIMPLE  =|\x89HDF\r\n'),
     _kind(
@@ -56,7 +57,8 @@ KINDS = (
         '.zip .gz .tar .tgz .7z .rar .zst',
         rb'PK\x03\x04|\x1f\x8b|7z\xbc\xaf|rar!|\x28\xb5\x2f\xfd',
     ),
-    _kind('a page of HTML', 'download the image again', '', rb'\s*<(!doctype )?html'),
+    _kind('a pointer of Git LFS', 'fetch the image: git lfs pull', '', rb'version https://git-lfs'),
+    _kind('a page of HTML', 'download the image again', '', BOM + rb'(<(\?xml|!--).*)?<(!doctype )?html'),
 )
 
 

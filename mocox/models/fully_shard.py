@@ -57,7 +57,7 @@ class FullyShard(nn.Module):
         if param_dtype and chunk_size and version < CHUNKS_WITH_DTYPE:
             raise ValueError(
                 f'model_wrapper_cfg.param_dtype={param_dtype!r} with model.chunk_size={chunk_size} needs torch 2.14, '
-                f' this is {torch.__version__}: leave param_dtype out, or update torch'
+                f'this is {torch.__version__}: leave param_dtype out, or update torch'
             )
         module.init_weights()
         for tensor in module.state_dict().values():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mocox.configs import open_config, published_models, shipped_config
-from mocox.recipe import Recipe
+from mocox.recipe import Recipe, type_of
 from mocox.report.recipe import method_of, settings_of
 from mocox.report.runs import Run
 
@@ -54,7 +54,9 @@ class Expected:
 
 
 def expected_of(run: Run) -> Expected | None:
-    """The measured curve of the recipe that a run was started with; None where there is none."""
+    """The measured curve of the recipe that a run was started with; None without one, and during the first epoch."""
+    if run.epoch < 2:  # the log does not tell yet how long an epoch is
+        return None
     for model in published_models():
         curve, path = model.get('Curve'), PurePosixPath(model['Config'])
         if curve is None or path.stem != run.recipe_name:
@@ -75,8 +77,12 @@ def expected_of(run: Run) -> Expected | None:
 
 
 def _differences(run: Run, config: dict[str, Any]) -> tuple[str, ...]:
-    ours, theirs = settings_of(run.recipe), settings_of(Recipe(config))
-    return tuple(name for name in theirs if name not in NOT_COMPARED and ours.get(name) != theirs[name])
+    recipe = Recipe(config)
+    ours, theirs = settings_of(run.recipe), settings_of(recipe)
+    names = [name for name in {**theirs, **ours} if name not in NOT_COMPARED and ours.get(name) != theirs.get(name)]
+    if type_of(run.recipe.dataset) != type_of(recipe.dataset):
+        names.append('data set')
+    return tuple(names)
 
 
 def describe(run: Run, expected: Expected) -> str:

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -46,14 +47,19 @@ def test_a_truncated_file_of_arithmetic_coding_is_damaged():
         (b'%PDF-1.7\n', 'PDF.*render'),
         (b'%!PS-Adobe-3.0 EPSF-3.0\n', 'PostScript.*render'),
         (b'<?xml version="1.0"?>\n<svg xmlns="">', 'SVG.*render'),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- ' + b'x' * 99 + b' -->\n<svg>', 'SVG.*render'),
         (b'\0\0\0\x18ftypcrx \0\0\0\1', 'camera raw.*develop'),
         (b'II*\0\x10\0\0\0CR\x02\0' + bytes(99), 'camera raw.*preview.*develop'),
         (b'\0\0\0\x20ftypisom\0\0\2\0', 'a video.*ffmpeg'),
+        (b'\0\0\0\x1cftyp3gp4\0\0\2\0', 'a video.*ffmpeg'),
         (b'RIFF\xff\0\0\0AVI LIST', 'a video.*ffmpeg'),
         (b'SIMPLE  =                    T', 'FITS.*npy'),
         (b'\x89HDF\r\n\x1a\n', 'HDF5.*npy'),
         (b'PK\x03\x04\x14\0', 'an archive.*unpack'),
         (b'\n<!DOCTYPE html>\n<html>', 'HTML.*download the image again'),
+        (b'<!-- saved from -->\n<html>', 'HTML.*download the image again'),
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:', 'Git LFS.*git lfs pull'),
+        (b'<?xml version="1.0"?><note>', 'not an image of a format that mocox reads'),
         (b'hello', 'not an image of a format that mocox reads'),
     ],
 )
@@ -72,6 +78,14 @@ def test_the_preview_of_a_camera_raw_is_not_taken_for_the_image():
         writer.write(np.ones((48, 64), np.uint16), photometric='cfa', extratags=pattern)
     with pytest.raises(ValueError, match='a TIFF of a colour filter array of 16 bits: convert it'):
         decode(file.getvalue())
+
+
+def test_pixels_that_read_as_the_mark_of_a_raw_are_an_image():
+    """The pixels that libtiff writes behind the header, where a raw of Canon says what it is."""
+    image = np.full((8, 8, 3), tuple(b'CR\x02'), np.uint8)
+    written, file = cv2.imencode('.tif', image[:, :, ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    assert written and file.tobytes()[8:11] == b'CR\x02'
+    np.testing.assert_array_equal(decode(file.tobytes()), image)
 
 
 def test_a_folder_of_such_files_says_what_to_do(tmp_path):

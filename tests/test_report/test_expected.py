@@ -57,6 +57,17 @@ def test_what_is_different_is_said(tmp_path):
     assert describe(run, expected_of(run)).endswith('). This run has another temperature.')
 
 
+def test_settings_that_only_the_run_has_and_other_images_are_said(tmp_path):
+    changes = {'optim_wrapper.clip_grad': dict(max_norm=1.0), 'train_dataloader.dataset.type': 'CIFAR10Images'}
+    run = write_run(tmp_path / 'run', {1: 60.0}, **changes)
+    assert expected_of(run).differences == ('clip gradients at', 'data set')
+
+
+def test_nothing_is_compared_while_the_length_of_an_epoch_is_unknown(tmp_path):
+    run = write_run(tmp_path / 'run', {0: 56.0})  # 6 of 10 iterations, which would pass for an epoch
+    assert run.epoch_length == 6 and expected_of(run) is None
+
+
 def test_after_its_last_epoch_the_last_that_can_be_compared_counts(tmp_path):
     run = write_run(tmp_path / 'run', {2: 71.0, 400: 85.0})
     assert describe(run, expected_of(run)).startswith('At epoch 2 ')
