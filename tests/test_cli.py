@@ -333,7 +333,7 @@ def test_a_killed_loader_worker_ends_training_with_the_cure(tmp_path):
         children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
         try:
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=240)
         finally:
             process.kill()
     assert process.returncode == 1

@@ -6,7 +6,7 @@ import random
 import resource
 import subprocess
 import sys
-import time
+import threading
 import zipfile
 from pathlib import Path
 
@@ -156,13 +156,14 @@ def test_a_file_that_does_not_read_back_is_dropped(tmp_path, monkeypatch):
 
 
 def test_writing_does_not_keep_the_training_waiting(tmp_path, monkeypatch):
-    monkeypatch.setattr(durable, 'verify', lambda path: time.sleep(0.3))
+    verified = threading.Event()
+    monkeypatch.setattr(durable, 'verify', lambda path: verified.wait(60))
     writer = CheckpointWriter(Said())
-    start = time.monotonic()
     writer.save(content(1), tmp_path / 'iter_1.pth', None)
-    assert time.monotonic() - start < 0.2
+    assert not verified.is_set() and names(tmp_path) != {'iter_1.pth'}
+    threading.Timer(0.3, verified.set).start()
     writer.save(content(2), tmp_path / 'iter_2.pth', None)  # waits for the first
-    assert 0.3 <= time.monotonic() - start < 0.55
+    assert verified.is_set()
     assert writer.wait() and names(tmp_path) == {'iter_1.pth', 'iter_2.pth'}
 
 

@@ -110,7 +110,7 @@ def test_a_killed_process_ends_the_run_by_name_and_leaves_nothing_behind(tmp_pat
         wait_until(lambda: len(iterations(tmp_path / 'run')) > 3 or run.poll() is not None)
         victim = rank_process(run, 1)
         os.kill(victim, signal.SIGKILL)
-        _, text = run.communicate(timeout=30)
+        _, text = run.communicate(timeout=60)
         assert run.returncode != 0
         assert f'rank 1 (host {socket.gethostname()}, process {victim}) was ended by SIGKILL: if nobody sent it' in text
         wait_until(lambda: not session_processes(run.pid), 10)

@@ -143,7 +143,7 @@ def test_the_launcher_gives_its_processes_a_secret_and_listens_here_alone(tmp_pa
     (tmp_path / 'worker.py').write_text(WORKER)
     command = [sys.executable, '-m', 'mocox.processes', '--nproc_per_node=2', f'--master_port={port}']
     env = {name: value for name, value in os.environ.items() if name != TOKEN} | {'PYTHONPATH': str(ROOT)}
-    subprocess.run([*command, tmp_path / 'worker.py', tmp_path], env=env, check=True, timeout=60)
+    subprocess.run([*command, tmp_path / 'worker.py', tmp_path], env=env, check=True, timeout=240)
     first, second = (Path(tmp_path, str(rank)).read_text().partition(' ') for rank in range(2))
     assert len(first[0]) == 32
     assert first == second

@@ -124,7 +124,7 @@ def test_restarted_preempted_and_continued(tmp_path):
     saved = (work_dir / 'last_checkpoint').read_text()
     wait_for(lambda: (work_dir / 'last_checkpoint').read_text() != saved, run)  # it goes on
     run.send_signal(signal.SIGTERM)
-    said = run.communicate(timeout=60)[0]
+    said = run.communicate(timeout=240)[0]
     assert run.returncode == 75, said
     assert 'Resuming at iteration' in said and 'SIGTERM: saving after iteration' in said
 
