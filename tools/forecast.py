@@ -18,16 +18,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--assume', nargs='+', default=[], metavar='NAME=VALUE', help='such as utilisation=0.5 network_rate=20e9'
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         '--operations', action='store_true', help='one step on one H200 instead, operation by operation; --batch: there'
     )
-    parser.add_argument(
+    instead.add_argument(
         '--memory',
         action='store_true',
         help='peak of one step on one GPU instead, computed and counted; --batch: there',
     )
     parser.add_argument('--chunk-sizes', type=int, nargs='*', default=[], help='with --memory: besides no chunks')
-    parser.add_argument(
+    instead.add_argument(
         '--kernels', action='store_true', help='compile augmentation and a block for sm_80 and sm_90 instead; no GPU'
     )
     return parser
@@ -35,7 +36,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Print the tables; every assumption can be changed."""
-    args = make_parser().parse_args()
+    parser = make_parser()
+    args = parser.parse_args()
+    if args.chunk_sizes and not args.memory:
+        parser.error('--chunk-sizes is read with --memory only: add that, or leave it out')
 
     if args.operations:
         from lab.benchmark.operations import report_steps

@@ -10,11 +10,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--data-root', required=True, help='folder of IDX files, packed or not')
     parser.add_argument('--out', required=True, help='folder for one JSON per contestant and seed')
-    parser.add_argument('--contestants', nargs='+', metavar='NAME', help='default: all; "list" prints them')
-    parser.add_argument(
-        '--sweep', nargs='+', metavar='SETTING', help='other values of these for the recipe of --config'
-    )
-    parser.add_argument('--maps', metavar='CHECKPOINT', help='judge a trained ResNet by several of its maps instead')
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument('--contestants', nargs='+', metavar='NAME', help='default: all; "list" prints them')
+    what.add_argument('--sweep', nargs='+', metavar='SETTING', help='other values of these for the recipe of --config')
+    what.add_argument('--maps', metavar='CHECKPOINT', help='judge a trained ResNet by several of its maps instead')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='default: 0')
     parser.add_argument('--config', default='configs/mocov2/resnet18_fashion.py', help='gives backbone and views')
     parser.add_argument('--train', type=int, default=8000, help='images to pre-train on (default: 8000)')

@@ -66,15 +66,10 @@ def describe_unread(data: bytes) -> str:
     """Name the kind of a file and what to do; if it is unknown, say only that the file is not an image."""
     if not data:
         return 'the file is empty'
-    kind = kind_of(data)
+    kind = next((kind for kind in KINDS if kind.signature.match(data[:HEAD])), None)
     if kind is None:
         return 'not an image of a format that mocox reads'
     return f'{kind.name}, not an image that mocox reads: {kind.cure}'
-
-
-def kind_of(data: bytes) -> Unread | None:
-    """The kind of an unread file, by its first bytes."""
-    return next((kind for kind in KINDS if kind.signature.match(data[:HEAD])), None)
 
 
 def cures_by_ending(endings: Iterable[str]) -> list[str]:

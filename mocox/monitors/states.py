@@ -28,7 +28,7 @@ from mocox.monitors.wording import describe
 CHANCE_PROGRESS = 5.0  # percent of the way to the floor that chance alone does not give
 BACK_AT_CHANCE = 1.0  # percent: a run that has learned a little is at chance again only when that is lost
 SOLVED_ACCURACY = 0.95  # contrastive top-1 of a task that is as good as solved
-UNSOLVED_ACCURACY = 0.9  # and below which it is no more
+UNSOLVED_ACCURACY = 0.9  # contrastive top-1 at which a solved task counts as unsolved again
 SOLVED_READINGS = 20  # whose mean that is: one reading of 128 images is 2 points off, and on either side by turns
 SHORTCUT_ACCURACY = 0.9
 LARGEST_CLASS = 0.8  # share of the images above which k-NN has no room to rise

@@ -227,6 +227,15 @@ def test_the_points_of_a_sweep():
     assert [view.flip_prob for view in read_config(CONFIG, options=views).data_preprocessor.views] == [0.0, 0.0]
 
 
+def test_a_value_that_the_recipe_leaves_to_its_class_is_the_recipes_own():
+    assert 'blur_prob' not in read_config(CONFIG).data_preprocessor.views[0]
+    none, half = points_of('blur', Contest('', CONFIG), read_config(CONFIG))
+    assert none.folder == 'recipe' and not half.is_recipe
+    vit = 'configs/mocov3/vit-small.py'
+    with pytest.raises(ValueError, match=r'the recipe has no model\.backbone\.norm_cfg to set group_size of'):
+        points_of('images of a BatchNorm', Contest('', vit), read_config(vit))
+
+
 def test_table_has_means_and_spreads():
     def result(seed, knn, seconds):
         return dict(

@@ -161,7 +161,9 @@ def test_a_warm_start_that_is_lost(warm, state):
         assert text.startswith('The run has lost what it started from')
         assert 'Usual causes: the learning rate is too high for weights that are good already' in text
         assert machine.needs_help(390)
-        assert [feed(machine, i, 0.79) for i in (400, 410)][-1] == 'learning'
+        machine.measured(400, plain(0.79))
+        assert machine.update(Reading(400, loss=2.0, progress=40.0)).message == 'no longer below its start'
+        assert feed(machine, 410, 0.79) == 'learning'
     twin = TrainingState()
     twin.load_state_dict(machine.state_dict())
     assert twin.state_dict() == machine.state_dict()

@@ -3,6 +3,7 @@
 import pytest
 
 from lab.benchmark.forecast import Assumptions, Size, count, forecast
+from tests.support.tiny_run import run_tool
 from tests.test_configs.shipped import ROOT
 
 EASY = Assumptions(
@@ -49,3 +50,17 @@ def test_counts():
     assert size.weights == 2 * (blocks + 3 * 768 + frozen + projector) + predictor
     assert size.flops == pytest.approx(8 * 35.1e9, rel=0.01)
     assert size.checkpoint_bytes == 4 * (size.weights + 2 * size.trained)
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'message'),
+    [
+        ('forecast.py', ['--memory', '--kernels'], 'not allowed with'),
+        ('forecast.py', ['--chunk-sizes', '64'], 'read with --memory only'),
+        ('quality.py', ['--data-root', 'x', '--out', 'x', '--maps', 'x', '--sweep', 'batch'], 'not allowed with'),
+    ],
+)
+def test_arguments_of_which_one_would_be_ignored(tool, arguments, message, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        run_tool(tool, *arguments)
+    assert message in capsys.readouterr().err

@@ -38,7 +38,7 @@ def compare_maps(checkpoint: str, contest: Contest) -> str:
         read_config(contest.config), contest.data_root, contest.train, contest.held_out, contest.first_held_out, seed=0
     )
     model = load_encoder(newest_in(checkpoint)).model.eval()
-    resnet = next((module for module in model.modules() if hasattr(module, 'out_indices')), None)
+    resnet = next((module for module in model.modules() if hasattr(module, 'res_layers')), None)
     if resnet is None:
         raise ValueError(f'{checkpoint} holds no ResNet, whose maps --maps compares')
     resnet.out_indices = range(4)

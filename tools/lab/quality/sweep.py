@@ -12,6 +12,8 @@ from lab.quality.contestants import mocox
 from lab.quality.run import Contest, run
 from lab.quality.sweep_figure import draw
 from lab.quality.table import read_results, with_spread
+from mocox.augment.recipe import View
+from mocox.recipe import argument
 from mocox.terminal import say
 
 VIEWS = ('data_preprocessor.views.0', 'data_preprocessor.views.1')
@@ -95,9 +97,13 @@ def points_of(name: str, contest: Contest, config: Config) -> list[Point]:
 
 
 def _value(config: Any, key: str) -> Any:
-    for part in key.split('.'):
+    """The recipe's own value, that of its class where the config says none; None where neither tells."""
+    *above, name = key.split('.')
+    for part in above:
         config = config[int(part)] if isinstance(config, list | tuple) else config.get(part)
-    return config
+        if config is None:
+            raise ValueError(f'--sweep: the recipe has no {".".join(above)} to set {name} of: leave that setting out')
+    return config.get(name, getattr(View, name)) if 'views' in above else argument(config, name)
 
 
 def as_rows(found: Sequence[tuple[Point, list[dict[str, Any]]]]) -> str:
