@@ -160,7 +160,7 @@ def _refuse_text(list_file: str, line: str, labelled: bool, classes: Sequence[st
     if text and classes:
         raise ValueError(
             f'{line!r} in {list_file!r}: the label {text["label"]!r} is not in classes={[*classes][:5]}: correct one '
-            'of the two. Write names with spaces into the config file, since --cfg-options removes spaces'
+            'of the two'
         )
     if text:
         raise ValueError(

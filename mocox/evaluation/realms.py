@@ -26,7 +26,9 @@ def find_realms(root: str | Path) -> list[str]:
     root = os.path.expanduser(root)
     if not os.path.isdir(root) or find_lists(root):
         return []
-    realms = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and find_lists(entry.path))
+    realms = sorted(
+        entry.name for entry in os.scandir(root) if entry.name[0] != '.' and entry.is_dir() and find_lists(entry.path)
+    )
     return realms if len(realms) > 1 else []
 
 

@@ -43,6 +43,15 @@ def test_lists_are_found_and_the_test_list_is_preferred(root):
     assert find_realms(str(root / 'meta')) == ['aircraft', 'bird']
 
 
+def test_a_hidden_folder_is_not_a_realm(tmp_path):
+    for name in ('aircraft', 'bird', '.ipynb_checkpoints'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'a.png').touch()
+        for split in ('train', 'test'):
+            (tmp_path / name / f'{split}.txt').write_text('a.png 0\n')
+    assert find_realms(tmp_path) == ['aircraft', 'bird']
+
+
 def test_labels_are_those_of_the_lists(root):
     data = open_data(str(root / 'meta' / 'aircraft'), CROPS)
     assert (len(data.train), len(data.test), data.num_classes) == (12, 5, 10)
