@@ -1,6 +1,6 @@
 """The measured run of a recipe, which runs of the same recipe are compared with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,6 +11,7 @@ from mocox.configs import open_config, published_models, shipped_config
 from mocox.recipe import Recipe, type_of
 from mocox.report.recipe import method_of, settings_of
 from mocox.report.runs import Run
+from mocox.report.scalars import Series
 
 ERRORS = 2.0  # standard errors of a percentage that do not count as a difference
 NOT_COMPARED = ('images', 'epochs')  # settings: a folder's name; the length, which the sentence says
@@ -90,8 +91,7 @@ def describe(run: Run, expected: Expected) -> str:
     series = run.scalars.get(expected.scalar)
     if not series:
         return ''
-    points = zip(series.iters, [None, *series.values], series.values)
-    measured = [(place / run.epoch_length, now) for place, before, now in points if now != before]  # lines repeat it
+    measured = [(place / run.epoch_length, now) for place, now in _measured(series, run)]
     known = [(epoch, now, then) for epoch, now in measured if (then := expected.at(epoch)) is not None]
     if not known or not np.isfinite(known[-1][1]):
         return ''
@@ -105,3 +105,17 @@ def describe(run: Run, expected: Expected) -> str:
     if expected.differences:
         text += f' This run has another {", another ".join(expected.differences)}.'
     return text
+
+
+def _measured(series: Series, run: Run) -> Iterator[tuple[int, float]]:
+    """The points that were measured. Other lines of the log repeat the last one until the next.
+
+    Equal accuracies may be two measurements: what is measured with them, ``plain_*``, tells.
+    """
+    beside = [
+        other.values for name, other in run.scalars.items() if name.startswith('plain_') and other.iters == series.iters
+    ]
+    rows = list(zip(series.values, *beside))
+    for place, before, row in zip(series.iters, [None, *rows], rows):
+        if row != before:
+            yield place, row[0]

@@ -23,7 +23,14 @@ def write_run(folder, percent: dict[int, float], config: str = f'configs/mocov3/
     for epoch, value in percent.items():
         for late in (0, 5):
             place = max(10 * epoch, 1) + late
-            line = dict(loss=3.0 - 0.01 * place, knn_plain=value, iter=place, step=place, epoch=1 + (place - 1) // 10)
+            line = dict(
+                loss=3.0 - 0.01 * place,
+                knn_plain=value,
+                plain_alignment=1 / (1 + epoch),
+                iter=place,
+                step=place,
+                epoch=1 + (place - 1) // 10,
+            )
             lines.append(json.dumps(line) + '\n')
     (part / 'scalars.json').write_text(''.join(lines))
     options = prepare_config(config, cfg_options=changes).to_dict()
@@ -49,6 +56,11 @@ def test_the_run_beside_the_measured_one(tmp_path, value, word):
     said = describe(run, expected)
     assert said.startswith(f'At epoch 4 k-NN on plain training images is {value:.1f} %, {word} the measured run ')
     assert f' was at {then:.1f} % ± {expected.margin(then):.1f} (16 epochs, seed ' in said and said.endswith(').')
+
+
+def test_the_same_accuracy_twice_is_two_measurements(tmp_path):
+    run = write_run(tmp_path / 'run', {0: 56.0, 2: 71.0, 10: 71.0})
+    assert describe(run, expected_of(run)).startswith('At epoch 10 k-NN on plain training images is 71.0 %, below ')
 
 
 def test_what_is_different_is_said(tmp_path):
