@@ -133,8 +133,8 @@ class RunPlan:
             changed['model.chunk_size'] = self.chunk_size
         return prepare_config(
             recipe, work_dir=str(work_dir), data_root=data, arch=arch, image_size=self.image_size, lr=self.lr,
-            batch_size=self.batch_size, epochs=self.epochs or FEWEST_EPOCHS, workers=self.workers, amp=self.amp,
-            cfg_options=changed | (options or {}),
+            batch_size=self.batch_size, epochs=FEWEST_EPOCHS if self.epochs is None else self.epochs,
+            workers=self.workers, amp=self.amp, cfg_options=changed | (options or {}),
         )  # fmt: skip
 
     def share(self, processes: int) -> None:
@@ -257,7 +257,10 @@ def plan_run(
     if plan.epochs is None:
         plan.fit_epochs(len(dataset), speed.images_per_second)
         config = plan.prepare(data, path.parent, seed, changes)
-    write_atomically(path, lambda temporary: Path(temporary).write_text(config.pretty_text, encoding='utf-8'))
+    try:
+        write_atomically(path, lambda temporary: Path(temporary).write_text(config.pretty_text, encoding='utf-8'))
+    except OSError as error:
+        raise type(error)(f'{path.parent} cannot be the work dir ({error.strerror}): choose another --out') from None
     found = f'{len(dataset):,} images in {data}, {side} px (median of the shorter side)'
     print(indented(_describe(plan, found, len(dataset), speed, path)), flush=True)
 
@@ -265,7 +268,8 @@ def plan_run(
 def _describe(plan: RunPlan, images: str, num_images: int, speed: Speed, path: Path) -> str:
     """Describe a plan in ten lines, one of them for the images."""
     seconds = num_images * (plan.epochs or FEWEST_EPOCHS) / speed.images_per_second
-    time = f'{seconds / 3600:,.1f} hours' if seconds >= 5400 else f'{max(1, round(seconds / 60))} minutes'
+    minutes = max(1, round(seconds / 60))
+    time = f'{seconds / 3600:,.1f} hours' if seconds >= 5400 else f'{minutes} minute{"s" * (minutes > 1)}'
     chunk = f', {plan.chunk_size} at a time' if plan.chunk_size else ''
     rows = (
         ('channels', plan.images.value, plan.images.reason),

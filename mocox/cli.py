@@ -29,21 +29,25 @@ def parse_bands(text: str) -> tuple[int, ...]:
     return tuple(int(band) for band in text.split(','))
 
 
-def run_tool(main: Callable[[], None]) -> None:
+def run_tool(main: Callable[[], None], after_interrupt: str = '') -> None:
     """Run a tool; a user's mistake ends it with one paragraph and exit code 1 instead of a traceback.
 
     ``MOCOX_DEBUG=1`` keeps the traceback. Of several processes, the first of each machine explains, the others say one
     line.
+
+    Args:
+        main: What the tool does.
+        after_interrupt: How to go on after Ctrl-C.
     """
     from mocox.processes import group  # imports torch, which takes seconds
 
     warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')  # of mmcv
     group.end_with_run()
     with escaped_output():
-        _run(main)
+        _run(main, after_interrupt)
 
 
-def _run(main: Callable[[], None]) -> None:
+def _run(main: Callable[[], None], after_interrupt: str) -> None:
     from mocox.processes import group
 
     try:
@@ -51,7 +55,7 @@ def _run(main: Callable[[], None]) -> None:
         group.finish()
         group.close()
     except KeyboardInterrupt:
-        sys.exit('\ninterrupted')
+        sys.exit(f'\ninterrupted{after_interrupt}')
     except Exception as error:
         group.await_verdict(error)
         out_of_memory = type(error).__name__ == 'OutOfMemoryError'  # torch's, without importing torch

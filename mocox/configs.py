@@ -60,7 +60,11 @@ def find_config(path: str | Path) -> Path:
                 return config_folder() / candidate
     known = list(shipped_configs())
     nearest = [*(other for other in known if Path(other).name == name), *difflib.get_close_matches(name, known, n=2)]
-    hint = f'; did you mean {" or ".join(nearest[:2])}?' if nearest else ''
+    hint = (
+        f'; did you mean {" or ".join(nearest[:2])}?'
+        if nearest
+        else ': mocox configs list names those that came with mocox'
+    )
     raise FileNotFoundError(f'there is no config file {path}{hint}')
 
 

@@ -89,3 +89,10 @@ def test_processes_share_the_batch():
 
 def test_a_slow_machine_is_not_said_to_stand_still():
     assert [rate_in_words(rate) for rate in (0.04, 0.36, 9.94, 10.4, 1234)] == ['0.04', '0.36', '9.9', '10', '1,234']
+
+
+def test_no_epochs_are_refused_and_not_replaced(tmp_path):
+    plan = choose(300, 256, LAPTOP)
+    plan.epochs = 0
+    with pytest.raises(ValueError, match='--epochs must be at least 1, got 0'):
+        plan.prepare(str(tmp_path), tmp_path / 'out', seed=0)

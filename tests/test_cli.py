@@ -315,7 +315,8 @@ def test_a_tool_in_its_own_process(tmp_path):
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
     )
     assert (result.returncode, result.stdout) == (1, '')
-    assert 'error: there is no config file nowhere.py\n(MOCOX_DEBUG=1 shows the traceback)\n' in result.stderr
+    hint = 'mocox configs list names those that came with mocox'
+    assert f'error: there is no config file nowhere.py: {hint}\n(MOCOX_DEBUG=1 shows the traceback)\n' in result.stderr
 
 
 @pytest.mark.slow

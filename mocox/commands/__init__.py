@@ -35,6 +35,8 @@ SUMMARIES = {
     'verify': 'replay a recorded run of the official code and compare every number',
 }
 
+AFTER_INTERRUPT = ': the same command with --resume at its end goes on from the newest checkpoint, if there is one'
+
 
 def main(name: str, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Run a command, and end the process with an exit code where it failed.
@@ -49,4 +51,4 @@ def main(name: str, arguments: Sequence[str] | None = None, prog: str | None = N
     parser.prog = prog or parser.prog
     with escaped_output():
         parsed = parser.parse_args(arguments)
-    cli.run_tool(partial(command.run, parsed))
+    cli.run_tool(partial(command.run, parsed), AFTER_INTERRUPT if hasattr(parsed, 'resume') else '')

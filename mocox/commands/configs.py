@@ -12,7 +12,7 @@ from mocox.terminal import say
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    actions = parser.add_subparsers(dest='action', required=True, metavar='ACTION')
+    actions = parser.add_subparsers(prog='mocox configs', dest='action', required=True, metavar='ACTION')
     listing = actions.add_parser('list', help='names, each with a sentence')
     listing.add_argument('words', nargs='*', metavar='WORD', help='that name or sentence must contain')
     printing = actions.add_parser('print', help='all values, after inheritance')

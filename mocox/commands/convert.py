@@ -15,7 +15,7 @@ OF_GRAPHS = ('config', 'image_size', 'dynamic_size', 'normalise', 'opset')
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('input', help='any checkpoint that tools/inspect_checkpoint.py recognises')
+    parser.add_argument('input', help='any checkpoint that mocox inspect recognises')
     parser.add_argument('output', nargs='?', help='file to write (.pth or .safetensors); a directory for transformers;'
                         ' for a graph by default the name of the checkpoint with .onnx or .pt2')  # fmt: skip
     parser.add_argument('--to', required=True, choices=TARGETS + GRAPHS, help='format of the output')

@@ -14,7 +14,7 @@ from mocox.processes import LAUNCHERS
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='of any layout that tools/inspect_checkpoint.py recognises, or a work dir')
+    parser.add_argument('checkpoint', help='of any layout that mocox inspect recognises, or a work dir')
     parser.add_argument('--data-root', required=True, help='the folder with the labelled images')
     parser.add_argument('--protocols', nargs='+', metavar='NAME', help='of: knn linear logreg fewshot svm lowshot')
     parser.add_argument('--encoder', choices=('query', 'momentum'), default='query')

@@ -8,7 +8,7 @@ from mocox.terminal import say
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='any checkpoint that tools/inspect_checkpoint.py recognises')
+    parser.add_argument('checkpoint', help='any checkpoint that mocox inspect recognises')
     parser.add_argument('output', help='file to write (.pth or .safetensors)')
     parser.add_argument(
         '--to', default='openmmlab', choices=['openmmlab', 'timm', 'mocox'], help='naming of the tensors'

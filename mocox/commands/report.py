@@ -10,7 +10,7 @@ from mocox.terminal import say
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='of tools/train.py, of running trainings too')
+    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='of trainings, of running ones too')
     parser.add_argument('--out', metavar='HTML', help='default: report.html in the work dir; of several, here')
     parser.add_argument('--names', nargs='+', help='what to call the runs (default: their folders)')
     parser.add_argument('--data-root', help='where the images are now, if not where the config says')

@@ -10,7 +10,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('queries', nargs='+', metavar='QUERY', help='image files, a row of the picture for each')
     parser.add_argument('--folder', required=True, help='where to search, with all subfolders')
-    parser.add_argument('--checkpoint', required=True, help='of any layout that tools/inspect_checkpoint.py recognises')
+    parser.add_argument('--checkpoint', required=True, help='of any layout that mocox inspect recognises')
     parser.add_argument('--out', default='grid.png', help='the picture (default: grid.png)')
     parser.add_argument('--num-results', type=int, default=8, help='images per query (default: 8)')
     parser.add_argument('--encoder', choices=('query', 'momentum'), default='query')

@@ -10,7 +10,7 @@ from mocox import cli
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = cli.make_parser(__doc__)
-    parser.add_argument('checkpoint', help='a checkpoint written by tools/train.py')
+    parser.add_argument('checkpoint', help='a checkpoint that mocox train has written')
     parser.add_argument('--out', metavar='FILE', help='also write the metrics to this JSON file')
     return parser
 

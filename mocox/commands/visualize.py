@@ -11,7 +11,7 @@ BANDS = "channels to show, counted from 0: 3,2,1 (default: the config's report, 
 def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    commands = parser.add_subparsers(prog='mocox visualize', dest='command', required=True, metavar='COMMAND')
     views = commands.add_parser(
         'views', help='images and their augmented views', parents=[cli.make_parser('', add_help=False)]
     )
@@ -40,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument('--batch-size', type=int, default=64, help='images per forward pass (default: 64)')
         command.add_argument('--num-workers', type=int, default=0, help='processes that load images (default: 0)')
     for command in (attention, near, embedding):
-        command.add_argument('checkpoint', help='of any layout that tools/inspect_checkpoint.py recognises')
+        command.add_argument('checkpoint', help='of any layout that mocox inspect recognises')
         command.add_argument('--encoder', choices=('query', 'momentum'), default='query')
         command.add_argument('--config', help='backbone, normalisation and crops, where the file does not say them')
         command.add_argument('--heads', type=int, help='attention heads, where the file does not say their number')

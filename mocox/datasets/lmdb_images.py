@@ -18,7 +18,7 @@ from mocox.registry import DATASETS
 
 # What other writers keep beside the images: their number, their list, their labels.
 NO_IMAGE = re.compile(rb'__\w+__|num[-_]?samples|length|(label|target|text|meta)[-_]?\d*')
-FIX = 'write one with tools/make_lmdb.py and pass --data-root FILE.lmdb, or set data_root'
+FIX = 'write one with mocox lmdb and pass --data-root FILE.lmdb, or set data_root'
 MAX_KEY_BYTES = 511  # LMDB's own limit
 PAGE = 4096
 _opened: dict[str, tuple[int, Any]] = {}  # process and database; LMDB opens a file once in a process

@@ -183,7 +183,7 @@ class Pixels:
             return 0, 65535
         raise ValueError(
             f'an image of {raw.bands.dtype} numbers, here from {low:g} to {high:g}, has no fixed range: set '
-            f'value_range=(LOW, HIGH) of the dataset (tools/doctor.py measures it), or convert it to 8 or 16 bits per '
+            f'value_range=(LOW, HIGH) of the dataset (mocox doctor measures it), or convert it to 8 or 16 bits per '
             'channel'
         )
 

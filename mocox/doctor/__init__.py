@@ -114,14 +114,14 @@ def examine(config: Mapping[str, Any], processes: int = 1, num_images: int = 300
         ValueError: Not a config for training, ``processes`` below 1, or images and model that do not fit.
     """
     if not config.get('train_dataloader') or not config.get('model'):
-        raise ValueError('the config has no train_dataloader and model: tools/doctor.py examines trainings')
+        raise ValueError('the config has no train_dataloader and model: mocox doctor examines trainings')
     if processes < 1 or num_images < 1 or seconds < 0:
         raise ValueError(f'processes={processes}, num_images={num_images}: at least 1; seconds={seconds}: at least 0')
     settings = config['train_dataloader']['dataset']
     with DefaultScope.overwrite_default_scope('mocox'):
         dataset = DATASETS.build(settings)
     if not isinstance(dataset, ViewsDataset):
-        raise ValueError(f'{type(dataset).__name__} is not a dataset of mocox: tools/doctor.py examines those')
+        raise ValueError(f'{type(dataset).__name__} is not a dataset of mocox: mocox doctor examines those')
     recipe = Recipe(config, processes, len(dataset))
     sample = look_at(dataset, num_images)
     jitters = any((view.get('color_jitter') or {}).get('hue') for view in recipe.views)

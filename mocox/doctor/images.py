@@ -196,6 +196,6 @@ def check_images(sample: Sample, crop_px: int | None, jitters: bool) -> list[Fin
         found.append(Finding(
             NOTE, 'gray_images', f'{sample.gray} of {len(sample.sizes)} images have no colour',
             'Jitter of saturation and hue does nothing to them: the views differ less than the recipe means.',
-            'stronger brightness and contrast, blur or noise; look at tools/visualize.py views',
+            'stronger brightness and contrast, blur or noise; look at mocox visualize views',
         ))  # fmt: skip
     return found

@@ -168,7 +168,7 @@ class CheckpointHook(hooks.CheckpointHook):
             if self._has_failed():
                 raise OSError(
                     f'training is done, but {self.folder / self.last_name} could not be written; the error above says '
-                    'why. Remove the cause, then resume from the last good checkpoint with --resume auto'
+                    'why. Remove the cause, then resume from the last good checkpoint with --resume'
                 )
         super().after_train(runner)
 

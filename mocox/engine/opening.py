@@ -39,5 +39,6 @@ def short(path: object) -> str:
 
 def _describe_model(runner: Runner, recipe: Recipe) -> str:
     trained = sum(p.numel() for p in dist.unwrap(runner.model).parameters() if p.requires_grad)
+    count = f'{trained / 1e6:.1f} M' if trained >= 1e5 else f'{trained:,}'
     backbone = f', {recipe.network}' if recipe.network else ''
-    return f'{type(dist.unwrap(runner.model)).__name__}{backbone}; {trained / 1e6:.1f} M weights are trained'
+    return f'{type(dist.unwrap(runner.model)).__name__}{backbone}; {count} weights are trained'

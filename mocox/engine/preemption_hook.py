@@ -63,7 +63,7 @@ class PreemptionHook(Hook):
     ``seconds``: one collective of two numbers, the second of which is how long an iteration takes, from which all
     compute the same next time to ask. A single process looks at every iteration.
 
-    The process ends with exit code 75 once the checkpoint is on the disk; continue with ``--resume auto``.
+    The process ends with exit code 75 once the checkpoint is on the disk; continue with ``--resume``.
 
     Args:
         seconds: Between two questions. Saving itself takes as long as it takes: the grace time must cover both.
@@ -113,7 +113,7 @@ class PreemptionHook(Hook):
                 'The previous one is intact'
             )
         runner.logger.warning(
-            f'Exiting with code {EXIT_PREEMPTED}: start again with --resume auto.'
+            f'Exiting with code {EXIT_PREEMPTED}: start the same command again, with --resume at its end.'
             if hooks
             else f'Exiting with code {EXIT_PREEMPTED} without saving: default_hooks.checkpoint is not a mocox hook.'
         )

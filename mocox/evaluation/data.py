@@ -90,7 +90,8 @@ def open_data(
     """
     root = os.path.expanduser(root)
     if not os.path.isdir(root):
-        raise FileNotFoundError(f'--data-root: there is no folder {root}')
+        is_file = ' (it is a file: pass the folder that holds it)' if os.path.isfile(root) else ''
+        raise FileNotFoundError(f'--data-root: there is no folder {root}{is_file}')
     if config is not None and _has_labels(config, 'train') and _has_labels(config, 'test'):
         train = _from_config(config, 'train', root, crops, pixels)
         test = _from_config(config, 'test', root, crops, train.pixels)  # what is measured, on the training images

@@ -95,7 +95,8 @@ def evaluate(
     if dist.rank() == 0:
         write_json(report, work_dir / 'results.json')
         draw_chart(report, work_dir / 'results.png')
-        _say('', *format_table(report), f'written: {work_dir}/results.json, results.png')
+        classifier = ', linear.pth (for mocox predict)' if 'linear' in names else ''
+        _say('', *format_table(report), f'written: {work_dir}/results.json, results.png{classifier}')
     return report
 
 

@@ -77,8 +77,9 @@ def load_classifier(
     layer = classifier_of(loaded.checkpoint)
     if layer is None:
         raise ValueError(
-            f'{checkpoint} has no classifier: it is {loaded.checkpoint.summary}. Train one on it, with mocox train '
-            'RECIPE_linear.py --pretrained CHECKPOINT --data-root DIR'
+            f'{checkpoint} has no classifier: it is {loaded.checkpoint.summary}. Train one: mocox evaluate '
+            'CHECKPOINT --data-root DIR --protocols linear writes linear.pth, and so does mocox train RECIPE_linear.py '
+            '--pretrained CHECKPOINT --data-root DIR its own'
         )
     crops = loaded.checkpoint.meta.get('test_crops')
     if crops and not (config or image_size):

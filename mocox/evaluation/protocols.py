@@ -64,7 +64,7 @@ def linear_probe(
         task.notes.append('linear: the best learning rate is at the edge of the grid (linear.base_lrs)')
     path = task.work_dir / 'linear.pth'
     if dist.rank() == 0:
-        save_linear(path, encoder, grid.weight[best], grid.bias[best])
+        save_linear(path, encoder, grid.weight[best], grid.bias[best], data.train.classes)
     settings = dict(
         base_lr=base_lrs[best], base_lrs=list(base_lrs), held_out_top1=[round(100 * a, 2) for a in accuracies.tolist()],
         held_out_images=len(choose), epochs=recipe.epochs, milestones=recipe.milestones,
@@ -75,10 +75,17 @@ def linear_probe(
     return [Result('linear', f'lr={base_lrs[best]:g}', 'top-1', top1, len(task.test_labels), None, settings)]
 
 
-def save_linear(path: Path, encoder: LoadedEncoder, weight: Tensor, bias: Tensor) -> None:
-    """Write the frozen backbone and a classifier as a ``LinearProbe``, for ``tools/test.py``."""
+def save_linear(
+    path: Path, encoder: LoadedEncoder, weight: Tensor, bias: Tensor, classes: Sequence[str] | None = None
+) -> None:
+    """Write the frozen backbone and a classifier as a ``LinearProbe``, for ``mocox predict`` and ``mocox test``.
+
+    ``classes`` are names of the labels; those that the encoder's file may hold are of another classifier.
+    """
     backbone = {f'backbone.{name}': tensor for name, tensor in encoder.model.backbone.state_dict().items()}
-    metadata = stamp('linear', encoder.which, encoder.checkpoint.arch, encoder.checkpoint.meta)
+    metadata = stamp(
+        'linear', encoder.which, encoder.checkpoint.arch, {**encoder.checkpoint.meta, 'classes': list(classes or ())}
+    )
     save_tensors(path, {**backbone, 'head.fc.weight': weight, 'head.fc.bias': bias}, metadata)
 
 

@@ -99,7 +99,7 @@ class ViewsPreprocessor(BaseDataPreprocessor):
         if crops.shape[1] != len(self.mean):
             raise ValueError(
                 f'the images have {crops.shape[1]} channels, mean and std of data_preprocessor {len(self.mean)}: give '
-                'one of each per channel (tools/doctor.py measures them), or set channels of the dataset'
+                'one of each per channel (mocox doctor measures them), or set channels of the dataset'
             )
         return crops.to(torch.float32).mul_(255 / 65535) if crops.dtype == torch.uint16 else crops
 

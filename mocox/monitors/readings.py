@@ -34,7 +34,7 @@ CAUSES: dict[str, list[str]] = {
         'the learning rate is too low, too high, or still in its warm-up',
         'the momentum is too large for a small data set: try base_momentum=0.99',
         'temperature 1.0 with a vision transformer: the paper has 0.2',
-        'the two views have nothing in common: look at tools/browse_views.py',
+        'the two views have nothing in common: look at mocox visualize views',
     ],
     SATURATED: [
         'the contrastive task is solved: a larger batch, a longer queue or stronger augmentation make it harder',
@@ -50,19 +50,19 @@ CAUSES: dict[str, list[str]] = {
         'the momentum is 0 or very small, so that keys and queries move together',
         'the projector or predictor lost its BatchNorm or its weights',
         'no negatives: a loss of your own that only pulls together',
-        'the images are all alike, such as black ones: tools/doctor.py CONFIG looks at them',
+        'the images are all alike, such as black ones: mocox doctor CONFIG looks at them',
     ],
     BELOW: [
         'the learning rate is too high for weights that are good already: divide optim_wrapper.optimizer.lr by 10',
         'the new heads pull the backbone before they have learned: train them first with the backbone frozen',
         'the momentum encoder follows too fast: base_momentum=0.999',
-        'the views or the normalisation are not those that the weights were trained with: tools/browse_views.py',
+        'the views or the normalisation are not those that the weights were trained with: mocox visualize views',
     ],
     DIVERGING: [
         'the learning rate is too high for this batch: lower optim_wrapper.optimizer.lr, or lengthen the warm-up',
         'the patch projection is trained: stop_grad_conv1=True keeps it at its initial value',
         'float16 overflows: use bfloat16',
-        'an image or a loss of your own gives a value that is not finite: tools/replay_step.py on the dump says where',
+        'an image or a loss of your own gives a value that is not finite: mocox replay on the dump says where',
     ],
 }
 

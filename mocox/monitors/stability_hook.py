@@ -1,6 +1,7 @@
 """Keep gradients that are not finite, or that spike, away from the weights."""
 
 import logging
+import shlex
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class StabilityHook(Hook):
         window: Steps of that median.
         interval: Iterations between two scalars in the log.
         snapshot_interval: Optimizer steps between snapshots, which are taken for ``rollback`` only.
-        max_dumps: Bad steps written to ``<work_dir>/bad_steps`` for tools/replay_step.py, each with model and
+        max_dumps: Bad steps written to ``<work_dir>/bad_steps`` for ``mocox replay``, each with model and
             optimizer.
         dump_spikes: Write spikes too, not only what is not finite.
         max_skips: Skipped steps in a row after which the run ends.
@@ -249,8 +250,8 @@ class StabilityHook(Hook):
         if self.skips_in_a_row >= self.max_skips:
             raise ValueError(
                 f'{self.max_skips} steps in a row had an unusable gradient, the last at iteration '
-                f'{iteration + 1}: the run cannot recover. Repeat the first of them with tools/replay_step.py '
-                f'{self._dump_folder()}/*.pth, lower optim_wrapper.optimizer.lr, or look at the data'
+                f'{iteration + 1}: the run cannot recover. Repeat the first of them with mocox replay '
+                f'{shlex.quote(str(self._dump_folder()))}/*.pth, lower optim_wrapper.optimizer.lr, or look at the data'
             )
         return went_back
 
@@ -339,7 +340,7 @@ class StabilityHook(Hook):
         except (OSError, RuntimeError) as error:  # torch turns an OSError of a write into a RuntimeError
             self.runner.logger.error(f'{path} could not be written: {str(error).splitlines()[0]}. Training continues.')
             return
-        self.runner.logger.info(f'the step is in {path}: python tools/replay_step.py {path}')
+        self.runner.logger.info(f'the step is in {path}: mocox replay {shlex.quote(str(path))}')
 
     def before_snapshot(self, runner: Runner) -> None:
         """Read the last step, and roll back if need be, in all processes, of which only the first saves."""

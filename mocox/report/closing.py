@@ -1,5 +1,6 @@
 """The last lines of a training on the console: its results, and what to do with them."""
 
+import shlex
 from pathlib import Path
 
 from mmengine.runner import Runner
@@ -11,7 +12,7 @@ from mocox.terminal import one_line
 
 
 def next_commands(checkpoint: str) -> list[tuple[str, str]]:
-    """Commands for a pre-trained encoder, each with its purpose."""
+    """Commands for a pre-trained encoder, each with its purpose; ``checkpoint`` as a shell takes it."""
     return [
         (f'mocox evaluate {checkpoint} --data-root DIR', 'labelled images: k-NN, linear probe and more'),
         (f'mocox search IMAGE --folder DIR --checkpoint {checkpoint}', 'similar images, as a picture'),
@@ -29,5 +30,8 @@ def describe_end(runner: Runner) -> str:
     lines += [f'  report   {short(report)}'] if report.is_file() else []
     lines = ['Written', *lines, f'  log      {short(folder / runner.timestamp)}']
     if checkpoint and isinstance(dist.unwrap(runner.model), MomentumContrast):
-        lines += ['Next', *(f'  {command}     {purpose}' for command, purpose in next_commands(checkpoint))]
+        lines += [
+            'Next',
+            *(f'  {command}     {purpose}' for command, purpose in next_commands(shlex.quote(checkpoint))),
+        ]
     return '\n'.join(map(one_line, lines))

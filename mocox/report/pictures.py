@@ -148,7 +148,7 @@ def from_model(
     pictures = pairs_of(model, dataset, bands)
     if any(hasattr(parameter, 'device_mesh') for parameter in model.parameters()):
         # Only the first process draws, and a sharded model needs all of them for a forward pass.
-        pictures.notes.append('the weights are spread over processes: tools/report.py WORK_DIR adds the other images')
+        pictures.notes.append('the weights are spread over processes: mocox report WORK_DIR adds the other images')
         return pictures
     size = _image_size(config)
     extractor = _attempt(pictures, 'features', lambda: FeatureExtractor(model, image_size=size))

@@ -108,7 +108,7 @@ def check_channels(config: 'Config') -> None:
     if mean and len(mean) != count:
         raise ValueError(
             f'the images have {count} channels and data_preprocessor.mean {len(mean)}: give mean and std one level per '
-            'channel (tools/doctor.py measures them)'
+            'channel (mocox doctor measures them)'
         )
 
 
@@ -176,5 +176,5 @@ def _check_training(config: 'Config') -> None:
             raise ValueError(
                 f'{"EarlyStoppingHook" if stops else "save_best"} acts on the scores of a validation, and this config '
                 'has none (no val_dataloader), so it would do nothing: remove it. For the best of a pre-training keep '
-                'all checkpoints (default_hooks.checkpoint.max_keep_ckpts=-1) and compare them with tools/evaluate.py'
+                'all checkpoints (default_hooks.checkpoint.max_keep_ckpts=-1) and compare them with mocox evaluate'
             )

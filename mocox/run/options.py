@@ -144,7 +144,8 @@ def _take_over_pixels(config: 'Config', path: str) -> None:
 
 def _set_data_root(config: 'Config', data_root: str) -> None:
     if '://' not in data_root and not Path(data_root).is_dir():  # shards may lie in an object store
-        raise FileNotFoundError(f'--data-root: there is no folder {data_root}')
+        is_file = ' (it is a file: pass the folder that holds it)' if os.path.isfile(data_root) else ''
+        raise FileNotFoundError(f'--data-root: there is no folder {data_root}{is_file}')
     holders = list(_dicts_with(config._cfg_dict, 'data_root'))
     if not holders:
         raise ValueError('--data-root: no dataset of this config has a data_root')

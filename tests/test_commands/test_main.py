@@ -11,6 +11,8 @@ import pytest
 from mocox.__main__ import main
 from mocox.checkpoint import TARGETS
 from mocox.commands import SUMMARIES, convert
+from mocox.evaluation.data import open_data
+from mocox.run.options import prepare_config
 
 ROOT = Path(__file__).parents[2]
 OF_DEVELOPERS = {'benchmark', 'forecast', 'fault_injection', 'quality', 'gpu_day'}
@@ -69,3 +71,32 @@ def test_an_unknown_command_ends_with_the_nearest(capsys):
 def test_version(capsys):
     main(['--version'])
     assert capsys.readouterr().out == 'mocox 0.1.0\n'
+
+
+@pytest.mark.parametrize('names', ['configs list', 'configs copy', 'visualize views', 'visualize attention'])
+def test_the_usage_of_a_part_of_a_command_can_be_copied(names, capsys):
+    with pytest.raises(SystemExit):
+        main([*names.split(), '--help'])
+    assert capsys.readouterr().out.startswith(f'usage: mocox {names} ')
+
+
+@pytest.mark.parametrize(('name', 'arguments', 'goes_on'), [('pretrain', ['DIR', '--out', 'RUN'], True),
+                                                            ('extract', ['IN', 'OUT'], False)])  # fmt: skip
+def test_an_interrupt_says_how_to_go_on(name, arguments, goes_on, monkeypatch):
+    def interrupt(parsed):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module(f'mocox.commands.{name}'), 'run', interrupt)
+    with pytest.raises(SystemExit) as end:
+        main([name, *arguments])
+    assert ('--resume' in str(end.value)) == goes_on
+    assert str(end.value).startswith('\ninterrupted')
+
+
+def test_a_file_in_place_of_the_folder_is_said_to_be_one(tmp_path):
+    file = tmp_path / 'one.jpg'
+    file.touch()
+    with pytest.raises(FileNotFoundError, match='it is a file: pass the folder that holds it'):
+        prepare_config('mocov3/resnet18_custom.py', data_root=str(file))
+    with pytest.raises(FileNotFoundError, match='it is a file: pass the folder that holds it'):
+        open_data(str(file), {})

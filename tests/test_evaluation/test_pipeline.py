@@ -149,6 +149,7 @@ def test_saved_backbone_is_that_of_the_checkpoint(folder):
     for name in names:
         assert torch.equal(saved['state_dict'][name], original[f'module.base_encoder.{name[9:]}'])
     assert saved['mocox']['kind'] == 'linear'
+    assert saved['mocox']['classes'] == sorted(path.name for path in (folder / 'data' / 'train').iterdir())
 
 
 def test_single_folder_is_tested_by_leaving_one_out(folder):

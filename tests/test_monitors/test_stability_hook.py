@@ -214,7 +214,7 @@ def is_statistic(name: str) -> bool:
 
 
 def test_a_run_that_cannot_recover_ends(tmp_path):
-    with pytest.raises(ValueError, match='3 steps in a row.*iteration 6.*replay_step'):
+    with pytest.raises(ValueError, match='3 steps in a row.*iteration 6.*mocox replay'):
         train(tmp_path / 'run', extra=[Spoil(set(range(3, 99)), NAN)], hooks=stability(max_skips=3))
 
 

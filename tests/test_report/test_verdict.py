@@ -1,7 +1,10 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 
+from mocox.models.algorithms import MomentumContrast
+from mocox.report.closing import describe_end
 from mocox.report.page import render
 from mocox.report.pictures import Pictures
 from mocox.report.runs import Run, read_run
@@ -122,3 +125,15 @@ def test_the_title_of_a_chosen_recipe_is_its_network(tmp_path, data, title):
     run.config['model']['backbone'] = dict(type='mmpretrain.ResNet', depth=18)
     run.config['train_dataloader']['dataset']['data_root'] = data
     assert run.title == title
+
+
+def test_the_commands_printed_at_the_end_of_a_run_quote_its_path(tmp_path, monkeypatch):
+    work_dir = tmp_path / 'my run'
+    work_dir.mkdir()
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_2.pth'))
+    monkeypatch.chdir(tmp_path)
+    model = MomentumContrast.__new__(MomentumContrast)
+    text = describe_end(SimpleNamespace(work_dir=str(work_dir), timestamp='now', model=model))
+    assert 'weights  my run/epoch_2.pth' in text
+    assert "mocox evaluate 'my run/epoch_2.pth' --data-root DIR" in text
+    assert text.count("'my run/epoch_2.pth'") == 3
