@@ -31,6 +31,7 @@ CAUSES: dict[str, list[str]] = {
         'the queue still holds random vectors, easy to tell apart: the loss rises until real keys have filled it'
     ],
     AT_CHANCE: [
+        'there were few steps: a few hundred images take hundreds of epochs',
         'the learning rate is too low, too high, or still in its warm-up',
         'the momentum is too large for a small data set: try base_momentum=0.99',
         'temperature 1.0 with a vision transformer: the paper has 0.2',

@@ -124,9 +124,11 @@ def draw_chart(
     ticks = _log_ticks(low, high) if log else _nice_ticks(low, high, 5)
     chart.y_ticks = [(to_y(v), _label(v)) for v in ticks]
     for line, x, y in reduced:
-        style = dict(color=line.color, dash=line.dash, thin=line.thin, dots=line.dots)
         points = [(to_x(a), to_y(b)) if math.isfinite(b) else None for a, b in zip(x, y)]
-        chart.paths.append(dict(style, d=_path(points), points=[p for p in points if p] if line.dots else []))
+        finite = [point for point in points if point]
+        dots = line.dots or len(finite) == 1  # one point is no path that can be seen
+        style = dict(color=line.color, dash=line.dash, thin=line.thin, dots=dots)
+        chart.paths.append(dict(style, d=_path(points), points=finite if dots else []))
         chart.legend.append(dict(style, name=line.name))
     chart.levels = [dict(y=to_y(level.y), name=level.name) for level in levels]
     for band in bands:

@@ -66,7 +66,7 @@ def test_stuck_at_chance():
     assert any('base_momentum=0.99' in cause for cause in more[-1].causes)
     text = final_verdict(machine, CHANCE)
     assert text.startswith('The run did not learn')
-    assert 'Usual causes: the learning rate' in text
+    assert 'Usual causes: there were few steps: a few hundred images take hundreds of epochs; the learning rate' in text
 
 
 def test_noise_around_the_threshold_is_no_change():

@@ -46,3 +46,11 @@ def test_a_logarithmic_axis_leaves_out_zero():
     chart = draw_chart('t', 'c', [Line('a', [1, 2, 3], [0.0, 0.01, 100.0])], 'epoch', log=True)
     assert [text for _, text in chart.y_ticks] == ['0.01', '0.1', '1', '10', '100']
     assert chart.hover['lines'][0]['y'][0] is None
+
+
+def test_a_single_point_is_a_dot_as_a_path_of_one_point_is_not_seen():
+    chart = draw_chart('t', 'c', [Line('a', [1, 2], [math.nan, 3]), Line('b', [1, 2], [1, 2])], 'epoch')
+    alone, curve = chart.paths
+    assert alone['dots'] and alone['points'] == [(WIDTH - RIGHT, chart.paths[0]['points'][0][1])]
+    assert not curve['dots'] and curve['points'] == []
+    assert [item['dots'] for item in chart.legend] == [True, False]
