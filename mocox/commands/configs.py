@@ -27,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print or writes."""
+    """Print or write."""
     if arguments.action == 'list':
         print(list_recipes(arguments.words))
     elif arguments.action == 'print':

@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Choose and trains."""
+    """Choose and train."""
     from mocox.api import pretrain
 
     args = vars(arguments)
