@@ -160,7 +160,7 @@ def test_forward_and_backward_leave_the_weights_and_the_momentum_encoder():
         (['--json', '/proc/nowhere/step.json'], '--json /proc/nowhere/step.json: cannot be written'),
         (['--json', 'configs'], '--json configs: cannot be written'),
         (['--cfg-options', 'model.chunk_size=[(1]'], '--cfg-options: cannot read'),
-        (['--cfg-options', 'nonsense'], '--cfg-options: cannot read'),
+        (['--cfg-options', 'nonsense'], '--cfg-options: \'nonsense\' has no "="'),
         (['--config', 'missing.py'], 'there is no config file missing.py'),
         (['--config', 'configs/mocov3/vit-small_linear.py'], 'pre-trains nothing'),
         (['--config', 'configs/mocov2/resnet50_200e.py', '--against', 'mmpretrain'], 'leave --against out'),
