@@ -111,7 +111,7 @@ setup(
         ],
         'heif': ['pillow-heif>=1.3'],
         'transformers': ['transformers>=4.56'],  # its models as backbones; DINOv3 since 4.56
-        'onnx': ['onnx>=1.20', 'onnxscript>=0.5', 'onnxruntime>=1.22'],  # --to onnx; torch's exporter needs the second
+        'onnx': ['onnx>=1.20', 'onnxscript>=0.7', 'onnxruntime>=1.22'],  # --to onnx; torch's exporter needs the second
         'parquet': ['pyarrow>=20'],  # features as a table
         'umap': ['umap-learn>=0.5'],  # a third map of features
         'docs': ['sphinx>=8.1', 'furo>=2024.8.6', 'myst-nb>=1.2', 'sphinx-copybutton>=0.5.2'],
@@ -137,7 +137,7 @@ setup(
             'pillow-heif>=1.3',
             'tensorboard>=2.16',
             'onnx>=1.20',
-            'onnxscript>=0.5',
+            'onnxscript>=0.7',
             'onnxruntime>=1.22',
             'pyarrow>=20',
         ],

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from mocox.checkpoint.architecture import square_side
@@ -13,8 +14,6 @@ def fit_positions(
     weights: dict[str, Tensor], target: Mapping[str, Tensor], module: nn.Module, arch: Mapping
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Interpolate position embeddings to the module's grid, class token kept."""
-    from timm.layers import resample_abs_pos_embed  # brings torchvision along
-
     wanted = to_ours(unwrap(target), naming_of(unwrap(target))).get('pos_embed')
     given = weights.get('pos_embed')
     if wanted is None or given is None or given.ndim != 3 or given.shape[2] != wanted.shape[2]:
@@ -24,9 +23,11 @@ def fit_positions(
     old = _grid_of_file(arch, given.shape[1] - num_prefix)
     if new is None or old is None or new == old:
         return weights, []
-    resized = resample_abs_pos_embed(given, list(new), list(old), num_prefix_tokens=num_prefix)
+    prefix, patches = given[:, :num_prefix], given[:, num_prefix:]
+    grid = patches.float().mT.unflatten(2, old)  # (1, C, H, W)
+    resized = torch.nn.functional.interpolate(grid, new, mode='bicubic', antialias=True).flatten(2).mT.to(given.dtype)
     note = f'position embeddings interpolated (bicubic) from {old[0]} x {old[1]} to {new[0]} x {new[1]} patches'
-    return {**weights, 'pos_embed': resized}, [note]
+    return {**weights, 'pos_embed': torch.cat([prefix, resized], dim=1)}, [note]
 
 
 def fit_channels(weights: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

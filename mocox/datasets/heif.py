@@ -24,7 +24,7 @@ def read_heif(data: bytes) -> Raw:
     heif = require_extra('pillow_heif', 'HEIC files need', 'heif')
     found = heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     check_size(found.size[1], found.size[0], 8)
-    bands = with_bands(np.asarray(found))
+    bands = with_bands(np.array(found))  # a copy: pillow-heif 1.3 frees the pixels with its own object
     count = bands.shape[2]
     low, high = fixed_range(bands.dtype)
     return Raw(bands, low, high, count in (2, 4), count >= 3, pages=len(found))

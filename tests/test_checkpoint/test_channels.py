@@ -26,9 +26,8 @@ def test_from_rgb_as_timm_does(tmp_path, channels):
     report = load_backbone(model, tmp_path / 'rgb.pth', heads=2)
     assert 'weights for 3 channels of the image' in str(report)
     convert(tmp_path / 'rgb.pth', tmp_path / 'timm.safetensors', 'timm', heads=2)
-    settings = dict(
-        pretrained=True, pretrained_cfg_overlay=dict(file=str(tmp_path / 'timm.safetensors'), num_classes=0)
-    )
+    overlay = dict(file=str(tmp_path / 'timm.safetensors'), num_classes=0, custom_load=False)  # older timm: of .npz
+    settings = dict(pretrained=True, pretrained_cfg_overlay=overlay)
     oracle = timm.create_model('vit_tiny_patch16_224', in_chans=channels, **TIMM, **settings)
     expected = oracle.state_dict()['patch_embed.proj.weight']
     torch.testing.assert_close(model.state_dict()['patch_embed.proj.weight'], expected)

@@ -226,6 +226,8 @@ def test_jpeg_xl_and_heic():
     buffer = io.BytesIO()
     pillow_heif.from_pillow(Image.fromarray(COLOUR)).save(buffer, quality=95)
     assert np.abs(decode(buffer.getvalue()).astype(int) - COLOUR).max() <= 45
+    bands = read_raw(buffer.getvalue()).bands
+    assert isinstance(bands if bands.base is None else bands.base, np.ndarray)  # not memory of the decoder's
 
 
 def test_numpy_files():
