@@ -251,6 +251,11 @@ def plan_run(
     for name, value in given.items():
         setattr(plan, name, value)
         plan.reasons[name] = 'as given'
+    if plan.batch_size > len(dataset):
+        raise ValueError(
+            f'{data} has only {len(dataset)} images, which fill no batch of {plan.batch_size}: choose a smaller '
+            'batch size'
+        )
     plan.share(processes)
     config = plan.prepare(data, path.parent, seed, changes)
     speed = measure(Recipe(config, 1, len(dataset)), open_images(config, survey), 3.0)

@@ -116,3 +116,6 @@ def test_pretrain_refuses_what_it_does_not_know(tmp_path):
         mocox.pretrain(tmp_path, out=tmp_path / 'out', model='resnet19')
     with pytest.raises(FileNotFoundError, match='nowhere'):
         mocox.pretrain(tmp_path / 'nowhere', out=tmp_path / 'out')
+    write_run(tmp_path)
+    with pytest.raises(ValueError, match=r'images has only 24 images, which fill no batch of 25: choose a smaller'):
+        mocox.pretrain(tmp_path / 'images', out=tmp_path / 'out', batch_size=25)

@@ -17,7 +17,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='of any layout that mocox inspect recognises, or a work dir')
     parser.add_argument('--data-root', required=True, help='the folder with the labelled images')
     parser.add_argument('--protocols', nargs='+', metavar='NAME', help='of: knn linear logreg fewshot svm lowshot')
-    parser.add_argument('--encoder', choices=('query', 'momentum'), default='query')
+    parser.add_argument('--encoder', choices=('query', 'momentum'), default='query', help='which of the two encoders')
     parser.add_argument('--prefix', help='take what is below this prefix, or in this container, of the file')
     parser.add_argument('--config', help='backbone, normalisation and crops, where the file does not say them')
     parser.add_argument('--heads', type=int, help='attention heads, where the file does not say their number')
@@ -27,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--image-size', type=int, help='side in pixels (default: that of pre-training)')
     parser.add_argument('--batch-size', type=int, default=128, help='images per forward pass (default: 128)')
     parser.add_argument('--num-workers', type=int, default=0, help='processes that load images (default: 0)')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=int, default=0, help='of the probes and the few-shot draws (default: 0)')
     parser.add_argument('--device', help='default: cuda if there is a GPU')
     parser.add_argument('--options', nargs='+', action=cli.OptionsAction, metavar='PROTOCOL.SETTING=VALUE',
                         help='knn.ks=[1,5] linear.epochs=30 fewshot.num_draws=20 svm.num_jobs=8 ...')  # fmt: skip

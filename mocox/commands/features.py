@@ -18,8 +18,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('images', nargs='*', metavar='IMAGE_OR_FOLDER', help='folders with all their subfolders')
     parser.add_argument('--data', nargs='+', default=[], metavar='DIR', help='the same')
     parser.add_argument('--out', default='features.npz', metavar='FILE', help='.npz, .parquet or .csv')
-    parser.add_argument('--level', choices=('backbone', 'projector', 'patches'), default='backbone')
-    parser.add_argument('--encoder', choices=('query', 'momentum'), default='query')
+    parser.add_argument(
+        '--level',
+        choices=('backbone', 'projector', 'patches'),
+        default='backbone',
+        help='features of an image before or after the projector, or of its patches',
+    )
+    parser.add_argument('--encoder', choices=('query', 'momentum'), default='query', help='which of the two encoders')
     parser.add_argument('--config', help='backbone, normalisation and crops, where the file does not say them')
     parser.add_argument('--heads', type=int, help='attention heads, where the file does not say their number')
     parser.add_argument('--image-size', type=int, help='side in pixels (default: that of pre-training)')

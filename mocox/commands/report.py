@@ -15,7 +15,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--names', nargs='+', help='what to call the runs (default: their folders)')
     parser.add_argument('--data-root', help='where the images are now, if not where the config says')
     parser.add_argument('--num-images', type=int, default=256, help='for neighbours and maps (default: 256)')
-    parser.add_argument('--maps', nargs='+', choices=('pca', 'tsne', 'umap'), default=['pca', 'tsne'])
+    parser.add_argument(
+        '--maps',
+        nargs='+',
+        choices=('pca', 'tsne', 'umap'),
+        default=['pca', 'tsne'],
+        help='of the features (default: pca tsne)',
+    )
     parser.add_argument(
         '--bands', type=cli.parse_bands, metavar='R,G,B', help='channels to show (default: of the config)'
     )

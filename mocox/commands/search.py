@@ -13,8 +13,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--checkpoint', required=True, help='of any layout that mocox inspect recognises')
     parser.add_argument('--out', default='grid.png', help='the picture (default: grid.png)')
     parser.add_argument('--num-results', type=int, default=8, help='images per query (default: 8)')
-    parser.add_argument('--encoder', choices=('query', 'momentum'), default='query')
-    parser.add_argument('--level', choices=('backbone', 'projector'), default='backbone')
+    parser.add_argument('--encoder', choices=('query', 'momentum'), default='query', help='which of the two encoders')
+    parser.add_argument(
+        '--level', choices=('backbone', 'projector'), default='backbone', help='features before or after the projector'
+    )
     parser.add_argument('--config', help='backbone, normalisation and crops, where the file does not say them')
     parser.add_argument('--heads', type=int, help='attention heads, where the file does not say their number')
     parser.add_argument('--image-size', type=int, help='side in pixels (default: that of pre-training)')

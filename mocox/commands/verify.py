@@ -17,7 +17,9 @@ def make_parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('case', help='trace folder with case.json')
-    parser.add_argument('--precision', choices=['float64', 'float32'], default='float64')
+    parser.add_argument(
+        '--precision', choices=['float64', 'float32'], default='float64', help='to compute in (default: float64)'
+    )
     parser.add_argument('--out', help='write the result as JSON')
     parser.add_argument('--chunk-size', type=int, help='images per backbone pass')
     return parser

@@ -29,7 +29,9 @@ def make_parser() -> argparse.ArgumentParser:
     near.add_argument('--queries', nargs='+', metavar='FILE', help='default: images of the folder')
     near.add_argument('--num', type=int, default=6, help='queries taken from the folder (default: 6)')
     near.add_argument('--num-results', type=int, default=8, help='neighbours of each (default: 8)')
-    near.add_argument('--level', choices=('backbone', 'projector'), default='backbone')
+    near.add_argument(
+        '--level', choices=('backbone', 'projector'), default='backbone', help='features before or after the projector'
+    )
     near.add_argument('--cache-dir', default='work_dirs/features', help='where features are kept')
     embedding = commands.add_parser('embedding', help='a map of the features, coloured by class folder')
     embedding.add_argument('--method', choices=('pca', 'tsne', 'umap'), default='pca', help='umap needs umap-learn')
@@ -41,7 +43,9 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument('--num-workers', type=int, default=0, help='processes that load images (default: 0)')
     for command in (attention, near, embedding):
         command.add_argument('checkpoint', help='of any layout that mocox inspect recognises')
-        command.add_argument('--encoder', choices=('query', 'momentum'), default='query')
+        command.add_argument(
+            '--encoder', choices=('query', 'momentum'), default='query', help='which of the two encoders'
+        )
         command.add_argument('--config', help='backbone, normalisation and crops, where the file does not say them')
         command.add_argument('--heads', type=int, help='attention heads, where the file does not say their number')
         command.add_argument('--image-size', type=int, help='side in pixels (default: that of pre-training)')

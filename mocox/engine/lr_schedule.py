@@ -13,7 +13,8 @@ from mocox.schedules import warmup_cosine
 STATE = ('last_step', '_global_step', '_last_value', 'base_values')  # of a schedule, in a checkpoint
 NO_BATCH = (
     'an epoch has no batch: there are fewer images than train_dataloader.batch_size (times the number of processes), '
-    'and drop_last=True leaves out what fills no batch. Lower it: --cfg-options train_dataloader.batch_size=...'
+    'and drop_last=True leaves out what fills no batch. Lower it: --batch-size N, or '
+    '--cfg-options train_dataloader.batch_size=N'
 )
 
 
