@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mocox.checkpoint import timm_files
+from mocox.checkpoint import timm_pretrained
 from mocox.checkpoint.archives import foreign_kind, zip_kind
 from mocox.checkpoint.arrays import read_npz, read_pickle, with_tensors
 from mocox.checkpoint.bombs import first_call, refuse_bombs, refuse_inflated
@@ -82,8 +82,8 @@ def find_file(path: str | Path) -> Path:
         FileNotFoundError: No such file.
         ValueError: An address, or a folder without a checkpoint.
     """
-    if str(path).startswith(timm_files.PREFIX):
-        return timm_files.cached_file(str(path))
+    if str(path).startswith(timm_pretrained.PREFIX):
+        return timm_pretrained.cached_file(str(path))
     if '://' in str(path):
         raise ValueError(f'{path}: mocox reads local checkpoints only; download the file first and pass its path')
     path = Path(path).expanduser()

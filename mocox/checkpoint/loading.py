@@ -16,7 +16,7 @@ from mocox.checkpoint.dino import fold_layer_scale, has_layer_scale, without_zer
 from mocox.checkpoint.fitting import fit_channels, fit_positions
 from mocox.checkpoint.names import from_ours, naming_of, to_ours
 from mocox.checkpoint.reading import Checkpoint, read, strip
-from mocox.checkpoint.timm_files import as_timm
+from mocox.checkpoint.timm_pretrained import as_timm
 from mocox.registry import WEIGHT_INITIALIZERS
 
 # Whole parts at the end of a backbone that a module may be built without: no final norm, fewer stages.

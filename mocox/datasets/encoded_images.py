@@ -2,34 +2,29 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.logging import print_log
-from torch import Tensor
 
-from mocox.datasets.base import Crops, ViewsDataset
+from mocox.datasets.base import Crops
 from mocox.datasets.census import take_census
-from mocox.datasets.extras import MissingExtraError
 from mocox.datasets.frames import count_all_frames
 from mocox.datasets.packed_paths import PackedPaths
 from mocox.datasets.pixels import Pixels
 from mocox.datasets.positives import Groups, Positives
+from mocox.datasets.replacement import ReplacedImages
 from mocox.datasets.survey import current_survey
 
 NUM_PROBES = 32  # images tried at the start, spread over the data set
-MAX_PROBES = 1000  # tried in all before a data set counts as unreadable
-MAX_NAMED = 100  # unreadable images that one run names in the log; all are counted
 MAX_FILE_BYTES = 2**30  # of one encoded image
 POSITIVES = 1  # sets the random numbers that choose a positive apart from those of the crops
-UNTRIED, READABLE, UNREADABLE, MISSING = range(4)  # the last: a library is missing
 
 
-class EncodedImages(ViewsDataset):
+class EncodedImages(ReplacedImages):
     """Images stored as encoded files; a subclass knows where (:meth:`read_bytes`).
 
     An image that cannot be read (corrupt, truncated, vanished, too large) does not end a run: another one takes its
@@ -49,7 +44,6 @@ class EncodedImages(ViewsDataset):
         pixels: ``channels``, ``value_range`` and ``depth`` of :class:`~mocox.datasets.Pixels`.
     """
 
-    fix = 'correct the config'  # what a user can do about a wrong place
     root = ''  # what a list of positives is relative to
     folder = ''  # what paths are relative to
 
@@ -64,22 +58,14 @@ class EncodedImages(ViewsDataset):
         frames: str = 'first',
         **pixels: Any,
     ) -> None:
-        super().__init__(crops, with_labels, classes, seed, **pixels)
+        super().__init__(crops, with_labels, classes, seed, max_replacements, **pixels)
         if frames not in ('first', 'all'):
             raise ValueError(f"frames must be 'first' or 'all', got {frames!r}")
-        self.frames, self.max_replacements = frames, max_replacements
+        self.frames = frames
         self._frames: np.ndarray | None = None
         self.positives = None if positives is None else Positives(**positives)
         if positives is not None and self.crops.num_views < 2:
             raise ValueError(f'positives={dict(positives)!r} need crops of at least two views: leave them out here')
-
-    def read_bytes(self, index: int) -> bytes:
-        """The content of one image file.
-
-        Raises:
-            Exception: It cannot be read.
-        """
-        raise NotImplementedError
 
     def path(self, index: int) -> str:
         """The location of one image, for messages."""
@@ -107,7 +93,7 @@ class EncodedImages(ViewsDataset):
         """
         self._paths, self.labels, self.source = paths, labels, source
         self._groups: Groups | None = None
-        self._status = torch.zeros(len(paths), dtype=torch.uint8).share_memory_()  # written by workers too
+        self.forget_status(len(paths))
         frame_notes = self._list_frames() if self.frames == 'all' else []
         if self.positives:
             self._groups = self.positives.group(self._paths, self.root, self.folder)
@@ -115,7 +101,7 @@ class EncodedImages(ViewsDataset):
         self.asked, self.pixels = self.pixels, census.fit()
         self.file_notes, self.suggested = frame_notes + census.notes(), census.suggest()
         if not (current_survey() and census.num_fitting):
-            self._check_readable()
+            self.check_readable(NUM_PROBES)
         for level, note in self.describe_files():
             print_log(note, logger='current', level=level)
 
@@ -162,42 +148,11 @@ class EncodedImages(ViewsDataset):
         """Checksum of the images for the second view: of groups and probability; '' without positives."""
         return f'{self.positives.prob:g} {self._groups.checksum()}' if self.positives and self._groups else ''
 
-    @property
-    def num_tried(self) -> int:
-        """Number of images tried so far by this process and its workers."""
-        return int((self._status != UNTRIED).sum())
-
-    @property
-    def num_unreadable(self) -> int:
-        """Images found unreadable so far, by this process and its workers."""
-        return int((self._status >= UNREADABLE).sum())
-
-    @property
-    def num_missing(self) -> int:
-        """Number of those that only need a library that is not installed."""
-        return int((self._status == MISSING).sum())
-
-    def unreadable(self) -> list[int]:
-        """Indices of the images found unreadable so far, by this process and its workers."""
-        return (self._status >= UNREADABLE).nonzero()[:, 0].tolist()
-
-    def can_read(self, index: int) -> bool:
-        """Read one image, or log why it cannot be read."""
-        return self._read(index, []) is not None
-
-    def shown(self, indices: Tensor) -> Tensor:
-        """See :meth:`ViewsDataset.shown`."""
-        found = indices.clone()
-        for row in (self._status[indices] >= UNREADABLE).nonzero()[:, 0].tolist():
-            candidates = self._candidates(int(indices[row]))
-            found[row] = next((image for image in candidates if self._status[image] < UNREADABLE), -1)
-        return found
-
     def keep(self, rows: np.ndarray) -> None:
         """See :meth:`ViewsDataset.keep`."""
         self._paths = PackedPaths(self._paths[row] for row in rows.tolist())
         self.labels = None if self.labels is None else self.labels[rows]
-        self._status = self._status[torch.from_numpy(rows)].share_memory_()
+        self.keep_status(rows)
         self._groups = self._groups and self._groups.keep(rows)
         self._frames = None if self._frames is None else self._frames[rows]
         self.__dict__.pop('checksum', None)
@@ -230,71 +185,7 @@ class EncodedImages(ViewsDataset):
         images = (self._read(other, []) for other in self._groups.others(shown, rng))
         return next((image for image in images if image is not None), None)
 
-    def _load(self, index: int) -> tuple[np.ndarray, int]:
-        """An image and its index."""
-        reasons: list[str] = []
-        for candidate in self._candidates(index):
-            image = self._read(candidate, reasons)
-            if image is not None:
-                return image, candidate
-        raise ValueError(
-            f'no readable image among {len(reasons)} tried in {self.source}, first {reasons[0]}: '
-            f'check the files, or {self.fix}'
-        )
-
     def _label(self, index: int) -> Any:
         if self.labels is None:
             return None
         return int(self.labels[index]) if self.labels.ndim == 1 else self.labels[index]
-
-    def _candidates(self, index: int) -> Iterator[int]:
-        """Yield the index itself, then its replacements, which depend on it and the seed only."""
-        yield index
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
-        for _ in range(self.max_replacements):
-            yield int(rng.integers(len(self)))
-
-    def _read(self, index: int, reasons: list[str]) -> np.ndarray | None:
-        """Decode one image; on failure note the reason and log the image if no process has done so."""
-        try:
-            image = self.decode(self.read_bytes(index), self.frame(index))
-        except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
-            # repr: a name may hold line breaks, or bytes that no log file can encode
-            reasons.append(f'{self.path(index)!r}: {_one_line(error)}')
-            state = MISSING if isinstance(error, MissingExtraError) else UNREADABLE
-        else:
-            if self._status[index] == UNTRIED:
-                self._status[index] = READABLE
-            return image
-        if self._status[index] < UNREADABLE:
-            known = state == MISSING and self.num_missing  # one line says what to install
-            self._status[index] = state
-            if not known:
-                self._log_unreadable(reasons[-1])
-        return None
-
-    def _log_unreadable(self, reason: str) -> None:
-        count = self.num_unreadable
-        if count <= MAX_NAMED:
-            last = '; further ones are counted, not named' if count == MAX_NAMED else ''
-            print_log(
-                f'unreadable image ({count} of {len(self)} so far{last}): {reason}',
-                logger='current',
-                level=logging.WARNING,
-            )
-
-    def _check_readable(self) -> None:
-        """Fail at the start, rather than in the first batch, if no image is readable, without reading all of them."""
-        reasons: list[str] = []
-        probes = [np.linspace(0, len(self) - 1, num).astype(int) for num in (NUM_PROBES, MAX_PROBES)]
-        for index in dict.fromkeys(np.concatenate(probes).tolist()):
-            if self._read(index, reasons) is not None:
-                return
-        raise ValueError(
-            f'no readable image in {self.source}: {len(reasons)} of {len(self)} files tried, first {reasons[0]}; '
-            f'{self.fix}'
-        )
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).encode('unicode_escape').decode()[:500]

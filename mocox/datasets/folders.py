@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from mmengine.logging import print_log
 
-from mocox.datasets.unread import cures_by_ending
+from mocox.datasets.unsupported import cures_by_ending
 
 # Endings that only an extra reads: its library, and its name.
 EXTRAS = {

@@ -22,7 +22,7 @@ from mocox.datasets.numpy_files import is_numpy, read_numpy
 from mocox.datasets.opencv import read_with_opencv
 from mocox.datasets.orientation import orientation_of, turn
 from mocox.datasets.raw import Raw, check_size, with_bands
-from mocox.datasets.unread import describe_unread
+from mocox.datasets.unsupported import describe_unread
 
 # What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
 _READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}

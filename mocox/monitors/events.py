@@ -22,7 +22,7 @@ def write_event(
     Args:
         runner: The run.
         kind: ``state``, ``spike``, ``non_finite``, ``rollback``, ``freeze`` or ``end``.
-        state: What :class:`mocox.monitors.states.TrainingState` says, if the event is about that.
+        state: What :class:`mocox.monitors.learning_state.TrainingState` says, if the event is about that.
         message: One sentence.
         evidence: The numbers behind it. A number that is not finite becomes text: JSON has no such numbers.
         causes: What usually brings it about.

@@ -16,12 +16,12 @@ from mocox.engine.batches import images_per_process, iteration_seconds
 from mocox.engine.warm_start import starts_warm
 from mocox.models.losses import InfoNCELoss
 from mocox.monitors.events import write_event
+from mocox.monitors.learning_state import TrainingState
 from mocox.monitors.offline_knn import check_data, offline_knn
 from mocox.monitors.plain_images import PlainMonitor
 from mocox.monitors.readings import AT_CHANCE, Reading
 from mocox.monitors.signals import FeatureBank, measure
 from mocox.monitors.stability_hook import StabilityHook
-from mocox.monitors.states import TrainingState
 from mocox.monitors.summary import final_verdict
 from mocox.registry import HOOKS
 from mocox.schedules import info_nce_floor, progress_percent

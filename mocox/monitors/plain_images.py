@@ -18,11 +18,11 @@ from mocox.datasets.subset import spread
 from mocox.evaluation.encoder import evaluation_crops
 from mocox.evaluation.features import Frozen, encode_images
 from mocox.evaluation.knn import knn_classify
+from mocox.monitors.learning_state import TrainingState
 from mocox.monitors.offline_knn import gather_turns
 from mocox.monitors.readings import Plain
 from mocox.monitors.signals import effective_rank
 from mocox.monitors.start import BETTER, compare
-from mocox.monitors.states import TrainingState
 
 MAX_IMAGES = 512
 MAX_CLASSES = 32  # with more, the k-NN classifier would see too few images of each

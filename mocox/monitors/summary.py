@@ -2,9 +2,9 @@
 
 from math import isfinite
 
+from mocox.monitors.learning_state import CHANCE_PROGRESS, TrainingState
 from mocox.monitors.readings import BELOW, CAUSES, LEARNING, SATURATED, SHORTCUT, WARMING
 from mocox.monitors.start import compare
-from mocox.monitors.states import CHANCE_PROGRESS, TrainingState
 
 
 def final_verdict(state: TrainingState, chance: float, knn_chance: float | None = None) -> str:

@@ -16,7 +16,7 @@ from mocox.monitors.readings import (
 )
 
 if TYPE_CHECKING:
-    from mocox.monitors.states import TrainingState
+    from mocox.monitors.learning_state import TrainingState
 
 
 def describe(machine: 'TrainingState', state: str, r: Reading) -> str:

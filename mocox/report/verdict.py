@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from mocox.monitors.learning_state import CHANCE_PROGRESS, LOST_PROGRESS
 from mocox.monitors.readings import AT_CHANCE, DIVERGING, LEARNING
-from mocox.monitors.states import CHANCE_PROGRESS, LOST_PROGRESS
 from mocox.report.runs import Run
 
 # The tone and mark of a state, for readers without colours too. States of the monitors are found by their words.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mocox.configs import open_config
 from mocox.recipe import type_of
 from mocox.run.checks import check_options, is_views_dataset, require_file
-from mocox.run.scaling import scale
+from mocox.run.scale_options import scale
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -41,7 +41,7 @@ def prepare_config(
         data_root: The folder with the images, instead of the one in the config.
         cfg_options: Values by key, with dots.
         pretrained: A checkpoint for the backbone: a file, a folder, or ``timm:NAME`` in timm's cache.
-        epochs: See :func:`mocox.run.scaling.scale`, as for the next five.
+        epochs: See :func:`mocox.run.scale_options.scale`, as for the next five.
         batch_size: Likewise.
         image_size: Likewise.
         arch: Likewise.
@@ -98,7 +98,7 @@ def _find_widths(config: 'Config', options: dict[str, Any]) -> None:
 
 
 def _require_weights(pretrained: str) -> None:
-    from mocox.checkpoint.timm_files import PREFIX, cached_file
+    from mocox.checkpoint.timm_pretrained import PREFIX, cached_file
 
     if pretrained.startswith(PREFIX):
         cached_file(pretrained)

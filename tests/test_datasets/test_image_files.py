@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mocox.datasets import ImageFiles, collate_views, encoded_images
+from mocox.datasets import ImageFiles, collate_views, replacement
 from mocox.datasets.folders import EXTENSIONS, EXTRAS, scan
 from mocox.datasets.lists import parse_list
 from mocox.registry import DATASETS
@@ -422,7 +422,7 @@ def test_errors_of_the_disk_are_replaced(tmp_path, number, monkeypatch, capfd):
 
 
 def test_only_the_first_unreadable_ones_are_named(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(encoded_images, 'MAX_NAMED', 5)
+    monkeypatch.setattr(replacement, 'MAX_NAMED', 5)
     make_files(tmp_path, 'good.png')
     for number in range(20):
         (tmp_path / f'{number}.png').touch()
@@ -436,7 +436,7 @@ def test_only_the_first_unreadable_ones_are_named(tmp_path, monkeypatch, capfd):
 
 
 def test_a_large_data_set_is_not_read_before_it_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoded_images, 'MAX_NAMED', 0)
+    monkeypatch.setattr(replacement, 'MAX_NAMED', 0)
     (tmp_path / 'list.txt').write_text(''.join(f'{number}.png\n' for number in range(50_000)))
     with pytest.raises(ValueError, match=r'no readable image.*: 1\d\d\d of 50000 files tried'):
         ImageFiles(str(tmp_path), CROPS, list_file='list.txt')

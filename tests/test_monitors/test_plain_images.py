@@ -12,10 +12,10 @@ from PIL import Image
 
 from mocox.datasets import ImageFiles
 from mocox.monitors import MonitorHook
+from mocox.monitors.learning_state import TrainingState
 from mocox.monitors.plain_images import PlainImages, choose_rows
 from mocox.monitors.readings import BELOW, LEARNING, SHORTCUT, Plain, Reading
 from mocox.monitors.start import BETTER, LEVEL, compare
-from mocox.monitors.states import TrainingState
 from mocox.monitors.summary import final_verdict
 from mocox.registry import MODELS
 from tests.support.processes import run_processes

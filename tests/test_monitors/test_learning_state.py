@@ -6,6 +6,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
+from mocox.monitors.learning_state import TrainingState
 from mocox.monitors.readings import (
     AT_CHANCE,
     COLLAPSED,
@@ -17,7 +18,6 @@ from mocox.monitors.readings import (
     WARMING,
     Reading,
 )
-from mocox.monitors.states import TrainingState
 from mocox.monitors.summary import final_verdict
 
 CHANCE = 8.0
