@@ -130,7 +130,11 @@ def test_list_file_in_utf_16(tmp_path, encoding):
         ('0,a.png,0\n1,b.png,1\n', None, 'index=False'),
         ('0 a.png 0\n1 b.png 1\n', None, 'index=False'),
         ('0,"a.png",cat\n', None, 'index=False'),
-        ('a.png a cat\nb.png a dog\n', ['acat', 'adog'], r"'a cat' is not in classes=\['acat', 'adog'\].*config file"),
+        (
+            'a.png a cat\nb.png a dog\n',
+            ['acat', 'adog'],
+            r"'a cat' is not in classes=\['acat', 'adog'\]: correct one of the two",
+        ),
         ('[{"path": "a.png", "label": 0}]\n', None, 'JSON'),
         ('{"path": "a.png", "label": 0}\n', None, 'JSON'),
         ('https://example.com/a.png 0\n', None, 'download the images'),

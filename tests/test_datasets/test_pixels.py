@@ -454,7 +454,7 @@ def test_files_that_need_a_library_are_counted_and_named_once(tmp_path, monkeypa
     Image.new('RGB', (9, 9)).save(tmp_path / '9.png')
     monkeypatch.setitem(__import__('sys').modules, 'tifffile', None)
     logged = []
-    monkeypatch.setattr('mocox.datasets.encoded_images.print_log', lambda text, **options: logged.append(text))
+    monkeypatch.setattr('mocox.datasets.replacement.print_log', lambda text, **options: logged.append(text))
     dataset = ImageFiles(str(tmp_path), CROPS)
     list(dataset)
     assert (dataset.num_missing, dataset.num_unreadable) == (3, 3)

@@ -46,7 +46,7 @@ def test_a_run_that_succeeds_closes_its_group(monkeypatch, tmp_path):
     monkeypatch.setattr(group, '_watchdog', Watchdog())
     torch_dist.init_process_group('gloo', init_method=(tmp_path / 'meeting').as_uri(), rank=0, world_size=1)
     try:
-        cli._run(lambda: None)
+        cli._run(lambda: None, '')
         assert not torch_dist.is_initialized()
     finally:
         if torch_dist.is_initialized():
