@@ -10,7 +10,7 @@ from mocox.checkpoint import names
 from mocox.checkpoint.dino import has_layer_scale, is_dinov3
 
 VIT_SIZES = {192: 'Ti', 384: 'S', 768: 'B', 1024: 'L', 1280: 'H'}
-_RESNETS = {
+_RESNETS: dict[tuple[int, ...], int] = {  # blocks of each stage, bottlenecks
     (2, 2, 2, 2, False): 18,
     (3, 4, 6, 3, False): 34,
     (3, 4, 6, 3, True): 50,
@@ -199,11 +199,10 @@ def _vit(shapes: Mapping[str, tuple]) -> dict:
 
 def _resnet(shapes: Mapping[str, tuple]) -> dict:
     layers = [len({k.split('.')[1] for k in shapes if k.startswith(f'layer{i}.')}) for i in range(1, 5)]
-    one, two, three, four = layers
     bottleneck, width = 'layer1.0.conv3.weight' in shapes, shapes['conv1.weight'][0]
     second = shapes.get('layer1.0.conv2.weight', (1, 1))
     grouped = second[0] != second[1]  # a ResNeXt, with the names of a ResNet
-    depth = None if grouped else _RESNETS.get((one, two, three, four, bottleneck))
+    depth = None if grouped else _RESNETS.get((*layers, bottleneck))
     kind = f'ResNet-{depth}' if depth else f'ResNe{"X" * grouped}t with {"-".join(map(str, layers))} blocks'
     name = kind if width == 64 else f'{kind} of width {width}'
     further = further_than_resnet(shapes)

@@ -58,10 +58,10 @@ class EncodedImages(ReplacedImages):
         frames: str = 'first',
         **pixels: Any,
     ) -> None:
-        super().__init__(crops, with_labels, classes, seed, max_replacements, **pixels)
+        super().__init__(crops, with_labels, classes, seed, **pixels)
         if frames not in ('first', 'all'):
             raise ValueError(f"frames must be 'first' or 'all', got {frames!r}")
-        self.frames = frames
+        self.frames, self.max_replacements = frames, max_replacements
         self._frames: np.ndarray | None = None
         self.positives = None if positives is None else Positives(**positives)
         if positives is not None and self.crops.num_views < 2:

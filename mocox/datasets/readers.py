@@ -22,7 +22,7 @@ from mocox.datasets.numpy_files import is_numpy, read_numpy
 from mocox.datasets.opencv import read_with_opencv
 from mocox.datasets.orientation import orientation_of, turn
 from mocox.datasets.raw import Raw, check_size, with_bands
-from mocox.datasets.unsupported import describe_unread
+from mocox.datasets.unsupported import describe_unsupported
 
 # What Pillow may take a file for, whatever its name. Not among them: EPS, for which it starts Ghostscript.
 _READ = {'AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'MPO', 'PNG', 'PPM', 'TGA', 'TIFF', 'WEBP'}
@@ -103,7 +103,7 @@ def open_with_pillow(data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(pixels_of_png(data)), formats=['PNG'])
         except (UnidentifiedImageError, SyntaxError) as error:
             raise ValueError(f'a damaged PNG ({error.__cause__ or "its header cannot be read"})') from None
-    raise ValueError(describe_unread(data)) from None
+    raise ValueError(describe_unsupported(data)) from None
 
 
 def pixels_of_png(data: bytes) -> bytes:

@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mocox.datasets.base import Crops, ViewsDataset
+from mocox.datasets.base import ViewsDataset
 from mocox.datasets.extras import MissingExtraError
 
 MAX_PROBES = 1000  # images tried in all before a data set counts as unreadable
@@ -18,31 +17,11 @@ UNTRIED, READABLE, UNREADABLE, MISSING = range(4)  # the last: a library is miss
 
 
 class ReplacedImages(ViewsDataset):
-    """A data set of which some images may be unreadable.
-
-    Args:
-        crops: As the next three and ``pixels``, see :class:`ViewsDataset`.
-        with_labels: See there.
-        classes: See there.
-        seed: Of the replacements as well.
-        max_replacements: Images tried in place of an unreadable one before giving up.
-        pixels: See there.
-    """
+    """A data set of which some images may be unreadable; ``seed`` chooses their replacements as well."""
 
     fix = 'correct the config'  # what a user can do about a wrong place
     source = ''  # where the images come from, for messages
-
-    def __init__(
-        self,
-        crops: dict | Crops,
-        with_labels: bool = False,
-        classes: list[str] | None = None,
-        seed: int | None = None,
-        max_replacements: int = 100,
-        **pixels: Any,
-    ) -> None:
-        super().__init__(crops, with_labels, classes, seed, **pixels)
-        self.max_replacements = max_replacements
+    max_replacements = 100  # images tried in place of an unreadable one before giving up
 
     def read_bytes(self, index: int) -> bytes:
         """The content of one image file.

@@ -8,7 +8,7 @@ HEAD = 1024  # bytes that are looked at: a comment may stand before the first el
 BOM = rb'(\xef\xbb\xbf)?\s*'
 
 
-class Unread(NamedTuple):
+class Unsupported(NamedTuple):
     """A kind of file that is not read.
 
     Args:
@@ -24,8 +24,8 @@ class Unread(NamedTuple):
     signature: re.Pattern[bytes]
 
 
-def _kind(name: str, cure: str, endings: str, signature: bytes) -> Unread:
-    return Unread(name, cure, tuple(endings.split()), re.compile(signature, re.IGNORECASE | re.DOTALL))
+def _kind(name: str, cure: str, endings: str, signature: bytes) -> Unsupported:
+    return Unsupported(name, cure, tuple(endings.split()), re.compile(signature, re.IGNORECASE | re.DOTALL))
 
 
 KINDS = (
@@ -62,7 +62,7 @@ KINDS = (
 )
 
 
-def describe_unread(data: bytes) -> str:
+def describe_unsupported(data: bytes) -> str:
     """Name the kind of a file and what to do; if it is unknown, say only that the file is not an image."""
     if not data:
         return 'the file is empty'

@@ -60,17 +60,8 @@ def train_in_processes(config: str, work_dir: str, num_processes: int, resume: b
         ChildProcessError: A process has failed; what it said was printed.
     """
     command = [sys.executable, '-m', 'mocox.processes', f'--nproc_per_node={num_processes}']
-    command += [
-        f'--master_port={free_port()}',
-        '-m',
-        'mocox',
-        'train',
-        config,
-        '--work-dir',
-        work_dir,
-        '--launcher',
-        'pytorch',
-    ]
+    command += [f'--master_port={free_port()}', '-m', 'mocox', 'train', config, '--work-dir', work_dir]
+    command += ['--launcher', 'pytorch']
     command += ['--resume'] if resume else []
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))  # mocox may be imported from anywhere
     pipes: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')

@@ -94,15 +94,17 @@ def _chart(runs: list[Run], name: str, title: str, caption: str, expectations: l
         color, dash = number % NUM_COLORS, number % NUM_DASHES
         if name in run.scalars:
             lines.append(Line(run.name, *_points(run, run.scalars[name]), color, dash))
-        if name == 'knn_online' and 'knn_offline' in run.scalars:
-            offline = _points(run, run.scalars['knn_offline'])
-            lines.append(Line(f'{run.name}, held out', *offline, color, dash, dots=True))
-            caption = 'Percent whose class their neighbours tell; line: augmented training images, dots: held-out ones.'
         if name == 'knn_online':
+            if 'knn_offline' in run.scalars:
+                offline = _points(run, run.scalars['knn_offline'])
+                lines.append(Line(f'{run.name}, held out', *offline, color, dash, dots=True))
+                caption = (
+                    'Percent whose class their neighbours tell; line: augmented training images, dots: held-out ones.'
+                )
             for scalar, words in (('knn_plain', 'plain images'), ('knn_start', 'plain images, at the start')):
                 if scalar in run.scalars:
                     points = _points(run, run.scalars[scalar])
-                    lines.append(Line(f'{run.name}, {words}', *points, number % NUM_COLORS, 2, thin=True))
+                    lines.append(Line(f'{run.name}, {words}', *points, color, 2, thin=True))
     for expected in expectations if lines else ():
         epochs, percent = list(expected.percent), list(expected.percent.values())
         lines.append(Line(f'{expected.recipe}, measured', epochs, percent, 6, 3, thin=True))

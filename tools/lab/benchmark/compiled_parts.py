@@ -81,12 +81,8 @@ def _augmentation(view: View, image_size: int, gpu: PretendedGPU) -> tuple[Calla
     plan = plan_of(view)
     crops = gpu.tensor(NUM_IMAGES, 3, image_size, image_size, dtype=torch.uint8)
     packed = gpu.tensor(NUM_IMAGES, FIRST_WEIGHT + 2 * plan.radius + 1)
-    return lambda *tensors: augment_fused(*tensors, plan=plan), [
-        crops,
-        packed,
-        gpu.tensor(3, 1, 1),
-        gpu.tensor(3, 1, 1),
-    ]
+    mean, std = gpu.tensor(3, 1, 1), gpu.tensor(3, 1, 1)
+    return lambda *tensors: augment_fused(*tensors, plan=plan), [crops, packed, mean, std]
 
 
 def _block(block: nn.Module, tokens: int, backward: bool, gpu: PretendedGPU) -> tuple[Callable, list[Tensor]]:

@@ -106,6 +106,5 @@ def run_module(name: str, *arguments: str) -> str:
     paths = [str(TOOLS), str(TOOLS.parent), os.environ.get('PYTHONPATH', '')]
     environment = os.environ | dict(LD_PRELOAD=library, PYTHONPATH=os.pathsep.join(filter(None, paths)))
     command = [sys.executable, '-W', 'ignore', '-m', name, *arguments]
-    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[
-        -1
-    ]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.splitlines()[-1]

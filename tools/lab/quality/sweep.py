@@ -87,8 +87,8 @@ def points_of(name: str, contest: Contest, config: Config) -> list[Point]:
     own = contest.batch if not keys else _value(config, keys[0])
     points = []
     for value in values:
-        changed = replace(contest, options=contest.options | dict.fromkeys(keys, value)) if keys else contest
-        changed = changed if keys else replace(contest, batch=value)
+        options = contest.options | dict.fromkeys(keys, value)
+        changed = replace(contest, options=options) if keys else replace(contest, batch=value)
         same = own == value or (isinstance(value, tuple) and tuple(own or ()) == value)
         words = f'{value[0]:g}' if isinstance(value, tuple) else str(value)
         folder = RECIPE if same else f'{name.replace(" ", "-")}={words}'
