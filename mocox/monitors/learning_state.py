@@ -42,8 +42,9 @@ ALIKE_COSINE = 0.98  # of queries with other images' keys
 FLAT_STD = 0.01  # of unit-length features, 1 where they are spread evenly
 NO_RANK = 1.05  # effective rank of features that all point the same way
 LOST_PROGRESS = 30.0  # percent lost since the best
-SHRUNK_STD = 0.1  # of the features' initial spread, where the run is at chance besides
+SHRUNK_STD = 0.1  # of the features' initial spread, where they have lost their rank besides
 SHRUNK_RANK = 2.0
+SHRUNK_PROGRESS = 30.0  # percent that features on a line still give: 26 was the most of the runs that collapsed
 LOST_KNN = 0.5  # share of the k-NN classifier's lead over the largest class that is lost since its best
 LEAST_LOST_KNN = 0.1  # of 1: less than this is noise
 EXPLODED_GRADIENT = 1000.0  # times the median of the window
@@ -195,9 +196,11 @@ class TrainingState:
         if r.effective_rank is not None and r.effective_rank < NO_RANK:
             evidence['effective_rank'] = r.effective_rank
         std, first, rank = r.feature_std, self.first_std, r.effective_rank
-        if std is not None and first is not None and rank is not None and self._smooth_progress() < CHANCE_PROGRESS:
-            slack = 2 if self.state == COLLAPSED else 1  # hysteresis
-            if std < slack * SHRUNK_STD * first and rank < slack * SHRUNK_RANK:
+        progress = max(self._smooth_progress(), r.progress)  # the mean where there is no progress
+        if std is not None and first is not None and rank is not None and progress < SHRUNK_PROGRESS:
+            shrunk = std < SHRUNK_STD * first and rank < SHRUNK_RANK
+            still = self.state == COLLAPSED and (std < 2 * SHRUNK_STD * first or rank < SHRUNK_RANK)  # hysteresis
+            if shrunk or still:
                 evidence = dict(feature_std=std, first_std=first, effective_rank=rank)
         return evidence
 
@@ -207,23 +210,25 @@ class TrainingState:
     def _below(self, r: Reading) -> dict[str, float]:
         if not self.warm or self.below_since is None or r.iteration - self.below_since < self.patience:
             return {}
-        now, start = self._knn_since_start()
+        now, start = self.knn_since_start()
         return dict(knn=now, start_knn=start, iterations=float(r.iteration - self.below_since))
 
-    def _knn_since_start(self) -> tuple[float, float]:
+    def knn_since_start(self) -> tuple[float, float]:
         """k-NN on plain images now and at the start; NaN where it was not measured."""
         now, start = (nan if plain is None or plain.knn is None else plain.knn for plain in (self.plain, self.start))
         return now, start
 
     def _forgetting(self, r: Reading) -> dict[str, float]:
         knn, best = self._recent_knn(), self.best_recent_knn
+        if self.early:  # nothing is learned yet: what k-NN has lost was noise
+            return {}
         if knn is None or best - knn <= max(LOST_KNN * (best - self.knn_chance), LEAST_LOST_KNN):
             return {}
         return dict(knn=knn, best_knn=best, progress=self._smooth_progress())
 
     def _shortcut(self, r: Reading) -> dict[str, float]:
         first, best = self.first_knn, self.best_knn
-        if first is None or best is None or r.top1 is None or not self._knn_can_rise():
+        if first is None or best is None or r.top1 is None or not self.knn_can_rise():
             return {}
         solved = self.solved_readings >= SHORTCUT_READINGS and r.top1 >= SHORTCUT_ACCURACY
         flat = best - first < FLAT_KNN * (1 - first)
@@ -237,14 +242,14 @@ class TrainingState:
     def knn_is_flat(self) -> bool:
         """True if the k-NN classifier has improved neither on its start nor on the largest class."""
         knn, recent_knn, first = self._recent_knn(FLAT_READINGS), self._recent_knn(), self.first_recent_knn
-        if knn is None or recent_knn is None or first is None or not self._knn_can_rise():
+        if knn is None or recent_knn is None or first is None or not self.knn_can_rise():
             return False
         if self.state != SHORTCUT:  # it may be about to rise
             knn = max(knn, recent_knn)
         start = max(first, self.knn_chance)
         return knn - start < min(FLAT_SHARE * start, FLAT_KNN * (1 - start))
 
-    def _knn_can_rise(self) -> bool:
+    def knn_can_rise(self) -> bool:
         """False where the largest class leaves no room, or the run has begun with weights that know the classes."""
         return self.knn_chance <= LARGEST_CLASS and not (self.warm and not self.never_left_chance())
 

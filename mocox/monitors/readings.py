@@ -28,7 +28,8 @@ STATE: dict[str, Any] = {
 
 CAUSES: dict[str, list[str]] = {
     WARMING: [
-        'the queue still holds random vectors, easy to tell apart: the loss rises until real keys have filled it'
+        'the queue still holds random vectors, easy to tell apart: the loss rises until real keys have filled it',
+        'the queue is longer than the images that the run sees: lower model.queue_len',
     ],
     AT_CHANCE: [
         'there were few steps: a few hundred images take hundreds of epochs',
@@ -48,6 +49,7 @@ CAUSES: dict[str, list[str]] = {
     ],
     COLLAPSED: [
         'the learning rate is too high, or a spike of the gradient was not caught: StabilityHook on_spike="skip"',
+        'the weight decay is far too strong for this optimizer: AdamW has 0.1, LARS 1e-6',
         'the momentum is 0 or very small, so that keys and queries move together',
         'the projector or predictor lost its BatchNorm or its weights',
         'no negatives: a loss of your own that only pulls together',
@@ -61,6 +63,7 @@ CAUSES: dict[str, list[str]] = {
     ],
     DIVERGING: [
         'the learning rate is too high for this batch: lower optim_wrapper.optimizer.lr, or lengthen the warm-up',
+        'the momentum is 0 or very small, so that the keys of a queue grow old too fast: base_momentum=0.99',
         'the patch projection is trained: stop_grad_conv1=True keeps it at its initial value',
         'float16 overflows: use bfloat16',
         'an image or a loss of your own gives a value that is not finite: mocox replay on the dump says where',

@@ -2,7 +2,7 @@
 
 from math import isfinite
 
-from mocox.monitors.learning_state import CHANCE_PROGRESS, TrainingState
+from mocox.monitors.learning_state import CHANCE_PROGRESS, FLAT_KNN, TrainingState
 from mocox.monitors.readings import BELOW, CAUSES, LEARNING, SATURATED, SHORTCUT, WARMING
 from mocox.monitors.start import compare
 
@@ -29,7 +29,7 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
         head = f'The loss fell, perhaps by a shortcut{or_folders}, for k-NN did not rise'
     elif learned and state._smooth_progress() < CHANCE_PROGRESS:
         head = 'The run has learned little'
-    elif learned and (state.knn_is_flat() or compare(state.start, state.plain) == BELOW):
+    elif learned and (state.knn_is_flat() or compare(state.start, state.plain) == BELOW or _gained_nothing(state)):
         head = 'The loss fell, but k-NN did not rise'
     parts = [f'loss {last.loss:.3f}' if isfinite(last.loss) else 'the loss is not finite']
     if isfinite(chance):  # of a loss of the user's own it is unknown
@@ -58,3 +58,10 @@ def final_verdict(state: TrainingState, chance: float, knn_chance: float | None 
     if state.state in CAUSES and state.state != SATURATED:
         text += f' Usual causes: {"; ".join(state.causes(state.state))}.'
     return text
+
+
+def _gained_nothing(state: TrainingState) -> bool:
+    """True if k-NN on plain images is no better than with random weights, after steps enough to see that."""
+    now, start = state.knn_since_start()
+    long = state.window[-1].iteration >= state.patience
+    return long and not state.warm and state.knn_can_rise() and now - start < FLAT_KNN * (1 - start)

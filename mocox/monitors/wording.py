@@ -46,7 +46,7 @@ def describe(machine: 'TrainingState', state: str, r: Reading) -> str:
 def _describe_below(machine: 'TrainingState', r: Reading) -> str:
     if machine.below_since is None:
         return 'no longer below its start'
-    now, start = machine._knn_since_start()
+    now, start = machine.knn_since_start()
     since = r.iteration - machine.below_since
     change = f'{100 * now:.0f} % after {100 * start:.0f} %'
     return f'below its start for {since:,} iterations: k-NN on plain images {change}'
