@@ -105,7 +105,7 @@ def _backbone(backbone: Mapping[str, Any]) -> str:
     kind = type_of(backbone) or '?'
     arch = backbone.get('arch') or backbone.get('depth') or backbone.get('model_name') or ''
     if isinstance(arch, dict):
-        arch = ', '.join(f'{key.removesuffix("_channels")} {value}' for key, value in arch.items())
+        arch = ', '.join(f'{key.removesuffix("_channels")} {value}' for key, value in sorted(arch.items()))
     parts = [f'{kind} {arch}'.strip()]
     if kind == 'MoCoViT':
         stem = argument(backbone, 'stem')

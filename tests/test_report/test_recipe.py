@@ -51,6 +51,21 @@ def test_only_pretraining_is_compared():
     }
 
 
+def sorted_keys(value):
+    if isinstance(value, dict):
+        return {key: sorted_keys(value[key]) for key in sorted(value, key=str)}
+    return [sorted_keys(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    'name', ['mocov3/vit-tiny_digits', 'mocov3/resnet18_fashion', 'moby/deit-small', 'fast_moco/resnet50_100e']
+)
+def test_settings_do_not_depend_on_the_order_of_keys(name):
+    """MMEngine sorts them in the config that it writes into the work dir."""
+    config = load(f'configs/{name}.py').to_dict()
+    assert settings_of(Recipe(sorted_keys(config))) == settings_of(Recipe(config))
+
+
 def test_settings_are_those_of_the_paper():
     found = settings_of(Recipe(load('configs/mocov2/resnet50_200e.py').to_dict(), 8))
     assert found['method'] == 'MoCo v2' and found['queue'] == '65,536 keys'
