@@ -22,9 +22,10 @@ _MMPRETRAIN_HEADS = {
 MAX_VALUES, MAX_DEPTH = 10**6, 20  # of what a file says of itself
 MAX_CONFIG_CHARACTERS = 2**20  # Python's parser takes a hundred times as much memory as a text has; ours have 10,000
 TRANSFORMERS = ('MoCoViT', 'MoCoV3ViT', 'VisionTransformer')
-RESNETS = ('ResNet', 'ResNet_CIFAR')  # plain ones of mmpretrain
+RESNETS = ('ResNet', 'ResNet_CIFAR', 'GridPooledResNet')  # plain ones of mmpretrain, and one that pools otherwise
 BUILT_BY_NAME = ('TIMMBackbone', *RESNETS)  # backbones whose config says what tensors do not tell
-_UNTOLD = ('strides', 'dilations', 'style', 'avg_down', 'contract_dilation', 'act_cfg')  # of a ResNet, by its tensors
+# Of a ResNet, by its tensors.
+_UNTOLD = ('strides', 'dilations', 'style', 'avg_down', 'contract_dilation', 'act_cfg', 'grid')
 # transformers' names of one function, as `module_activations` says it.
 _ACTIVATIONS = {
     **dict.fromkeys(['gelu_new', 'gelu_fast', 'gelu_pytorch_tanh'], 'gelu_pytorch_tanh'),

@@ -114,7 +114,9 @@ def convert(
     if arch['family'] == 'vit' and not (arch['num_heads'] or arch['backbone'] or own):
         notes.append('the file does not say its number of attention heads: build the model with the right one')
     if to != 'mocox' and (settings := untold(checkpoint.meta.get('backbone') or {})):
-        notes.append(f'build the model with {as_arguments(settings)}, which its tensors do not tell')
+        if grid := settings.pop('grid', None):
+            notes.append(f'its features are those of the last map, averaged over each of {grid} x {grid} parts')
+        notes += [f'build the model with {as_arguments(settings)}, which its tensors do not tell'] * bool(settings)
     if (activation := checkpoint.meta.get('activation') or 'gelu') != 'gelu':
         arch['activation'] = activation
         notes.append(f'trained with the activation {activation}: build the model with it')

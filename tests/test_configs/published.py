@@ -217,6 +217,12 @@ PRETRAINING_TABLE = {
         backbone=RESNET18_CIFAR, projector='128-512 BN ReLU 512-128 BN(no affine)',
         predictor='128-512 BN ReLU 512-128',
     ),  # [O]
+    'mocov3/resnet18-grid_fashion': lars_r50(
+        gpus=1, images_per_gpu=128, lr=0.3, peak_lr=0.15, weight_decay=1e-6, epochs=18,
+        schedule=cosine('iteration', 1), temperature=0.2, views='one gray, strong', crop_min=0.5, size=28,
+        backbone=RESNET18_CIFAR, projector='1024-512 BN ReLU 512-128 BN(no affine)',
+        predictor='128-512 BN ReLU 512-128',
+    ),  # [O]
     'mocov3/vit-small_webdataset': adamw_vit(VIT_S, 8, 128, 6e-4),  # [C], as vit-small
     'mocov3/vit-small_lmdb': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O], as vit-small_custom
     'mocov3/vit-small_custom': adamw_vit(VIT_S, 1, 64, 1.5e-4, lr=6e-4),  # [O]
@@ -345,6 +351,18 @@ LINEAR_TABLE = {
         size=28,
         test_resize=28,
     ),  # [O]
+    'mocov3/resnet18-grid_fashion_linear': linear(
+        RESNET18_CIFAR,
+        3.0,
+        3.0,
+        gpus=1,
+        images_per_gpu=256,
+        epochs=30,
+        classes=10,
+        crop_min=0.4,
+        size=28,
+        test_resize=28,
+    ),  # [O]
     'mocov2/resnet18_fashion_linear': linear(
         RESNET18_CIFAR,
         3.0,
@@ -423,6 +441,11 @@ VIEWS |= {
     ]
     * 2,
     'one gray': [view('color_jitter flip') | dict(color_jitter=dict(brightness=0.4, contrast=0.4), grayscale_prob=0.0)]
+    * 2,
+    'one gray, strong': [
+        view('color_jitter blur flip', jitter=1.0, blur=0.5)
+        | dict(color_jitter=dict(brightness=0.8, contrast=0.8), grayscale_prob=0.0, blur_sigma=(0.1, 1.0))
+    ]
     * 2,
     'gray': [
         view('channel_jitter blur flip gaussian_noise', blur=1.0) | NOISE,

@@ -40,7 +40,7 @@ def gpus(name):
 
 def describe_backbone(backbone, cfg):
     kind = type(backbone).__name__
-    if kind in ('ResNet', 'ResNet_CIFAR'):
+    if kind in ('ResNet', 'ResNet_CIFAR', 'GridPooledResNet'):
         zero = ('last scale of each block starts at 0',) if backbone.zero_init_residual else ()
         stem = backbone.conv1
         plain = (stem.kernel_size, stem.stride) == ((3, 3), (1, 1))

@@ -192,12 +192,13 @@ def test_a_resnet_is_evaluated_at_the_size_that_it_was_trained_at(tmp_path, size
         assert not any('image size' in note for note in loaded.notes)
 
 
-@pytest.mark.parametrize('strides', [None, (2, 2, 1, 1)])
-def test_a_run_may_be_called_anything_and_its_config_says_what_tensors_do_not(tmp_path, strides):
-    """``resnet18_custom`` is not a network of another name; strides are in no tensor."""
+@pytest.mark.parametrize(('strides', 'grid'), [(None, None), ((2, 2, 1, 1), None), (None, 2), ((2, 2, 1, 1), 2)])
+def test_a_run_may_be_called_anything_and_its_config_says_what_tensors_do_not(tmp_path, strides, grid):
+    """``resnet18_custom`` is not a network of another name; strides are in no tensor, nor is how a map is read."""
     backbone = dict(type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=4, base_channels=4)
     backbone |= dict(strides=strides) if strides else {}
-    neck = dict(type='NonLinearNeck', in_channels=32, hid_channels=8, out_channels=8)
+    backbone |= dict(type='GridPooledResNet', grid=grid) if grid else {}
+    neck = dict(type='NonLinearNeck', in_channels=32 * (grid or 1) ** 2, hid_channels=8, out_channels=8)
     head = dict(type='ContrastiveHead', predictor=dict(neck, in_channels=8))
     settings = dict(type='MoCoV3', backbone=backbone, neck=neck, head=head)
     model = MODELS.build(settings).eval()
@@ -211,6 +212,8 @@ def test_a_run_may_be_called_anything_and_its_config_says_what_tensors_do_not(tm
     torch.testing.assert_close(load_encoder(path).model.backbone(images)[-1], model.backbone(images)[-1])
     notes = convert(path, tmp_path / 'vision.pth', to='openmmlab')
     assert any('strides=[2, 2, 1, 1], which its tensors do not tell' in note for note in notes) == bool(strides)
+    assert any('last map, averaged over each of 2 x 2 parts' in note for note in notes) == bool(grid)
+    assert not any('grid=' in note for note in notes)
     convert(path, tmp_path / 'own.safetensors', to='mocox', backbone_only=True)
     again = load_encoder(tmp_path / 'own.safetensors').model.backbone(images)[-1]
     torch.testing.assert_close(again, model.backbone(images)[-1])

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lab.benchmark.mocox_contender import read_config
 from lab.quality import run as running
 from lab.quality.contest import compete
-from lab.quality.contestants import Contestant, build_backbone, mocox_contestants, supervised
+from lab.quality.contestants import OWN, Contestant, build_backbone, mocox_contestants, supervised
 from lab.quality.images import Images, Labelled
 from lab.quality.judge import finetune, judge
 from lab.quality.maps import read
@@ -58,6 +58,28 @@ def test_all_of_ours_and_the_references(data, tmp_path, capsys):
         compete(data, str(tmp_path), **settings | dict(batch=10))
     with pytest.raises(ValueError, match='--contestants nobody: known are random weights, '):
         compete(data, str(tmp_path), **settings | dict(contestants=['nobody']))
+    capsys.readouterr()
+
+
+def test_each_with_what_its_authors_chose(data, tmp_path, monkeypatch, capsys):
+    """``--own``: our recipe's views, width and reading of the map; a peer's views on the backbone of ``--config``."""
+    seen = {}
+
+    def record(settings, name, builder, *rest, **kwargs):
+        config = read_config(settings.config, options=settings.options)
+        seen[name] = config.train_dataloader.dataset.crops.scale, config.data_preprocessor.views[0].get('blur_prob')
+        seen[name] += (config.model.backbone.type, builder(config, 20, 1).backbone(torch.zeros(2, 3, 28, 28)).shape[1])
+        return {}
+
+    monkeypatch.setattr('lab.quality.contest.run', record)
+    settings = dict(seeds=[0], test=False, held_out=20, first_held_out=40, no_finetuning=True, config=CONFIG, own=True)
+    settings |= dict(cfg_options={'model.backbone.base_channels': 4}, train=20, batch=20, epochs=1)
+    compete(data, str(tmp_path), contestants=['mocox v3', 'mocox v2', 'mmpretrain v3'], **settings)
+    assert seen == {
+        'mocox v3': ((0.5, 1.0), 0.5, 'GridPooledResNet', 8 * 4 * 4),
+        'mocox v2': ((0.4, 1.0), None, 'mmpretrain.ResNet_CIFAR', 8 * 4),
+        'mmpretrain v3': ((0.2, 1.0), 0.5, 'mmpretrain.ResNet_CIFAR', 8 * 4),
+    }
     capsys.readouterr()
 
 
@@ -225,6 +247,12 @@ def test_the_points_of_a_sweep():
     ]  # fmt: skip
     views = points_of('flips', Contest('', CONFIG), read_config(CONFIG))[0].contest.options
     assert [view.flip_prob for view in read_config(CONFIG, options=views).data_preprocessor.views] == [0.0, 0.0]
+    jitters = points_of('jitter', Contest('', CONFIG), read_config(CONFIG))
+    assert [(one.value, one.is_recipe) for one in jitters] == [('0.0', False), ('0.4', True), ('0.8', False)]
+    strong = read_config(CONFIG, options=jitters[2].contest.options).data_preprocessor.views
+    assert [view.color_jitter for view in strong] == [dict(brightness=0.8, contrast=0.8)] * 2
+    grids = points_of('grid', Contest('', OWN['mocox v3']), read_config(OWN['mocox v3']))
+    assert [(one.value, one.is_recipe) for one in grids] == [('1', False), ('2', True)]
 
 
 def test_a_value_that_the_recipe_leaves_to_its_class_is_the_recipes_own():

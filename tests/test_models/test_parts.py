@@ -111,6 +111,28 @@ def test_what_cannot_be_pooled(gives, pool):
         PooledBackbone(Own(gives), 'cls')
 
 
+@pytest.mark.parametrize(('grid', 'cut'), [(1, [slice(0, 4)]), (2, [slice(0, 2), slice(2, 4)])])
+def test_a_map_is_averaged_in_parts(grid, cut):
+    """By hand: of a map of 4 x 4, and the weights of mmpretrain's class under the same names."""
+    settings = dict(depth=18, stem_channels=4, base_channels=4, strides=(1, 2, 2, 1))
+    plain = MODELS.build(dict(settings, type='mmpretrain.ResNet_CIFAR'))
+    model = MODELS.build(dict(settings, type='GridPooledResNet', grid=grid))
+    model.load_state_dict(plain.state_dict())
+    plain.eval(), model.eval()
+    x, _ = views()
+    found, features = plain(x)[-1], copy.deepcopy(model)(x)[-1]
+    expected = torch.stack([found[:, :, rows, columns].mean((2, 3)) for rows in cut for columns in cut], dim=2)
+    torch.testing.assert_close(features, expected.flatten(1))
+    torch.testing.assert_close(model.forward_map(x)[-1], found)
+    assert feature_width(model) == 32 * grid**2
+
+
+@pytest.mark.parametrize('grid', [0, 1.5, True])
+def test_a_grid_has_whole_cells(grid):
+    with pytest.raises(ValueError, match=f'grid={grid}: a whole number of cells a side, from 1 on'):
+        MODELS.build(dict(type='GridPooledResNet', depth=18, grid=grid))
+
+
 @pytest.mark.parametrize('width', [16, 24])
 @pytest.mark.parametrize('channels', [1, 3, 5])
 def test_the_width_is_found(width, channels):

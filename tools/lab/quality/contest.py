@@ -1,12 +1,13 @@
 """From the command line to a table."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from lab.quality.contestants import REFERENCES, mocox_contestants
+from lab.quality.contestants import OWN, REFERENCES, mocox_contestants
 from lab.quality.maps import compare_maps
-from lab.quality.peers import PEERS
+from lab.quality.peers import PEERS, VIEWS
 from lab.quality.run import Contest, run
 from lab.quality.sweep import sweep as run_sweep
 from lab.quality.table import as_table, read_results
@@ -24,6 +25,7 @@ def compete(
     cfg_options: dict | None,
     sweep: list[str] | None = None,
     maps: str | None = None,
+    own: bool = False,
     **contest: object,
 ) -> str:
     """Run what is missing and print the table; see ``tools/quality.py`` for the arguments.
@@ -44,7 +46,7 @@ def compete(
         return compare_maps(maps, settings)
     if sweep:
         return run_sweep(settings, sweep, seeds, Path(out))
-    known = REFERENCES | mocox_contestants(cfg_options or {}) | PEERS
+    known = REFERENCES | mocox_contestants(cfg_options or {}, own) | PEERS
     if contestants == ['list']:
         say(*known)
         return ''
@@ -53,6 +55,14 @@ def compete(
         raise ValueError(f'--contestants {" ".join(unknown)}: known are {", ".join(known)}')
     for seed in seeds:
         for name in names:
-            run(settings, name, known[name], seed, Path(out), is_ours=name not in PEERS)
+            contest_of = _with_its_own(settings, name) if own else settings
+            run(contest_of, name, known[name], seed, Path(out), is_ours=name not in PEERS)
             say(*as_table(read_results(Path(out))).splitlines())
     return as_table(read_results(Path(out)))
+
+
+def _with_its_own(contest: Contest, name: str) -> Contest:
+    """The same images and steps, and the views and the reading of the last map that a contestant's authors chose."""
+    if name in OWN:
+        return replace(contest, config=OWN[name])
+    return replace(contest, options=contest.options | VIEWS.get(name, {}))

@@ -69,7 +69,7 @@ def build_backbone(config: Config) -> Pooled:
 def width_of(contest: Config) -> int:
     """Of the features: a ViT says it; the last stage of a ResNet-18 has eight times the channels of its first."""
     backbone = contest.model.backbone
-    return backbone.arch.embed_dims if 'arch' in backbone else 8 * backbone.base_channels
+    return backbone.arch.embed_dims if 'arch' in backbone else 8 * backbone.base_channels * backbone.get('grid', 1) ** 2
 
 
 def gradient_step(
@@ -161,12 +161,16 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def mocox_contestants(options: dict[str, Any]) -> dict[str, Builder]:
+# With --own: recipes that say views, and how the last map is read, too.
+OWN = {'mocox v2': RECIPES['mocox v2'][0], 'mocox v3': 'configs/mocov3/resnet18-grid_fashion.py'}
+
+
+def mocox_contestants(options: dict[str, Any], own: bool = False) -> dict[str, Builder]:
     """The methods of mocox. v2 and v3 have recipes for these images; the others are their papers', made small.
 
     Args:
         options: Changes to the recipes for these images.
+        own: Take the recipes of :data:`OWN`.
     """
-    return {
-        name: mocox(path, changes or options) for name, (path, changes) in RECIPES.items()
-    }  # fmt: skip
+    recipes = RECIPES | ({name: (path, {}) for name, path in OWN.items()} if own else {})
+    return {name: mocox(path, changes or options) for name, (path, changes) in recipes.items()}

@@ -57,6 +57,6 @@ def read(resnet: nn.Module, images: Tensor, maps: tuple[int, ...], side: int) ->
     return torch.cat(
         [
             torch.cat([F.adaptive_avg_pool2d(found[number], side).flatten(1) for number in maps], dim=1)
-            for found in map(resnet, images.split(500))
+            for found in map(getattr(resnet, 'forward_map', resnet), images.split(500))
         ]
     )

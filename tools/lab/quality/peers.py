@@ -131,6 +131,30 @@ def mmpretrain_v3(contest: Config, batch: int, steps: int) -> Contestant:
     return Contestant(Pooled(model.backbone), optim_wrapper.optimizer, step, lr, warmup=0.1, remarks=remarks)
 
 
+def views_from(smallest: float, jitter: float, blur: float) -> dict[str, Any]:
+    """Changes to the contest's recipe: crops from ``smallest`` of the image on, and the rest of a view of gray pixels.
+
+    Args:
+        smallest: Part of the image.
+        jitter: Strength of brightness and contrast, for four of five images.
+        blur: Probability, sigma 0.1 to 2 pixels.
+    """
+    view = dict(color_jitter=dict(brightness=jitter, contrast=jitter), color_jitter_prob=0.8, flip_prob=0.5)
+    view |= dict(blur_prob=blur, blur_sigma=(0.1, 2.0)) if blur else {}
+    return {'train_dataloader.dataset.crops.scale': (smallest, 1.0), 'data_preprocessor.views': [view] * 2}
+
+
+PAPER_V2 = views_from(0.2, 0.4, 0.5)
+# With --own: as their authors have them. The defaults of lightly 1.6.0's MoCoV2Transform, for its example, and of its
+# SimCLRTransform without blur, for its benchmark on CIFAR-10; the papers' where the peer ships none.
+VIEWS: dict[str, dict[str, Any]] = {
+    "lightly's example": PAPER_V2,
+    "lightly's CIFAR": views_from(0.08, 0.8, 0.0),
+    'stable-pretraining v2': PAPER_V2,
+    'stable-pretraining v3': PAPER_V2,
+    'stable-pretraining v3, heads of 512': PAPER_V2,
+    'mmpretrain v3': PAPER_V2,
+}
 HEADS_OF_512 = dict(projector_dims=(512, 512, 128), predictor_hidden_dim=512)  # its own, of 4096, take a second a step
 PEERS: dict[str, Builder] = {
     "lightly's example": lightly_moco(0.5, 0.06, per=256, decays=False, symmetric=False),

@@ -17,6 +17,7 @@ from mocox.recipe import argument
 from mocox.terminal import say
 
 VIEWS = ('data_preprocessor.views.0', 'data_preprocessor.views.1')
+JITTERED = ('brightness', 'contrast')
 CROPS = 'train_dataloader.dataset.crops.scale'
 # A setting: where it stands in a config, as --cfg-options names it, and what is tried. No place: the batch.
 AXES: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
@@ -27,7 +28,9 @@ AXES: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     'trust coefficient': (('optim_wrapper.optimizer.trust_coefficient',), (0.001, 0.02)),
     'width': (('model.backbone.base_channels', 'model.backbone.stem_channels'), (8, 16)),
     'flips': (tuple(f'{view}.flip_prob' for view in VIEWS), (0.0, 0.5)),
+    'jitter': (tuple(f'{view}.color_jitter.{name}' for view in VIEWS for name in JITTERED), (0.0, 0.4, 0.8)),
     'blur': (tuple(f'{view}.blur_prob' for view in VIEWS), (0.0, 0.5)),
+    'grid': (('model.backbone.grid',), (1, 2)),
     'queue': (('model.queue_len',), (1024, 4096, 7936)),
     'both directions': (('model.symmetric',), (False, True)),
     'images of a BatchNorm': (('model.backbone.norm_cfg.group_size',), (32, 128)),
@@ -103,7 +106,9 @@ def _value(config: Any, key: str) -> Any:
         config = config[int(part)] if isinstance(config, list | tuple) else config.get(part)
         if config is None:
             raise ValueError(f'--sweep: the recipe has no {".".join(above)} to set {name} of: leave that setting out')
-    return config.get(name, getattr(View, name)) if 'views' in above else argument(config, name)
+    if above[-2:-1] == ['views']:
+        return config.get(name, getattr(View, name))
+    return argument(config, name)
 
 
 def as_rows(found: Sequence[tuple[Point, list[dict[str, Any]]]]) -> str:
