@@ -310,6 +310,9 @@ def moby_linear(backbone):
     )  # fmt: skip
 
 
+FASHION_LINEAR = linear(
+    RESNET18_CIFAR, 3.0, 3.0, gpus=1, images_per_gpu=256, epochs=30, classes=10, crop_min=0.4, size=28, test_resize=28
+)
 LINEAR_TABLE = {
     'mocov3/vit-small_linear': linear(VIT_S, 3.0, 12.0),
     'mocov3/vit-base_linear': linear(VIT_B, 3.0, 12.0),
@@ -339,42 +342,9 @@ LINEAR_TABLE = {
     'mocov3/vit-tiny_fashion_linear': linear(
         VIT_FASHION, 3.0, 3.0, gpus=1, images_per_gpu=256, epochs=30, classes=10, crop_min=0.4, size=28, test_resize=28
     ),  # [O]
-    'mocov3/resnet18_fashion_linear': linear(
-        RESNET18_CIFAR,
-        3.0,
-        3.0,
-        gpus=1,
-        images_per_gpu=256,
-        epochs=30,
-        classes=10,
-        crop_min=0.4,
-        size=28,
-        test_resize=28,
-    ),  # [O]
-    'mocov3/resnet18-grid_fashion_linear': linear(
-        RESNET18_CIFAR,
-        3.0,
-        3.0,
-        gpus=1,
-        images_per_gpu=256,
-        epochs=30,
-        classes=10,
-        crop_min=0.4,
-        size=28,
-        test_resize=28,
-    ),  # [O]
-    'mocov2/resnet18_fashion_linear': linear(
-        RESNET18_CIFAR,
-        3.0,
-        3.0,
-        gpus=1,
-        images_per_gpu=256,
-        epochs=30,
-        classes=10,
-        crop_min=0.4,
-        size=28,
-        test_resize=28,
-    ),  # [O]
+    'mocov3/resnet18_fashion_linear': FASHION_LINEAR,  # [O]
+    'mocov3/resnet18-grid_fashion_linear': FASHION_LINEAR,  # [O]
+    'mocov2/resnet18_fashion_linear': FASHION_LINEAR,  # [O]
     'moby/swin-tiny_linear': moby_linear(SWIN_T),
     'moby/deit-small_linear': moby_linear(DEIT_S),
     'fast_moco/resnet50_linear': linear(RESNET50, 0.8, 0.8, gpus=32, lr_images=4096, optimizer='LARS'),  # [F]
