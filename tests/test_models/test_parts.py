@@ -125,12 +125,28 @@ def test_a_map_is_averaged_in_parts(grid, cut):
     torch.testing.assert_close(features, expected.flatten(1))
     torch.testing.assert_close(model.forward_map(x)[-1], found)
     assert feature_width(model) == 32 * grid**2
+    both = MODELS.build(dict(settings, type='GridPooledResNet', grid=grid, out_indices=(2, 3)))
+    both.load_state_dict(plain.state_dict())
+    both.eval()
+    before = both.forward_map(x)[0]
+    more = torch.stack([before[:, :, rows, columns].mean((2, 3)) for rows in cut for columns in cut], dim=2)
+    torch.testing.assert_close(both(x)[-1], torch.cat([more.flatten(1), features], dim=1))
 
 
 @pytest.mark.parametrize('grid', [0, 1.5, True])
 def test_a_grid_has_whole_cells(grid):
     with pytest.raises(ValueError, match=f'grid={grid}: a whole number of cells a side, from 1 on'):
         MODELS.build(dict(type='GridPooledResNet', depth=18, grid=grid))
+
+
+def test_a_grid_that_is_larger_than_the_map():
+    model = MODELS.build(dict(type='GridPooledResNet', depth=18, stem_channels=4, base_channels=4, grid=3))
+    with pytest.raises(ValueError, match=r'grid=3 of a GridPooledResNet, but a map has \(2, 2\) positions'):
+        model(torch.zeros(2, 3, 16, 16))
+    with pytest.raises(TypeError, match="GridPooledResNet has no argument 'grdi'; it takes .*grid, "):
+        MODELS.build(dict(type='GridPooledResNet', depth=18, grdi=2))
+    with pytest.raises(TypeError, match="'grid'"):
+        MODELS.build(dict(type='GridPooledResNet', depth=18))
 
 
 @pytest.mark.parametrize('width', [16, 24])
