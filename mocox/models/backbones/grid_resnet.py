@@ -41,7 +41,7 @@ class GridPooledResNet(ResNet_CIFAR):
     def _cells(self, found: Tensor) -> Tensor:
         if self.grid > min(found.shape[2:]):
             raise ValueError(
-                f'grid={self.grid} of a GridPooledResNet, but a map has {tuple(found.shape[2:])} positions: choose a smaller '
-                'grid, smaller strides or larger images'
+                f'grid={self.grid} of a GridPooledResNet, but a map has {tuple(found.shape[2:])} positions: '
+                'choose a smaller grid, smaller strides or larger images'
             )
         return functional.adaptive_avg_pool2d(found, self.grid)

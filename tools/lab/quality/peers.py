@@ -145,8 +145,8 @@ def views_from(smallest: float, jitter: float, blur: float) -> dict[str, Any]:
 
 
 PAPER_V2 = views_from(0.2, 0.4, 0.5)
-# With --own: as their authors have them. For lightly's example the defaults of its MoCoV2Transform; for its benchmark on
-# CIFAR-10 SimCLRTransform(cj_strength=0.5, gaussian_blur=0); the papers' where the peer ships none.
+# With --own: as their authors have them. For lightly's example the defaults of its MoCoV2Transform; for its benchmark
+# on CIFAR-10 SimCLRTransform(cj_strength=0.5, gaussian_blur=0); the papers' where the peer ships none.
 VIEWS: dict[str, dict[str, Any]] = {
     "lightly's example": PAPER_V2,
     "lightly's CIFAR": views_from(0.08, 0.4, 0.0),
