@@ -93,7 +93,9 @@ def from_folder(folder: object, path: str) -> str:
 
 def _timm_usage(arch: Mapping, path: str) -> str:
     if type_of(arch.get('backbone') or {}) != 'TIMMBackbone' and (arch.get('shape') or arch.get('is_cifar')):
-        return f'timm has no {arch["name"]} of these widths and this stem: for a model of yours with {path}'
+        count = arch.get('in_channels', 3)
+        inputs = f', in_chans={count},' if count != 3 else ''
+        return f'timm has no {arch["name"]} with this stem: for a model of yours{inputs} with {path}'
     name, kwargs = timm_arguments(arch)
     words = [repr(name), *(f'{key}={value!r}' for key, value in kwargs.items()), f'checkpoint_path={path!r}']
     if arch.get('stem') == 'conv':
