@@ -16,7 +16,7 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument('--maps', metavar='CHECKPOINT', help='judge a trained ResNet by several of its maps instead')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='default: 0')
     parser.add_argument('--config', default='configs/mocov2/resnet18_fashion.py', help='gives backbone and views')
-    parser.add_argument('--own', action='store_true', help='the views that the authors of each contestant chose')
+    parser.add_argument('--own', action='store_true', help="each peer's views of its authors, our best recipe")
     parser.add_argument('--train', type=int, default=8000, help='images to pre-train on (default: 8000)')
     parser.add_argument('--test', action='store_true', help='judge on the test images, not on held-out training images')
     parser.add_argument('--held-out', type=int, default=2000, help='how many of those (default: 2000)')

@@ -92,7 +92,7 @@ def from_folder(folder: object, path: str) -> str:
 
 
 def _timm_usage(arch: Mapping, path: str) -> str:
-    if type_of(arch.get('backbone') or {}) != 'TIMMBackbone' and (arch.get('shape') or arch.get('is_cifar')):
+    if type_of(arch.get('backbone') or {}) != 'TIMMBackbone' and _is_unusual(arch):
         count = arch.get('in_channels', 3)
         inputs = f', in_chans={count},' if count != 3 else ''
         return f'timm has no {arch["name"]} with this stem: for a model of yours{inputs} with {path}'
@@ -117,6 +117,11 @@ def shape_of(backbone: Mapping[str, Tensor], arch: Mapping) -> dict:
     usual = dict(stem_channels=64, base_channels=64, expansion=4 if arch['bottleneck'] else 1)
     found = dict(stem_channels=arch['width'], base_channels=width, expansion=ratio)
     return {'shape': {key: value for key, value in found.items() if value != usual[key]}, 'is_cifar': is_cifar}
+
+
+def _is_unusual(arch: Mapping) -> bool:
+    """True for a ResNet of other widths or with the stem for small images, which only mmpretrain builds."""
+    return bool(arch.get('shape') or arch.get('is_cifar'))
 
 
 def as_arguments(settings: Mapping) -> str:
@@ -171,7 +176,7 @@ def _mocox_usage(arch: Mapping, path: str) -> str:
 def _torchvision_usage(arch: Mapping, path: str) -> str:
     is_resnet = arch['family'] == 'resnet'
     classes = {'num_classes': arch['num_classes']} if arch['num_classes'] else {}
-    if is_resnet and (arch['shape'] or arch['is_cifar'] or not arch.get('depth')):
+    if is_resnet and (_is_unusual(arch) or not arch.get('depth')):
         return f'torchvision has no {arch["name"]} of these widths: for a model of yours with {path}'
     if is_resnet:
         built = f'torchvision.models.resnet{arch["depth"]}({as_arguments(classes)})'

@@ -116,7 +116,8 @@ def convert(
     if to != 'mocox' and (settings := untold(checkpoint.meta.get('backbone') or {})):
         if grid := settings.pop('grid', None):
             notes.append(f'its features are those of the last map, averaged over each of {grid} x {grid} parts')
-        notes += [f'build the model with {as_arguments(settings)}, which its tensors do not tell'] * bool(settings)
+        if settings:
+            notes.append(f'build the model with {as_arguments(settings)}, which its tensors do not tell')
     if (activation := checkpoint.meta.get('activation') or 'gelu') != 'gelu':
         arch['activation'] = activation
         notes.append(f'trained with the activation {activation}: build the model with it')

@@ -11,7 +11,7 @@ from lab.quality.run import Contest, run
 
 IMAGES = Path('/usr/share/datasets/fashion-mnist')
 # k-NN and linear, percent: the means of three seeds in docs/small_images.md, less three of their standard deviations.
-# The second number of a key: whether the recipe's own views and network are taken, as with --own.
+# The second part of a key: whether the recipe's own views and network are taken, as with --own.
 LEAST = {('mocox v3', False): (70.7, 73.9), ('mocox v2', False): (72.3, 73.7), ('mocox v3', True): (72.8, 78.3)}
 WIDTH = {'model.backbone.base_channels': 8, 'model.backbone.stem_channels': 8}
 

@@ -121,16 +121,17 @@ def test_a_map_is_averaged_in_parts(grid, cut):
     plain.eval(), model.eval()
     x, _ = views()
     found, features = plain(x)[-1], copy.deepcopy(model)(x)[-1]
-    expected = torch.stack([found[:, :, rows, columns].mean((2, 3)) for rows in cut for columns in cut], dim=2)
-    torch.testing.assert_close(features, expected.flatten(1))
+
+    def parts(of):
+        return torch.stack([of[:, :, rows, columns].mean((2, 3)) for rows in cut for columns in cut], dim=2).flatten(1)
+
+    torch.testing.assert_close(features, parts(found))
     torch.testing.assert_close(model.forward_map(x)[-1], found)
     assert feature_width(model) == 32 * grid**2
     both = MODELS.build(dict(settings, type='GridPooledResNet', grid=grid, out_indices=(2, 3)))
     both.load_state_dict(plain.state_dict())
     both.eval()
-    before = both.forward_map(x)[0]
-    more = torch.stack([before[:, :, rows, columns].mean((2, 3)) for rows in cut for columns in cut], dim=2)
-    torch.testing.assert_close(both(x)[-1], torch.cat([more.flatten(1), features], dim=1))
+    torch.testing.assert_close(both(x)[-1], torch.cat([parts(both.forward_map(x)[0]), features], dim=1))
 
 
 @pytest.mark.parametrize('grid', [0, 1.5, True])

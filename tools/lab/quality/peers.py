@@ -144,17 +144,6 @@ def views_from(smallest: float, jitter: float, blur: float) -> dict[str, Any]:
     return {'train_dataloader.dataset.crops.scale': (smallest, 1.0), 'data_preprocessor.views': [view] * 2}
 
 
-PAPER_V2 = views_from(0.2, 0.4, 0.5)
-# With --own: as their authors have them. For lightly's example the defaults of its MoCoV2Transform; for its benchmark
-# on CIFAR-10 SimCLRTransform(cj_strength=0.5, gaussian_blur=0); the papers' where the peer ships none.
-VIEWS: dict[str, dict[str, Any]] = {
-    "lightly's example": PAPER_V2,
-    "lightly's CIFAR": views_from(0.08, 0.4, 0.0),
-    'stable-pretraining v2': PAPER_V2,
-    'stable-pretraining v3': PAPER_V2,
-    'stable-pretraining v3, heads of 512': PAPER_V2,
-    'mmpretrain v3': PAPER_V2,
-}
 HEADS_OF_512 = dict(projector_dims=(512, 512, 128), predictor_hidden_dim=512)  # its own, of 4096, take a second a step
 PEERS: dict[str, Builder] = {
     "lightly's example": lightly_moco(0.5, 0.06, per=256, decays=False, symmetric=False),
@@ -163,4 +152,9 @@ PEERS: dict[str, Builder] = {
     'stable-pretraining v3': stable_pretraining('MoCov3', 1.5e-4, 0.1, warmup=0.1),
     'stable-pretraining v3, heads of 512': stable_pretraining('MoCov3', 1.5e-4, 0.1, warmup=0.1, **HEADS_OF_512),
     'mmpretrain v3': mmpretrain_v3,
+}
+# With --own: as their authors have them. Those of MoCo v2, which are the defaults of lightly's MoCoV2Transform, for its
+# example and where the peer ships none; for lightly's benchmark SimCLRTransform(cj_strength=0.5, gaussian_blur=0).
+VIEWS: dict[str, dict[str, Any]] = dict.fromkeys(PEERS, views_from(0.2, 0.4, 0.5)) | {
+    "lightly's CIFAR": views_from(0.08, 0.4, 0.0)
 }
